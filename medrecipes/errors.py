@@ -1,0 +1,47 @@
+"""What goes wrong on the user's side, each shown as one line: what, where, and the next move."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MedRecipesError(Exception):
+    """Something the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+class RecipeError(MedRecipesError):
+    """A recipe that cannot be used; `problems` holds one line each, all that were found."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(MedRecipesError):
+    """Data that is missing, damaged or unusable."""
+
+
+class TemplateError(MedRecipesError):
+    """A chat template or tokenizer that cannot be used together, or a conversation that they cannot render."""
+
+
+class EngineError(MedRecipesError):
+    """A training engine that is missing, or a setting that it would not honour."""
+
+
+class RunError(MedRecipesError):
+    """A run folder that is missing, unfinished or of another kind than asked for."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The tail of a message about an unknown word, e.g. `; did you mean lora.rank?`, or the short list of what exists."""
+    known = sorted(set(known))
+    # the last part alone too: `lora.rnak` is as near to `lora.rank` as `rnak` to `rank`
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not close:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        close = [tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.7)]
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if 0 < len(known) <= 24 else ""

@@ -1,0 +1,115 @@
+"""Content-addressed stage folders: same inputs, same key, no work; a killed stage leaves nothing that looks whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medrecipes.errors import DataError, MedRecipesError
+
+MANIFEST = "manifest.json"
+WRITE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value (keys sorted), of bytes, or of a text."""
+    if not isinstance(value, bytes):
+        value = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+        value = value.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(value).hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """The sha256 of a file, or of a folder's file names and contents; an absent path is one clear error."""
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        return digest([[p.relative_to(path).as_posix(), digest_path(p)] for p in files])
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
+
+
+def cache_root() -> Path:
+    """Where stages are kept: `MEDRECIPES_CACHE`, else `~/.cache/medrecipes`."""
+    return Path(os.environ.get("MEDRECIPES_CACHE") or Path.home() / ".cache" / "medrecipes")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses (no permission, disk full) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in WRITE_ERRORS:
+            raise
+        where = error.filename or path
+        raise MedRecipesError(
+            f"{where}: cannot be written ({error.strerror or error}); free the space, mend the permission, "
+            "or choose another folder with --runs or MEDRECIPES_CACHE"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: beside its place first, then renamed over it."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this project wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedRecipesError(f"{path}: cannot be read as JSON ({error}); delete it and run again") from error
+
+
+def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Path | None = None) -> Path:
+    """The folder of a stage, built by `build(folder)` if absent; what it returns becomes the manifest, written last."""
+    root = root or cache_root()
+    place = root / f"{name}-{key[:16]}"
+    if (place / MANIFEST).exists():
+        return place
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
+    try:
+        with writing(root):
+            manifest = build(work)
+            write_json(work / MANIFEST, {"stage": name, "key": key, **manifest})
+            work.chmod(0o755)
+            try:
+                work.rename(place)
+            except OSError:
+                # another process finished the same stage first (its folder stands), or a torn one is in the way
+                if not (place / MANIFEST).exists():
+                    shutil.rmtree(place, ignore_errors=True)
+                    work.rename(place)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return place
