@@ -1,18 +1,30 @@
-"""Source rows to a split: cleaned, deduplicated, grouped, with every drop counted."""
+"""Source rows to a split: read, cleaned, repeats dropped, sampled, grouped; every drop counted, every leak sought."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from medrecipes.errors import DataError
-from medrecipes.recipe import Recipe
-from medrecipes.records import Conversation
-from medrecipes.sources import open_source
-from medrecipes.store import digest
+from medrecipes.grouping import PARTS, Grouped, assign, bind
+from medrecipes.leakage import by_row, leaks
+from medrecipes.near import near_pairs
+from medrecipes.reading import Place, Rows, compared, locate, read
+from medrecipes.recipe import Data, Recipe
+from medrecipes.records import Conversation, Message
+from medrecipes.repeats import draw, drop_repeats, keep_official_apart
+from medrecipes.sources import EXAMPLES
+from medrecipes.store import digest, digest_path, read_json, stage, write_json, writing
+
+# what decides the split; a change in any of it makes a new one
+CODE = ("records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,19 +48,170 @@ class Split:
         return "test" if self.test else "dev"
 
 
-def prepare(recipe: Recipe) -> Split:
-    """Read, split by document and count."""
-    source = open_source(recipe.data.source)
-    counts: Counter[str] = Counter()
-    if recipe.data.path is None:
-        raise DataError(f"{source.name}: data.path is not set; name a file or folder")
-    parts: dict[str, list[Conversation]] = {"train": [], "dev": [], "test": []}
-    ratios = recipe.data.split
-    for record in source.read(recipe.data.path, counts):
-        assert isinstance(record, Conversation)
-        spot = int.from_bytes(hashlib.sha256(f"{recipe.seed}:{record.group}".encode()).digest()[:8], "big") / 2**64
-        name = "test" if spot < ratios.test else "dev" if spot < ratios.test + ratios.dev else "train"
-        parts[name].append(record)
-    key = digest({name: [r.id for r in rows] for name, rows in parts.items()})
-    report = {"rows": {name: len(rows) for name, rows in parts.items()}, "dropped": dict(counts), "key": key}
-    return Split(tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]), key, report)
+def prepare(recipe: Recipe, note: Note = lambda stage: None) -> Split:
+    """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage."""
+    places = locate(recipe.data)
+    settings = recipe.data.model_dump(
+        mode="json", exclude={"path": True, "mix": {"__all__": {"path"}}, "max_tokens": True, "on_overflow": True}
+    )
+    contents = [place.content for place in places]
+    key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": _code()})
+    folder = stage("split", key, lambda folder: _build(recipe, places, contents, folder, note))
+    note("load")
+    return _load(folder)
+
+
+@lru_cache
+def _code() -> str:
+    folder = Path(__file__).parent
+    files = [*(folder / f"{name}.py" for name in CODE), *sorted((folder / "sources").glob("*.py"))]
+    return digest([[p.name, digest_path(p)] for p in files])
+
+
+def _build(
+    recipe: Recipe, places: Sequence[Place], contents: Sequence[str], folder: Path, note: Note
+) -> dict[str, Any]:
+    """The stage itself, top to bottom."""
+    data = recipe.data
+    note("read and clean")
+    rows = read(places)
+    if data.near_duplicate:
+        note("near-duplicates")
+        rows.pairs = near_pairs(compared(rows), data.near_duplicate)
+    note("repeats and limits")
+    keep_official_apart(rows)
+    drop_repeats(rows, data)
+    draw(rows, data, recipe.seed)
+    note("group and split")
+    kept = rows.alive()
+    if not kept:
+        raise _nothing(places)
+    relations = {name: codes[kept] for name, codes in rows.relations.items()}
+    group = bind(relations, rows.pairs)
+    official = [rows.official(row) for row in kept]
+    grouped = assign(group, [rows.atom(row) for row in kept], official, data.split, recipe.seed)
+    _refuse_empty(grouped, data)
+    note("leakage")
+    drawn = by_row(len(rows.records), data.split.model_dump(), recipe.seed)
+    leakage = {
+        "threshold": data.near_duplicate or None,
+        "grouped": leaks(relations, rows.pairs, grouped.part),
+        "by_row": leaks(rows.relations, rows.pairs, drawn),
+        "by_row_of": "the usable rows before repeats and limits, shuffled and cut by the same shares",
+    }
+    note("write")
+    keys = _write(folder / "rows.jsonl", rows, kept, grouped)
+    report = {
+        "key": digest(keys),
+        "keys": keys,
+        "rows": {name: int((grouped.part == number).sum()) for number, name in enumerate(PARTS)},
+        "shares": data.split.model_dump(),
+        **_counts(places),
+        "groups": _groups(grouped),
+        "near_duplicate": {"threshold": data.near_duplicate or None, "pairs": len(rows.pairs)},
+        "leakage": leakage,
+        "sources": [_source(place, content) for place, content in zip(places, contents, strict=True)],
+    }
+    write_json(folder / "report.json", report)
+    return {"rows": len(kept)}
+
+
+def _refuse_empty(grouped: Grouped, data: Data) -> None:
+    for number, name in enumerate(PARTS):
+        share = getattr(data.split, name)
+        if share and not (grouped.part == number).any():
+            groups = len(set(grouped.group.tolist()))
+            raise DataError(
+                f"data.split.{name} = {share:g} leaves no rows there: {len(grouped.part)} rows are {groups} groups; "
+                "use more rows, a larger share, 0, or another seed"
+            )
+
+
+def _nothing(places: Sequence[Place]) -> DataError:
+    counts = _counts(places)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in counts["dropped"].items()) or "none was found"
+    where = ", ".join(str(place.path or place.source.repo) for place in places)
+    return DataError(f"{where}: none of {counts['seen']} rows can be used ({reasons}); check that data.source is right")
+
+
+def _counts(places: Sequence[Place]) -> dict[str, Any]:
+    """What was seen, dropped and repaired, over all datasets, with a few row ids for each reason."""
+    dropped, repaired = Counter[str](), Counter[str]()
+    examples: dict[str, list[str]] = {}
+    for place in places:
+        dropped += place.ledger.dropped
+        repaired += place.ledger.repaired
+        for reason, ids in place.ledger.examples.items():
+            mine = examples.setdefault(reason, [])
+            mine += [_id(places, place, id) for id in ids][: EXAMPLES - len(mine)]
+    return {
+        "seen": sum(place.ledger.seen for place in places),
+        "dropped": dict(dropped.most_common()),
+        "repaired": dict(repaired.most_common()),
+        "examples": examples,
+    }
+
+
+def _id(places: Sequence[Place], place: Place, id: str) -> str:
+    return id if len(places) == 1 else f"{place.label}/{id}"
+
+
+def _groups(grouped: Grouped) -> dict[str, Any]:
+    sizes = sorted(Counter(grouped.group.tolist()).values(), reverse=True)
+    return {
+        "count": len(sizes),
+        "largest": sizes[0],
+        "merged": {"groups": grouped.merged_groups, "rows": grouped.merged_rows},
+        "large": list(grouped.large),
+    }
+
+
+def _source(place: Place, content: str) -> dict[str, Any]:
+    """What a card needs to say of a dataset."""
+    source, ledger = place.source, place.ledger
+    return {
+        "name": source.name,
+        "label": place.label,
+        "title": source.title,
+        "homepage": source.homepage,
+        "licence": source.licence,
+        "redistributable": source.redistributable,
+        "citation": source.citation,
+        "defects": [defect.text for defect in source.defects],
+        "file": place.path.name if place.path else None,
+        "repo": None if place.path else source.repo,
+        "revision": None if place.path else place.entry.revision,
+        "sha": place.sha,
+        "content": content,
+        "seen": ledger.seen,
+        "kept": ledger.seen - sum(ledger.dropped.values()),
+        "dropped": dict(ledger.dropped.most_common()),
+        "repaired": dict(ledger.repaired.most_common()),
+    }
+
+
+def _write(path: Path, rows: Rows, kept: Sequence[int], grouped: Grouped) -> dict[str, str]:
+    """The kept rows, a line each, under their groups' names; returned: a hash of each split's content."""
+    hashes = [hashlib.sha256() for _ in PARTS]
+    with writing(path), path.open("w", encoding="utf-8") as file:
+        for row, root, part in zip(kept, grouped.group.tolist(), grouped.part.tolist(), strict=True):
+            record, place = rows.records[row], rows.places[rows.place[row]]
+            id = _id(rows.places, place, record.id)
+            messages = [[m.role, m.content] for m in record.messages]
+            meta = {**record.meta, "source": place.source.name}
+            if rows.document[row]:
+                meta["document"] = rows.document[row]
+            hashes[part].update(digest([id, messages]).encode())
+            file.write(json.dumps([PARTS[part], id, rows.atom(kept[root]), messages, meta]) + "\n")
+    return {name: value.hexdigest() for name, value in zip(PARTS, hashes, strict=True)}
+
+
+def _load(folder: Path) -> Split:
+    parts: dict[str, list[Conversation]] = {name: [] for name in PARTS}
+    with (folder / "rows.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            part, id, group, messages, meta = json.loads(line)
+            parts[part].append(Conversation(id, group, tuple(Message(*message) for message in messages), meta))
+    report = read_json(folder / "report.json")
+    train, dev, test = (tuple(parts[name]) for name in PARTS)
+    return Split(train, dev, test, report["key"], report)

@@ -52,18 +52,69 @@ class SplitRatios(Section):
     test: Fraction = Field(0.1, description="Share of rows for the final figures.")
 
 
+class Columns(Section):
+    messages: str | None = Field(None, description="Column with the turns, each a role and a content.")
+    question: str | None = Field(None, description="Column with the question.")
+    answer: str | None = Field(None, description="Column with the answer.")
+    system: str | None = Field(None, description="Column with a system message.")
+    document: str | None = Field(None, description="Column that names what the row was taken from; never split.")
+    type: str | None = Field(None, description="Column with the kind of question, to sample evenly.")
+    split: str | None = Field(None, description="Column whose value `test` keeps a row in the test set.")
+
+
+class Mix(Section):
+    source: str = Field(description="Which dataset: a file of medrecipes/sources/.")
+    path: Path | None = Field(None, strict=False, description="File or folder, from the recipe's own folder.")
+    revision: str = Field("main", description="Branch, tag or commit of the dataset on the Hub.")
+    columns: Columns = Field(default=Columns(), description="Names of the columns, for source jsonl.")
+    weight: Annotated[float, Field(gt=0)] | None = Field(None, description="Share of the mixture, relative to others.")
+    limit: Count | None = Field(None, description="Use at most this many of its rows, sampled evenly.")
+
+
 class Data(Section):
     source: str = Field("medquad", description="Which dataset: a file of medrecipes/sources/.")
     path: Path | None = Field(
         None,
         strict=False,
-        description="File or folder, from the recipe's own folder; left out: the source's Hub repository.",
+        description="File or folder, from the recipe's own folder; left out: the source's Hub repository. "
+        "With data.mix: the folder that holds a file or folder by each source's name.",
     )
+    revision: str = Field(
+        "main", description="Branch, tag or commit of the dataset on the Hub; the commit it resolved to is recorded."
+    )
+    columns: Columns = Field(default=Columns(), description="Names of the columns, for source jsonl.")
+    mix: Annotated[tuple[Mix, ...], Field(strict=False)] = Field((), description="Several datasets instead of one.")
     split: SplitRatios = Field(default=SplitRatios(), description="Shares of train, dev and test; they sum to 1.")
-    limit: Count | None = Field(None, description="Use at most this many rows, sampled evenly over groups.")
+    near_duplicate: Fraction = Field(
+        0.0, description="Jaccard similarity of word triples from which rows count as the same; 0: only equal ones do."
+    )
+    answers: Literal["one", "all"] = Field("all", description="Answers kept for a question that has several.")
+    limit: Count | None = Field(
+        None, description="Use at most this many rows, sampled evenly over collections and question types."
+    )
     max_tokens: Count = Field(2048, description="Longest conversation, in tokens.")
     on_overflow: Literal["drop", "shorten_context", "shorten_answer", "error"] = Field(
         "drop", description="What happens to a conversation that is longer than max_tokens."
+    )
+
+    @property
+    def entries(self) -> tuple[Mix, ...]:
+        """The datasets to read: the mixture, or the one that the section itself names."""
+        if self.mix:
+            return self.mix
+        return (Mix(source=self.source, path=self.path, revision=self.revision, columns=self.columns),)
+
+
+class BuildSet(Section):
+    name: str = Field(description="Name of the dataset; `{model}` stands for each of build.models.")
+    sources: Names = Field((), description="Which of data.mix it is made of, by source; left out: all.")
+    limit: Count | None = Field(None, description="Use at most this many rows, as data.limit does.")
+
+
+class Build(Section):
+    models: dict[str, str] = Field({}, description="The values of `{model}`, each with its chat template.")
+    sets: Annotated[tuple[BuildSet, ...], Field(strict=False)] = Field(
+        (), description="Datasets to make; left out: one, by the recipe's own name and template."
     )
 
 
@@ -111,6 +162,7 @@ class Recipe(Section):
     model: Model = Field(default=Model(), description="The base model.")
     template: Template = Field(default=Template(), description="How conversations become text.")
     data: Data = Field(default=Data(), description="What is learned from.")
+    build: Build = Field(default=Build(), description="Datasets that `medrecipes build` makes of it.")
     lora: Lora = Field(default=Lora(), description="The adapter.")
     train: Train = Field(default=Train(), description="How it is trained.")
     eval: Eval = Field(default=Eval(), description="How it is judged.")
@@ -118,14 +170,18 @@ class Recipe(Section):
     @cached_property
     def key(self) -> str:
         """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
-        value = self.model_dump(mode="json", exclude={"name": True, "data": {"path"}})
+        value = self.model_dump(
+            mode="json", exclude={"name": True, "build": True, "data": {"path": True, "mix": {"__all__": {"path"}}}}
+        )
         value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")
-        value["data"]["content"] = digest_path(self.data.path) if self.data.path else None
+        paths = [self.data.path, *(entry.path for entry in self.data.mix)]
+        value["data"]["content"] = [digest_path(path) if path else None for path in paths]
         return digest(value)
 
     def to_toml(self) -> str:
         """The recipe as TOML, every value written out."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        unsaid = {"train": {"epochs"}} if self.train.max_steps else None
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=unsaid))
 
 
 @dataclass(frozen=True)
@@ -157,7 +213,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     problems = []
     for override in overrides:
         try:
-            _merge(values, _parse_override(override), Path("--set"), {}, origins)
+            table = _parse_override(override)
+            # steps and epochs exclude each other; what is said last, by hand, holds
+            for said, unsaid in (("max_steps", "epochs"), ("epochs", "max_steps")):
+                if said in table.get("train", ()) and isinstance(values.get("train"), dict):
+                    values["train"].pop(unsaid, None)
+                    origins.pop(f"train.{unsaid}", None)
+            _merge(values, table, Path("--set"), {}, origins)
         except RecipeError as error:
             problems += error.problems
     try:
@@ -256,9 +318,21 @@ def _merge(into: dict[str, Any], table: Mapping[str, Any], file: Path, lines: Ma
         origins[key] = Origin(str(file), _line(key, lines))
         # a relative path belongs to the file that states it, so that a recipe works from any folder
         if key == "data.path" and isinstance(value, str):
-            given = Path(value).expanduser()
-            value = str((given if str(file) == "--set" else file.parent / given).resolve())
+            value = _beside(value, file)
+        if key == "data.mix" and isinstance(value, list):
+            value = [
+                {**entry, "path": _beside(entry["path"], file)}
+                if isinstance(entry, dict) and isinstance(entry.get("path"), str)
+                else entry
+                for entry in value
+            ]
         into[name] = value
+
+
+def _beside(path: str, file: Path) -> str:
+    """A path as the file that states it means it; `--set` means the current folder."""
+    given = Path(path).expanduser()
+    return str((given if str(file) == "--set" else file.parent / given).resolve())
 
 
 def _line(key: str, lines: Mapping[str, int]) -> int | None:
@@ -319,7 +393,9 @@ def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
     words = [w for w in _words(known[key].annotation) if isinstance(w, str)] if key in known else []
     if words and isinstance(value, str):
         return f"{origin}: {key} = {value!r} is not one of {', '.join(words)}{_suggest(value, words)}"
-    reason = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
+    reason = re.sub("a valid ([aeiou])", r"an \1", error["msg"].replace("Input should be", "must be")).replace(
+        "a valid ", "a "
+    )
     if words or "literal" in error["type"]:
         reason = f"must be one of {', '.join(map(str, _words(known[key].annotation)))}"
     return f"{origin}: {key} = {value!r}: {reason}"
@@ -349,18 +425,46 @@ def _cross_check(recipe: Recipe, path: Path, origins: Mapping[str, Origin]) -> l
     """What no single field can know."""
 
     def at(key: str) -> str:
-        return f"{origins.get(key, Origin(str(path)))}: {key}"
+        near = key
+        while near and near not in origins:  # an entry of a list was set where the list was
+            near = near.rpartition(".")[0]
+        return f"{origins.get(near, Origin(str(path)))}: {key}"
 
     problems = []
     names = source_names()
-    if recipe.data.source not in names:
-        problems.append(
-            f"{at('data.source')} = {recipe.data.source!r} is unknown{did_you_mean(recipe.data.source, names)}"
-        )
+    for place, entry in _entries(recipe.data):
+        if entry.source not in names:
+            hint = did_you_mean(entry.source, names)
+            problems.append(f"{at(f'{place}.source')} = {entry.source!r} is unknown{hint}")
+        if entry.path and not entry.path.exists():
+            problems.append(f"{at(f'{place}.path')} = {str(entry.path)!r} does not exist; correct it, or leave it out")
+        if entry.source == "jsonl" and not entry.path:
+            problems.append(f"{at(f'{place}.path')} is missing; source jsonl reads a file of your own, name it")
+        if entry.source != "jsonl" and entry.columns != Columns():
+            problems.append(
+                f"{at(f'{place}.columns')} is read by source jsonl only; leave it out, or change the source"
+            )
+    if recipe.data.mix:
+        for key in ("source", "columns", "revision"):
+            if getattr(recipe.data, key) != Data.model_fields[key].default:
+                problems.append(f"{at(f'data.{key}')} contradicts {at('data.mix')}; set it within the mixture")
+        if len({entry.weight is None for entry in recipe.data.mix}) > 1:
+            problems.append(f"{at('data.mix')}: some entries have a weight and some have none; give all one, or none")
     templates = template_names()
     if recipe.template.name not in templates:
         hint = did_you_mean(recipe.template.name, templates)
         problems.append(f"{at('template.name')} = {recipe.template.name!r} is unknown{hint}")
+    for model, template in recipe.build.models.items():
+        if template not in templates:
+            hint = did_you_mean(template, templates)
+            problems.append(f"{at(f'build.models.{model}')} = {template!r} is unknown{hint}")
+    for position, built in enumerate(recipe.build.sets):
+        known = {entry.source for entry in recipe.data.entries}
+        for name in sorted(set(built.sources) - known):
+            key = at(f"build.sets.{position}.sources")
+            problems.append(f"{key}: {name!r} is none of the recipe's own data{did_you_mean(name, known)}")
+        if ("{model}" in built.name) != bool(recipe.build.models):
+            problems.append(f"{at(f'build.sets.{position}.name')}: needs {{model}} if and only if build.models is set")
     split = recipe.data.split
     if abs(split.train + split.dev + split.test - 1) > 1e-6 or split.train == 0:
         problems.append(f"{at('data.split')}: train, dev and test must sum to 1, train above 0")
@@ -371,6 +475,13 @@ def _cross_check(recipe: Recipe, path: Path, origins: Mapping[str, Origin]) -> l
             f"{at('train.micro_batch')} = {recipe.train.micro_batch} does not divide train.batch = {recipe.train.batch}; "
             "choose a divisor"
         )
-    if recipe.data.path and not recipe.data.path.exists():
-        problems.append(f"{at('data.path')} = {str(recipe.data.path)!r} does not exist; correct it, or leave it out")
+    if recipe.data.mix and recipe.data.path and not recipe.data.path.is_dir():
+        problems.append(f"{at('data.path')} = {str(recipe.data.path)!r} is no folder; with data.mix it must be one")
     return problems
+
+
+def _entries(data: Data) -> list[tuple[str, Mix]]:
+    """The datasets of a recipe, each with the key that names it."""
+    if not data.mix:
+        return [("data", data.entries[0])]
+    return [(f"data.mix.{position}", entry) for position, entry in enumerate(data.mix)]

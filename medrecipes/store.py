@@ -16,7 +16,18 @@ from typing import Any
 from medrecipes.errors import DataError, MedRecipesError
 
 MANIFEST = "manifest.json"
-WRITE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+WRITE_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
+# how libraries that write below Python (safetensors, torch) put a full disk
+FULL_DISK = ("No space left", "StorageFull", "PytorchStreamWriter failed", "unexpected pos", "File too large")
 
 
 def digest(value: Any) -> str:
@@ -49,12 +60,16 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the file system refuses (no permission, disk full) into one clear line."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in WRITE_ERRORS:
+    except MedRecipesError:
+        raise
+    except Exception as error:
+        below_python = not isinstance(error, OSError) and any(words in str(error) for words in FULL_DISK)
+        if not below_python and getattr(error, "errno", None) not in WRITE_ERRORS:
             raise
-        where = error.filename or path
+        where = getattr(error, "filename", None) or path
+        reason = "No space left on device" if below_python else getattr(error, "strerror", None)
         raise MedRecipesError(
-            f"{where}: cannot be written ({error.strerror or error}); free the space, mend the permission, "
+            f"{where}: cannot be written ({reason}); free the space, mend the permission, "
             "or choose another folder with --runs or MEDRECIPES_CACHE"
         ) from error
 

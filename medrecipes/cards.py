@@ -1,0 +1,60 @@
+"""The model card, from what really happened in the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrecipes.evaluate import markdown_table
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir
+from medrecipes.sources import open_source
+from medrecipes.store import write_text
+
+DISCLAIMER = (
+    "For research and education. Not a medical device: it gives no diagnosis, its answers can be wrong or harmful, "
+    "and no decision about anybody's health may rest on them."
+)
+
+
+def model_card(
+    recipe: Recipe, rundir: RunDir, report: dict[str, Any], data: dict[str, Any], stats: dict[str, Any]
+) -> None:
+    """Write README.md of the run folder."""
+    source = open_source(recipe.data.source)
+    rows = data["rows"]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"A LoRA adapter (rank {recipe.lora.rank}) for `{recipe.model.base}`, trained in {recipe.model.bits} bits on "
+        f"{source.title} ({source.licence}).",
+        "",
+        f"> {DISCLAIMER}",
+        "",
+        "![loss](loss.png)",
+        "",
+        "## Figures",
+        "",
+        f"{report['rows']} rows of {report['groups']} documents of the {report['split']} split; intervals: {report['intervals']}.",
+        "",
+        *markdown_table(report),
+        "",
+        "## Data",
+        "",
+        f"{source.title}: {rows['train']} rows to train on, {rows['dev']} dev, {rows['test']} test, split by document. "
+        f"Source: {source.citation}.",
+        "",
+        "## Training",
+        "",
+        f"{stats['steps']} steps of {recipe.train.batch} rows, learning rate {recipe.train.learning_rate:g}, "
+        f"{stats['tokens']:,} tokens of which {stats['supervised_tokens']:,} supervised; the checkpoint of step "
+        f"{stats['best_step']} was kept, the best by dev bits per byte. "
+        f"{stats['train_runtime']:.0f} s, peak memory {stats['peak_gb']} GB.",
+        "",
+        "## Recipe",
+        "",
+        "```toml",
+        recipe.to_toml().strip(),
+        "```",
+        "",
+    ]
+    write_text(rundir.path / "README.md", "\n".join(lines))

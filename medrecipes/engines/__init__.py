@@ -1,0 +1,97 @@
+"""What trains: the engine protocol, and the choice of one with its reason."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from medrecipes.bases import Base, open_base
+from medrecipes.console import Console
+from medrecipes.errors import EngineError
+from medrecipes.prepare import Split
+from medrecipes.recipe import Recipe
+from medrecipes.rendering import ChatTemplate, Example
+from medrecipes.rundir import RunDir
+from medrecipes.store import cache_root
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that was left to us, with what was chosen and why; printed and recorded in run.json."""
+
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.reason})"
+
+
+class Engine(Protocol):
+    """A loaded base that can answer, be trained and be saved; it takes ids and labels and never renders text."""
+
+    name: str
+    choices: dict[str, Choice]
+
+    def train(
+        self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
+    ) -> dict[str, Any]:
+        """Attach an adapter, train it (or go on from the last checkpoint) and keep the best; returns the statistics."""
+
+    def base(self) -> AbstractContextManager[None]:
+        """Inside, the model answers as the base does, without its adapter."""
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """The ids that answer each prompt, in order, the stop token included where one came."""
+
+    def answer_nats(self, examples: Sequence[Example]) -> list[float]:
+        """The negative log-likelihood of each row's supervised tokens but the stop token, in nats."""
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter, safetensors only, with the tokenizer and its template."""
+
+
+def choose_engine(recipe: Recipe) -> Choice:
+    """Which engine a recipe gets, and why."""
+    if recipe.model.engine != "auto":
+        return Choice(recipe.model.engine, "the recipe says so")
+    return Choice("unsloth", "the default on one card and on a CPU")
+
+
+def load_libraries(recipe: Recipe) -> Choice:
+    """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
+    choice = choose_engine(recipe)
+    if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
+        raise EngineError(
+            "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'plain'"
+        )
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_root() / "unsloth"))
+    importlib.import_module(f"medrecipes.engines.{choice.value}")
+    return choice
+
+
+def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:
+    """Load the base as the recipe says."""
+    opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
+    engine = opener(recipe, base, template)
+    engine.choices["engine"] = choice
+    return engine
+
+
+def recipe_base(recipe: Recipe, split: Split) -> Base:
+    """The recipe's base; a tiny one is built on the spot, and sees the training groups alone."""
+    if not recipe.model.base.startswith("tiny:"):
+        return open_base(recipe.model.base, recipe.model.revision)
+    load_libraries(recipe)
+    documents: dict[str, list[str]] = {}
+    for row in split.train:
+        documents.setdefault(row.group, []).append(f"{row.question}\n{row.answer}")
+    tiny = importlib.import_module("medrecipes.engines.tiny")
+    texts = ["\n".join(pairs) for pairs in documents.values()]
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
+    return base

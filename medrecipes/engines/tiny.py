@@ -1,0 +1,172 @@
+"""Small bases built on the spot, so that the demo and the tests train the real thing without downloading one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from medrecipes.bases import Base
+from medrecipes.errors import EngineError, did_you_mean
+from medrecipes.store import digest, stage, write_json
+
+VOCABULARY = 1024
+CONTEXT = 1024
+WINDOW = 128  # tokens a pre-training row
+ROWS = 8  # rows a pre-training step
+EVAL_EVERY = 20  # steps between two looks at the base's own dev loss
+PATIENCE = 2  # looks without improvement before it stops
+MAX_STEPS = 400
+PEAK_RATE = 2e-3
+CODE = "1"  # raise it when a change here makes other bases
+
+
+@dataclass(frozen=True)
+class Family:
+    """What makes a base one of its family: the architecture, the real special tokens and the kind of tokenizer."""
+
+    config: Callable[..., Any]
+    specials: tuple[str, ...]
+    bos: str
+    eos: str
+    sentencepiece: bool
+    settings: dict[str, Any]
+
+
+SHAPE = {
+    "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+
+FAMILIES = {
+    # v0.1 and v0.2 know three control tokens; [INST] is text to them
+    "mistral": Family(transformers.MistralConfig, ("<unk>", "<s>", "</s>"), "<s>", "</s>", True, {}),
+}
+
+
+def build(family: str, texts: Sequence[str], seed: int) -> Base:
+    """The base of a family for these training texts, from the store when it was built before."""
+    if family not in FAMILIES:
+        raise EngineError(f"model.base = 'tiny:{family}' is unknown{did_you_mean(family, FAMILIES)}")
+    spec = FAMILIES[family]
+    key = digest(["tiny", CODE, family, seed, list(texts), transformers.__version__, torch.__version__])
+
+    def make(folder: Path) -> dict[str, Any]:
+        # a ninth of the documents chooses when to stop; the tokenizer sees the same texts as the weights
+        dev = [text for i, text in enumerate(texts) if i % 9 == 8]
+        train = [text for i, text in enumerate(texts) if i % 9 != 8]
+        tokenizer = _tokenizer(spec, train)
+        _save_tokenizer(spec, tokenizer, folder)
+        model, history = _pretrain(spec, tokenizer, train, dev, seed)
+        model.save_pretrained(folder)
+        return {"family": family, "parameters": model.num_parameters(), "dev_loss": history}
+
+    folder = stage(f"tiny-{family}", key, make)
+    return Base(str(folder), folder)
+
+
+def _tokenizer(spec: Family, texts: Sequence[str]) -> Tokenizer:
+    """A BPE tokenizer of the family's kind: SentencePiece with a dummy blank, or bytes."""
+    pieces = list(spec.specials)
+    if spec.sentencepiece:
+        pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        # pieces never cross a blank: SentencePiece's own rule, which its BPE learns from word by word
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    alphabet = [] if spec.sentencepiece else pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=pieces, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _demote_bytes(spec, tokenizer)
+
+
+def _demote_bytes(spec: Family, tokenizer: Tokenizer) -> Tokenizer:
+    """Byte pieces were only reserved as special tokens; they belong to the vocabulary, not to the control tokens."""
+    import json
+
+    value = json.loads(tokenizer.to_str())
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] in spec.specials]
+    return Tokenizer.from_str(json.dumps(value))
+
+
+def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in spec.specials])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = {"bos_token": spec.bos, "eos_token": spec.eos}
+    if "<unk>" in spec.specials:
+        named["unk_token"] = "<unk>"
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, "clean_up_tokenization_spaces": False,
+         "add_bos_token": True, **named},
+    )  # fmt: skip
+
+
+def _pretrain(
+    spec: Family, tokenizer: Tokenizer, train: Sequence[str], dev: Sequence[str], seed: int
+) -> tuple[Any, list[tuple[int, float]]]:
+    """Next-token training on plain text until the base's own dev loss stops falling; the best weights are kept."""
+    torch.manual_seed(seed)
+    ids = {token: tokenizer.token_to_id(token) for token in spec.specials}
+    config = spec.config(
+        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=CONTEXT, tie_word_embeddings=False,
+        bos_token_id=ids[spec.bos], eos_token_id=ids[spec.eos], pad_token_id=None, **SHAPE, **spec.settings,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    rows, dev_rows = (_windows(spec, tokenizer, texts) for texts in (train, dev))
+    optimiser = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
+    best, best_weights, history = math.inf, {}, []
+    for step, batch in enumerate(_batches(rows, seed), 1):
+        for group in optimiser.param_groups:
+            group["lr"] = PEAK_RATE * min(1, step / 20) * (1 - 0.9 * step / MAX_STEPS)
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        if step % EVAL_EVERY == 0:
+            with torch.no_grad():
+                dev_loss = float(model(input_ids=dev_rows, labels=dev_rows).loss)
+            history.append((step, dev_loss))
+            if dev_loss < best:
+                best, best_weights = dev_loss, {name: value.clone() for name, value in model.state_dict().items()}
+        if step >= MAX_STEPS or (len(history) > PATIENCE and best < min(loss for _, loss in history[-PATIENCE:])):
+            break
+    model.load_state_dict(best_weights)
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id
+    )
+    return model, history
+
+
+def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
+    """All texts end to end, each between its BOS and EOS, cut into rows."""
+    stream: list[int] = []
+    bos, eos = (int(tokenizer.token_to_id(token) or 0) for token in (spec.bos, spec.eos))
+    for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        stream += [bos, *encoding.ids, eos]
+    return torch.tensor([stream[i : i + WINDOW] for i in range(0, len(stream) - WINDOW + 1, WINDOW)])
+
+
+def _batches(rows: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
+    """Shuffled batches, for ever."""
+    shuffle = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(rows), generator=shuffle)
+        for start in range(0, len(rows), ROWS):
+            yield rows[order[start : start + ROWS]]

@@ -1,0 +1,69 @@
+"""What a split leaks: rows of dev and test that share something with train, counted one relation at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medrecipes.grouping import PARTS
+from medrecipes.near import Ints
+
+RELATIONS = ("document", "article", "question", "answer", "near_duplicate")
+
+
+def leaks(relations: Mapping[str, Ints], pairs: Ints, part: Ints) -> dict[str, dict[str, int | None]]:
+    """For dev and test: rows, and how many share each relation with train; None where the data does not know it."""
+    report: dict[str, dict[str, int | None]] = {}
+    seen = {name: alike(name, codes, pairs, part == 0) for name, codes in relations.items()}
+    for number, name in enumerate(PARTS[1:], 1):
+        held = part == number
+        report[name] = {"rows": int(held.sum())}
+        for relation in RELATIONS:
+            known = relation in seen and bool((relations[relation] >= 0).any())
+            report[name][relation] = int((seen[relation] & held).sum()) if known else None
+    return report
+
+
+def alike(relation: str, codes: Ints, pairs: Ints, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows share this relation with a chosen one; near-duplicates by their pairs of codes too."""
+    size = max(int(codes.max(initial=-1)), int(pairs.max(initial=-1))) + 2
+    flags = np.zeros(size, bool)  # the last entry stands for -1, nothing known
+    flags[codes[chosen]] = True
+    flags[-1] = False
+    if relation == "near_duplicate":
+        near = np.concatenate((pairs[flags[pairs[:, 0]], 1], pairs[flags[pairs[:, 1]], 0]))
+        flags[near] = True
+    return flags[codes]
+
+
+def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:
+    """The split that most scripts make: rows shuffled and cut, whatever they share."""
+    order = np.random.default_rng(seed).permutation(rows)
+    part = np.zeros(rows, np.int64)
+    test = round(rows * split["test"])
+    part[order[:test]] = 2
+    part[order[test : test + round(rows * split["dev"])]] = 1
+    return part
+
+
+def table(leakage: Mapping[str, Any]) -> str:
+    """The report as a few aligned lines for the screen."""
+    threshold = leakage["threshold"]
+    heads = [
+        "near-duplicate" + (f" (>= {threshold:g})" if threshold else "") if name == "near_duplicate" else name
+        for name in RELATIONS
+    ]
+    lines = [["rows shared with train", "rows", *heads]]
+    for title, key in (("grouped (used)", "grouped"), ("by row (not used)", "by_row")):
+        for part, counts in leakage[key].items():
+            if counts["rows"]:
+                shown = ["-" if counts[name] is None else str(counts[name]) for name in RELATIONS]
+                lines.append([f"{title}: {part}", str(counts["rows"]), *shown])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )

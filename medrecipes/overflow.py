@@ -1,0 +1,113 @@
+"""Conversations that are longer than a model may see, brought within bounds as the recipe says, and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from medrecipes.errors import TemplateError
+from medrecipes.records import Conversation, Message
+from medrecipes.rendering import ChatTemplate, Example
+
+Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
+
+
+@dataclass
+class Fitted:
+    """Examples that fit, each with the conversation that it shows, and what became of the others."""
+
+    examples: list[Example] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+
+def fit(
+    template: ChatTemplate, conversations: Sequence[Conversation], max_tokens: int, on_overflow: Overflow
+) -> Fitted:
+    """Render all conversations and bring those that are too long within `max_tokens`, as the recipe says."""
+    fitted = Fitted()
+    for conversation, example in zip(conversations, template.examples(conversations), strict=True):
+        if len(example.input_ids) > max_tokens:
+            if on_overflow == "error":
+                raise TemplateError(
+                    f"row {conversation.id}: {len(example.input_ids)} tokens, over data.max_tokens = {max_tokens}; "
+                    "raise it, or choose data.on_overflow"
+                )
+            shorter = None if on_overflow == "drop" else SHORTEN[on_overflow](template, conversation, max_tokens)
+            if shorter is None:
+                fitted.dropped.setdefault("longer than max_tokens", []).append(conversation.id)
+                continue
+            fitted.counts[on_overflow] += 1
+            conversation, example = shorter
+        fitted.examples.append(example)
+        fitted.conversations.append(conversation)
+    return fitted
+
+
+def _shorten_answer(
+    template: ChatTemplate, conversation: Conversation, max_tokens: int
+) -> tuple[Conversation, Example] | None:
+    """Cut the last answer at a blank; what was cut short is not taught to stop there."""
+    room = max_tokens - len(template.prompts([conversation.prompt()])[0])
+    text = conversation.answer.strip()
+    while text := template.tokenizer.prefix(text, room).strip():
+        shorter = replace(conversation, messages=(*conversation.prompt(), Message("assistant", text)))
+        example = template.cut_example(shorter)
+        if len(example.input_ids) <= max_tokens:
+            return shorter, example
+        room -= len(example.input_ids) - max_tokens  # a blank of the template's own, or a cut inside a word
+    return None
+
+
+def _shorten_context(
+    template: ChatTemplate, conversation: Conversation, max_tokens: int
+) -> tuple[Conversation, Example] | None:
+    """Drop the oldest turns, then cut the middle of the last question: its beginning and its cue at the end stay."""
+
+    def fitting(messages: Sequence[Message]) -> tuple[Conversation, Example] | None:
+        shorter = replace(conversation, messages=tuple(messages))
+        [example] = template.examples([shorter])
+        return (shorter, example) if len(example.input_ids) <= max_tokens else None
+
+    first = 1 if conversation.messages[0].role == "system" else 0
+    head, turns = conversation.messages[:first], conversation.messages[first:]
+    for dropped in range(2, len(turns), 2):
+        if found := fitting((*head, *turns[dropped:])):
+            return found
+    question, answer = turns[-2:]
+    context, cue = split_cue(question.content)
+    best, low, high = None, 0, len(context)
+    while low <= high:  # the most characters of the context that can stay
+        keep = (low + high) // 2
+        found = fitting((*head, Message("user", cut_middle(context, keep) + cue), answer))
+        best, low, high = (found, keep + 1, high) if found else (best, low, keep - 1)
+    return best
+
+
+def split_cue(text: str, longest: int = 300) -> tuple[str, str]:
+    """The context and the cue that closes a prompt: its last line, or the end of a line that is too long to be one."""
+    border = text.rstrip().rfind("\n") + 1
+    if len(text) - border > longest:
+        blank = text.find(" ", len(text) - longest)
+        border = blank if blank >= 0 else len(text) - longest
+    return text[:border], text[border:]
+
+
+def cut_middle(text: str, keep: int) -> str:
+    """About `keep` characters of a text, half from each end, cut at blanks where there are some."""
+    if keep >= len(text):
+        return text
+    head, tail = text[: keep - keep // 2], text[len(text) - keep // 2 :]
+    blank = head.rfind(" ")
+    head = head[:blank] if blank > 0 else head
+    blank = tail.find(" ")
+    return head + (tail[blank:] if blank >= 0 else tail)
+
+
+SHORTEN: dict[str, Callable[[ChatTemplate, Conversation, int], tuple[Conversation, Example] | None]] = {
+    "shorten_answer": _shorten_answer,
+    "shorten_context": _shorten_context,
+}

@@ -1,0 +1,141 @@
+"""The straight line, from recipe to run folder: `python -m medrecipes.run recipes/demo.toml`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from medrecipes.console import Console
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir, open_run, run_path
+
+
+def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
+    """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
+    path = run_path(recipe, runs, fresh=fresh)
+    rundir = RunDir(path)
+    if rundir.finished:
+        console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
+        return rundir
+    with open_run(path, recipe) as rundir:
+        _walk(recipe, rundir, console)
+    return rundir
+
+
+def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    from medrecipes import cards, evaluate, hardware, plot
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import Split, prepare
+    from medrecipes.proofs import prove, template_notes
+    from medrecipes.rendering import ChatTemplate, generation_config
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import write_json
+
+    with console.stage("data") as stage:
+        split: Split = prepare(recipe)
+        stage.says(
+            f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test, split by document"
+        )
+
+    with console.stage("engine") as stage, console.quiet(rundir.log):
+        choice = load_libraries(recipe)
+        stage.says(str(choice))
+
+    with console.stage("base") as stage, console.quiet(rundir.log):
+        base = recipe_base(recipe, split)
+        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+        stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
+
+    with console.stage("tokens") as stage:
+        fitted = {
+            name: fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow)
+            for name, rows in (("train", split.train), ("dev", split.dev), ("held out", split.held_out))
+        }
+        train, dev = fitted["train"].examples, fitted["dev"].examples
+        tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
+        stage.says(f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised")
+        data = {**split.report, "overflow": {n: {"dropped": f.dropped, **f.counts} for n, f in fitted.items()}}
+        write_json(rundir.path / "data.json", data)
+
+    with console.stage("proof") as stage:
+        stops = generation_config(template)["eos_token_id"]
+        proofs = {name: prove(template, f.conversations, f.examples, stops) for name, f in fitted.items()}
+        stage.says(str(proofs["train"]))
+    for note in template_notes(template):
+        console.line(f"{'note':<11} {note}")
+    rundir.update(proofs={name: proof.to_json() for name, proof in proofs.items()})
+    rows = evaluate.held_out(recipe, fitted["held out"])
+
+    with console.stage("load") as stage, console.quiet(rundir.log):
+        engine = open_engine(recipe, base, template, choice)
+        stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
+    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+
+    with console.stage("judge") as stage, console.quiet(rundir.log):
+        before = evaluate.predict(evaluate.BASE, engine, template, rows, rundir, console)
+        stage.says(f"the base answered {len(rows)} {split.held_out_name} questions")
+
+    with console.stage("train") as stage, console.quiet(rundir.log):
+        try:
+            stats = engine.train(train, dev, rundir, console)
+        finally:
+            losses = read_losses(rundir.path / "loss.csv")
+            if losses:
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "answers")
+        stage.says(
+            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
+            f"best at step {stats['best_step']}"
+        )
+        write_json(rundir.path / "trainer_stats.json", stats)
+        engine.save(rundir.adapter)
+
+    with console.stage("judge again") as stage, console.quiet(rundir.log):
+        after = evaluate.predict(evaluate.TUNED, engine, template, rows, rundir, console)
+        stage.says(f"the tuned model answered the same {len(rows)} questions")
+
+    report = evaluate.report(recipe, split.held_out_name, split.key, before, after)
+    evaluate.write_report(rundir, report, before, after)
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(
+        state="finished",
+        choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
+        seconds=console.stages,
+        peak_gb=stats["peak_gb"],
+        template_sha256=template.sha256,
+        split_key=split.key,
+    )
+    _summary(rundir, report, before, after, console)
+
+
+def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, console: Console) -> None:
+    """Base against tuned, one answer of each, and where everything lies."""
+    from medrecipes.evaluate import METRICS, show
+    from medrecipes.scoring.text import rouge
+
+    parts = ("base", "tuned", "difference")
+    rows = f"{report['rows']} {report['split']} rows"
+    console.line()
+    console.line(f"{rows:<24}" + "".join(f"{part:<26}" for part in parts))
+    for name, (title, _) in METRICS.items():
+        figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
+        console.line(f"{title:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+    console.line()
+    # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L
+    scores = rouge([p.reference for p in after], [p.answer for p in after])["rougeL"]
+    spoken = sorted(range(len(scores)), key=lambda i: scores[i])[len(scores) // 2]
+    console.line(f"question   {' '.join(after[spoken].question.split())}")
+    for name, predictions in (("base", before), ("tuned", after)):
+        p = predictions[spoken]
+        console.line(f"{name:<10} {' '.join(p.answer.split())[:300]}{'' if p.stopped else ' … (never stopped)'}")
+    console.line(f"reference  {' '.join(after[spoken].reference.split())[:300]}")
+    console.line()
+    for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
+        console.line(f"{name:<15} {rundir.path / name}")
+
+
+if __name__ == "__main__":
+    from medrecipes.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,149 @@
+"""The run folder: its layout, its state, the loss log, and what makes it resume or finish whole."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from medrecipes.errors import MedRecipesError, RunError
+from medrecipes.recipe import Recipe
+from medrecipes.store import read_json, write_json, write_text, writing
+
+LOSS_COLUMNS = (
+    "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
+    "tokens", "supervised_tokens", "tokens_per_second", "peak_gb",
+)  # fmt: skip
+
+
+class RunDir:
+    """`runs/<name>-<key8>/`; `run.json` is its state, rewritten whole at every change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state: dict[str, Any] = read_json(path / "run.json") if (path / "run.json").exists() else {}
+
+    @property
+    def adapter(self) -> Path:
+        """Where the adapter and its tokenizer lie."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where training can go on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What the libraries printed."""
+        return self.path / "log.txt"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole line was walked to its end."""
+        return self.state.get("state") == "finished"
+
+    def update(self, **values: Any) -> None:
+        """Set values of run.json."""
+        self.state.update(values)
+        write_json(self.path / "run.json", self.state)
+
+    def require_finished(self) -> None:
+        """Raise unless there is something finished to work on."""
+        if not self.finished:
+            raise RunError(f"{self.path}: is not a finished run; finish it with `medrecipes run` on its recipe")
+
+
+def run_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
+    """The folder of a recipe's run; `fresh`: the next free one beside those that exist."""
+    path = runs / f"{recipe.name}-{recipe.key[:8]}"
+    number = 2
+    first = path
+    while fresh and path.exists():
+        path = first.with_name(f"{first.name}-{number}")
+        number += 1
+    return path
+
+
+@contextmanager
+def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
+    """Hold a run folder; one that fails before any training leaves nothing behind."""
+    existed = (path / "run.json").exists()
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{path}: another process is working on this run; wait for it, or use --fresh") from None
+    rundir = RunDir(path)
+    try:
+        if not existed:
+            write_text(path / "recipe.toml", recipe.to_toml())
+            rundir.update(state="preparing", name=recipe.name, key=recipe.key)
+        yield rundir
+    except MedRecipesError:
+        if not existed and rundir.state.get("state") in (None, "preparing"):
+            shutil.rmtree(path, ignore_errors=True)
+            _remove_empty(path.parent)
+        raise
+    finally:
+        lock.close()
+        (path / ".lock").unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Undo a runs folder that this call made."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+class LossLog:
+    """`loss.csv`, a row written through to the disk as it happens."""
+
+    def __init__(self, path: Path, resumed_from_step: int = 0) -> None:
+        self.path = path
+        # what was logged after the checkpoint will happen again
+        kept = [row for row in read_losses(path) if int(row["step"]) <= resumed_from_step]
+        self.tokens = max((int(row["tokens"] or 0) for row in kept), default=0)
+        self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
+        lines = [",".join(LOSS_COLUMNS), *(",".join(row[name] for name in LOSS_COLUMNS) for row in kept)]
+        write_text(path, "\n".join(lines) + "\n")
+        with writing(path):
+            self._file: TextIO = path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, LOSS_COLUMNS, lineterminator="\n")
+
+    def row(self, **values: Any) -> None:
+        """Append a row; floats at full precision, so that two runs can be compared bit by bit."""
+        with writing(self.path):
+            self._writer.writerow(values)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def read_losses(path: Path) -> list[dict[str, str]]:
+    """The whole rows of a loss.csv; a line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole: its trainer_state.json, which transformers writes last, can be read."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True):
+        try:
+            read_json(path / "trainer_state.json")
+        except MedRecipesError:
+            continue
+        return path
+    return None

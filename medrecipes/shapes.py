@@ -1,0 +1,215 @@
+"""A chat template rendered once for every shape of conversation: control tokens, and runs of text with gaps to fill."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import jinja2.ext
+import jinja2.nodes
+import jinja2.sandbox
+
+from medrecipes.errors import TemplateError
+
+# Private-use characters stand for contents and answer borders while a shape is rendered. Contents never pass through
+# there, so they may hold the same characters; proofs.py compares with the plain rendering, row by row.
+OPEN, CLOSE, BEGIN, END = "\ue000", "\ue001", "\ue002", "\ue003"
+MARK = re.compile(f"{OPEN}([lrb]*)(\\d+){CLOSE}|([{BEGIN}{END}])")
+
+Shape = tuple[tuple[str, str | None], ...]
+
+
+def shape_of(messages: Iterable[tuple[str, str]]) -> Shape:
+    """What a template may see of `(role, content)` pairs: the roles, and contents without a visible character."""
+    return tuple((role, None if content.strip() else content) for role, content in messages)
+
+
+class _StandIn(str):
+    """The place of a content: what a template strips from it is noted, and done when the content is there."""
+
+    __slots__ = ()
+
+    def lstrip(self, chars: str | None = None) -> str:
+        return self._noted("l", chars, {None: "l"})
+
+    def rstrip(self, chars: str | None = None) -> str:
+        return self._noted("r", chars, {None: "r", " ": "b"})
+
+    def strip(self, chars: str | None = None) -> str:
+        return _trim(self) if chars is None else self._noted("", chars, {})
+
+    def _noted(self, side: str, chars: str | None, known: Mapping[str | None, str]) -> str:
+        if chars not in known:
+            raise TemplateError(f"strips {chars!r} from a content; strip white space alone")
+        return _StandIn(self.replace(OPEN, OPEN + known[chars], 1))
+
+
+def _trim(text: str) -> str:
+    """jinja's trim, which on a stand-in is put off until the content is there."""
+    text = re.sub(f"^{OPEN}", f"{OPEN}l", str.strip(text))
+    return re.sub(f"{OPEN}([lrb]*)(\\d+){CLOSE}$", f"{OPEN}\\1r\\2{CLOSE}", text)
+
+
+def stripped(text: str, flags: str) -> str:
+    """A content with the white space off that its template strips: l left, r right, b blanks alone on the right."""
+    if "l" in flags and "r" in flags:
+        return text.strip()
+    text = text.lstrip() if "l" in flags else text
+    return text.rstrip() if "r" in flags else text.rstrip(" ") if "b" in flags else text
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control token of the template itself."""
+
+    id: int
+    text: str
+    supervised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Text between control tokens: literals and places `(message index, flags)`; `continuing` after other text."""
+
+    pieces: tuple[str | tuple[int, str], ...]
+    supervised: bool
+    continuing: bool
+
+    def fill(self, contents: Sequence[str]) -> str:
+        """The run with the contents in their places."""
+        return "".join([p if isinstance(p, str) else stripped(contents[p[0]], p[1]) for p in self.pieces])
+
+
+Parts = tuple[Control | Run, ...]
+
+
+def until_answer_ends(parts: Parts) -> Parts:
+    """The parts up to the last content: no stop token, nor what a template puts before it."""
+    for at in range(len(parts) - 1, -1, -1):
+        part = parts[at]
+        places = [i for i, p in enumerate(part.pieces) if not isinstance(p, str)] if isinstance(part, Run) else []
+        if isinstance(part, Run) and places:
+            return (*parts[:at], Run(part.pieces[: places[-1] + 1], part.supervised, part.continuing))
+    return parts
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What stands around an answer in a shape (nothing in plain text), and where the answers are gathered."""
+
+    begin: str = ""
+    end: str = ""
+    answers: list[str] = field(default_factory=list)
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}`: what the assistant writes, stop token included."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2's own interface
+
+    def parse(self, parser: Any) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+
+    def _mark(self, caller: Callable[[], str]) -> str:
+        answer = caller()
+        marks = self.environment.globals["_marks"]
+        assert isinstance(marks, _Marks)
+        marks.answers.append(answer)
+        return f"{marks.begin}{answer}{marks.end}"
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(f"refuses the conversation: {message}")
+
+
+def _environment(marks: _Marks) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    """The environment that transformers renders chat templates in, plus the marks."""
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.globals["_marks"] = marks
+    environment.globals["raise_exception"] = _raise
+    if marks.begin:
+        environment.filters["trim"] = _trim
+    return environment
+
+
+class Shapes:
+    """A template's text with the control tokens that it may write; `variables` are what transformers hands it too."""
+
+    def __init__(self, text: str, controls: Mapping[str, int], foreign: Iterable[str], variables: Mapping[str, str]):
+        self._plain_marks = _Marks()
+        try:
+            self._plain = _environment(self._plain_marks).from_string(text)
+            self._marked = _environment(_Marks(BEGIN, END)).from_string(text)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"cannot be read, line {error.lineno}: {error.message}") from None
+        self._controls, self._variables = controls, variables
+        self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)))
+        self._foreign = sorted(foreign, key=len, reverse=True)
+        self.parts = lru_cache(maxsize=4096)(self._parts)
+
+    def render(self, messages: Iterable[tuple[str, str]], *, ask: bool) -> tuple[str, list[str]]:
+        """The plain text as transformers renders it, and the answers in it with their stop tokens."""
+        self._plain_marks.answers.clear()
+        text = self._rendered(self._plain, messages, ask)
+        return text, list(self._plain_marks.answers)
+
+    def _rendered(self, template: jinja2.Template, messages: Iterable[tuple[str, str]], ask: bool) -> str:
+        turns = [{"role": role, "content": content} for role, content in messages]
+        try:
+            return template.render(messages=turns, add_generation_prompt=ask, **self._variables)
+        except (jinja2.TemplateError, TypeError, AttributeError) as error:
+            raise TemplateError(f"cannot be rendered: {error}") from None
+
+    def _parts(self, shape: Shape, ask: bool) -> Parts:
+        """The parts of any conversation of one shape."""
+        contents = [_StandIn(f"{OPEN}{i}{CLOSE}") if blank is None else blank for i, (_, blank) in enumerate(shape)]
+        text = self._rendered(self._marked, ((role, c) for (role, _), c in zip(shape, contents, strict=True)), ask)
+        parts: list[Control | Run] = []
+        pieces: list[str | tuple[int, str]] = []
+        supervised, continuing = False, False
+
+        def close() -> None:
+            nonlocal continuing
+            if pieces:
+                parts.append(Run(tuple(pieces), supervised, continuing))
+                continuing = True
+                pieces.clear()
+
+        def literal(text: str) -> None:
+            nonlocal continuing
+            at = 0
+            for match in [*self._pattern.finditer(text), None]:
+                between = text[at : match.start() if match else len(text)]
+                for token in self._foreign:
+                    if token in between:
+                        raise TemplateError(
+                            f"writes {token} as text, which is a control token of this tokenizer; "
+                            "choose the template of this base's family"
+                        )
+                if between:
+                    pieces.append(between)
+                if match:
+                    close()
+                    parts.append(Control(self._controls[match[0]], match[0], supervised))
+                    continuing = False
+                    at = match.end()
+
+        at = 0
+        for match in MARK.finditer(text):
+            literal(text[at : match.start()])
+            at = match.end()
+            if match[3]:
+                close()
+                supervised = match[3] == BEGIN
+            else:
+                pieces.append((int(match[2]), match[1]))
+        literal(text[at:])
+        close()
+        return tuple(parts)

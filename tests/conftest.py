@@ -1,0 +1,41 @@
+"""What all tests share: the real data where it is at hand, a store of their own, and the command line in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that an earlier session left in the user's store can help a test, and no hub is asked."""
+    os.environ["MEDRECIPES_CACHE"] = str(tmp_path_factory.mktemp("store"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real public data."""
+    folder = os.environ.get("MEDRECIPES_DATA")
+    if not folder:
+        pytest.skip("MEDRECIPES_DATA is not set: the real public files are not at hand")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Runs `medrecipes …` as a user does: `cli("run", "recipes/demo.toml")`."""
+
+    def call(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "medrecipes.cli", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **settings)  # type: ignore[call-overload]
+
+    return call

@@ -1,0 +1,177 @@
+"""The straight line, for real: a tiny base in 4 bits, trained, killed, resumed, finished, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medrecipes.rundir import last_checkpoint, read_losses
+from tests.conftest import ROOT, Cli
+
+SHORT = ["--set", "train.max_steps=24", "--set", "train.save_steps=6", "--set", "train.eval_steps=6", "--set", "eval.rows=6",
+         "--set", "eval.max_new_tokens=24"]  # fmt: skip
+FILES = {
+    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "log.txt",
+    "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/tokenizer.json",
+    "adapter/chat_template.jinja", "adapter/generation_config.json",
+    "eval/predictions.jsonl", "eval/report.json", "eval/report.md",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A short run of the demo, uninterrupted, and what it printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = cli("run", "recipes/demo.toml", "--runs", runs, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return next(runs.iterdir()), done.stdout
+
+
+def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
+    path, _ = finished
+    assert re.fullmatch(r"demo-[0-9a-f]{8}", path.name)
+    assert {f for f in FILES if not (path / f).exists()} == set()
+    state = json.loads((path / "run.json").read_text())
+    assert state["state"] == "finished"
+    assert state["resumed_from_step"] is None
+    assert state["choices"]["engine"] == {"value": "unsloth", "reason": "the default on one card and on a CPU"}
+    assert state["peak_gb"] < 3
+
+
+def test_the_report_has_every_figure_with_its_interval(finished: tuple[Path, str]) -> None:
+    report = json.loads((finished[0] / "eval" / "report.json").read_text())
+    for part in ("base", "tuned", "difference"):
+        assert set(report[part]) == {"bits_per_byte", "rouge1", "rouge2", "rougeL", "stops"}
+        for figure in report[part].values():
+            assert set(figure) == {"value", "low", "high"}
+            assert figure["low"] <= figure["value"] <= figure["high"]
+    assert report["rows"] == 6
+
+
+def test_the_base_is_really_quantised(finished: tuple[Path, str]) -> None:
+    stats = json.loads((finished[0] / "trainer_stats.json").read_text())
+    assert stats["trainable_parameters"] == 224_256
+    assert 2_000_000 < stats["parameters"] < 6_000_000
+    assert "4-bit = True" in (finished[0] / "log.txt").read_text()
+
+
+def test_what_is_printed_is_for_people(finished: tuple[Path, str]) -> None:
+    path, printed = finished
+    for word in (
+        "data  ",
+        "engine  ",
+        "base  ",
+        "tokens  ",
+        "train  ",
+        "bits per byte of answer",
+        "tuned  ",
+        str(path),
+    ):
+        assert word in printed
+    assert "\x1b" not in printed
+    assert "Unsloth" not in printed
+    assert "Warning" not in printed
+
+
+def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> None:
+    path, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    started = time.monotonic()
+    done = cli("run", "recipes/demo.toml", "--runs", path.parent, *SHORT)
+    assert time.monotonic() - started < 2
+    assert done.stdout == f"finished before: {path} (nothing done; --fresh starts another beside it)\n"
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+
+
+def test_killed_and_started_again_it_ends_with_the_same_losses(
+    finished: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "medrecipes.run", "recipes/demo.toml", "--runs", str(tmp_path), *SHORT]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path = tmp_path / finished[0].name
+    deadline = time.monotonic() + 120
+    while not any(int(row["step"]) >= 15 for row in read_losses(path / "loss.csv")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    # a checkpoint that the crash tore (its state is written last) must be passed over
+    torn = path / "checkpoints" / "checkpoint-17"
+    torn.mkdir()
+    (torn / "adapter_model.safetensors").write_bytes(b"half")
+    assert last_checkpoint(path / "checkpoints") == path / "checkpoints" / "checkpoint-12"
+
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((path / "run.json").read_text())["resumed_from_step"] == 12
+    columns = ("step", "split", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens")
+    losses = [[[row[c] for c in columns] for row in read_losses(p / "loss.csv")] for p in (finished[0], path)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 24 + 5
+    weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
+    assert weights[0] == weights[1]
+
+
+def test_fresh_starts_beside(finished: tuple[Path, str], tmp_path: Path) -> None:
+    from medrecipes.recipe import load
+    from medrecipes.rundir import run_path
+
+    recipe = load(finished[0] / "recipe.toml").recipe
+    assert run_path(recipe, finished[0].parent, fresh=False) == finished[0]
+    assert run_path(recipe, finished[0].parent, fresh=True).name == f"{finished[0].name}-2"
+
+
+MISTAKES = [
+    (["run", "recipes/none.toml"], r"recipes/none\.toml: no such recipe"),
+    (["run", "recipes/demo.toml", "--set", "model.engine=unslot"], r"--set: model\.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth\?"),
+    (["run", "recipes/demo.toml", "--set", "data.path='nowhere'"], r"--set: data\.path = '.*nowhere' does not exist"),
+    (["run", "recipes/demo.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
+    (["run", "recipes/demo.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),
+    (["run", "recipes/demo.toml", "--set", "lora.targets=['q_porj']"], r"lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
+    (["run", "recipes/demo.toml", "--set", "model.base='tiny:mistrel'"], r"model\.base = 'tiny:mistrel' is unknown; did you mean mistral\?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), MISTAKES, ids=[" ".join(c[-1:]) for c, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(command: list[str], message: str, cli: Cli, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    done = cli(*command, "--runs", runs)
+    assert done.returncode == 2
+    assert re.match(message, done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert not runs.exists()
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    done = cli("run", "recipes/none.toml", "--debug")
+    assert "Traceback" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "file" / "runs")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot be written (Not a directory)" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_fills_up_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(tmp_path)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine forbids mounting a small disk")
+    try:
+        done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *SHORT)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot be written (No space left on device)" in done.stderr

@@ -1,0 +1,147 @@
+"""The schema says all that is wrong at once, each with file, line, key and the next move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medrecipes.errors import RecipeError
+from medrecipes.recipe import Recipe, key_lines, load
+from tests.conftest import ROOT
+
+DEMO = ROOT / "recipes" / "demo.toml"
+
+
+def problems(text: str, folder: Path, *overrides: str) -> list[str]:
+    path = folder / "x.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as error:
+        load(path, overrides)
+    return [problem.replace(f"{folder}/", "") for problem in error.value.problems]
+
+
+WRONG = [
+    ("[lora]\nrnak = 8\n", "x.toml:2: lora.rnak is unknown; did you mean lora.rank?"),
+    ("[lroa]\nrank = 8\n", "x.toml:1: lroa is unknown; did you mean lora?"),
+    ("task = 'chta'\n", "x.toml:1: task = 'chta' is not one of chat; did you mean chat?"),
+    ('[model]\n\nengine = "unslot"\n', "x.toml:3: model.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth?"),
+    ("[model]\nbits = 5\n", "x.toml:2: model.bits = 5: must be one of 4, 8, 16"),
+    ('[train]\nbatch = "8"\n', "x.toml:2: train.batch = '8': must be an integer"),
+    ("[train]\nbatch = 0\n", "x.toml:2: train.batch = 0: must be greater than or equal to 1"),
+    ("[train]\nlearning_rate = -1.0\n", "x.toml:2: train.learning_rate = -1.0: must be greater than 0"),
+    ('[data]\nsource = "medqaud"\n', "x.toml:2: data.source = 'medqaud' is unknown; did you mean medquad?"),
+    ('[template]\nname = "mistral-v11"\n', "x.toml:2: template.name = 'mistral-v11' is unknown; did you mean mistral-v1?"),
+    ('[data]\npath = "nowhere.csv"\n', "x.toml:2: data.path = 'nowhere.csv' does not exist; correct it, or leave it out"),
+    ("[data]\nsplit = { train = 0.5, dev = 0.1, test = 0.1 }\n", "x.toml:2: data.split: train, dev and test must sum to 1, train above 0"),
+    ("[train]\nepochs = 1\nmax_steps = 5\n", "x.toml:3: train.max_steps contradicts x.toml:2: train.epochs; set one of them"),
+    ("[train]\nbatch = 8\nmicro_batch = 3\n", "x.toml:3: train.micro_batch = 3 does not divide train.batch = 8; choose a divisor"),
+    ("[train\n", "x.toml:1: broken TOML (Expected ']' at the end of a table declaration (at line 1, column 7)); correct this line"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
+def test_a_mistake_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    assert problems(text, tmp_path) == [message]
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    found = problems("[lora]\nrnak = 8\n[train]\nbatch = 'x'\n", tmp_path, "train.epohcs=2")
+    assert found == [
+        "x.toml:2: lora.rnak is unknown; did you mean lora.rank?",
+        "x.toml:4: train.batch = 'x': must be an integer",
+        "--set: train.epohcs is unknown; did you mean train.epochs?",
+    ]
+
+
+def test_a_wrong_path_suggests_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipes/dmeo\.toml: no such recipe; did you mean demo\?"):
+        load(ROOT / "recipes" / "dmeo.toml")
+
+
+def test_set_takes_toml_values_and_bare_words() -> None:
+    recipe = load(
+        DEMO, ["train.max_steps=7", "lora.targets=['q_proj']", "model.engine=plain", "train.learning_rate=1e-5"]
+    ).recipe
+    assert (recipe.train.max_steps, recipe.lora.targets) == (7, ("q_proj",))
+    assert (recipe.model.engine, recipe.train.learning_rate) == ("plain", 1e-5)
+
+
+def test_set_is_told_how_to_be_written(tmp_path: Path) -> None:
+    assert problems("", tmp_path, "train.max_steps") == [
+        "--set train.max_steps: write it as KEY=VALUE, such as --set train.max_steps=100"
+    ]
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(DEMO).recipe.train.batch = 3  # type: ignore[misc]
+
+
+def test_origins_name_file_and_line() -> None:
+    origins = load(DEMO, ["seed=1"]).origins
+    assert str(origins["seed"]) == "--set"
+    line = origins["train.learning_rate"].line
+    assert line
+    assert DEMO.read_text().splitlines()[line - 1] == "learning_rate = 2e-3"
+
+
+def test_extends_lays_files_over_each_other(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "b.toml").write_text("[lora]\nrank = 4\nalpha = 8\n")
+    (tmp_path / "x.toml").write_text('extends = "base/b.toml"\n[lora]\nrank = 32\n')
+    loaded = load(tmp_path / "x.toml")
+    assert (loaded.recipe.lora.rank, loaded.recipe.lora.alpha, loaded.recipe.name) == (32, 8, "x")
+    assert str(loaded.origins["lora.alpha"]).endswith("base/b.toml:3")
+
+
+def test_a_circle_of_extends_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('extends = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"\n')
+    with pytest.raises(RecipeError, match="which extends it in turn; break the circle"):
+        load(tmp_path / "a.toml")
+
+
+def test_key_lines_know_tables_arrays_and_long_strings() -> None:
+    text = '''a = """
+b = 1
+"""
+[t]
+"x y" = 1
+[[m]]
+k.z = 2
+[[m]]
+k = 3
+'''
+    assert key_lines(text) == {"a": 1, "t": 4, "t.x y": 5, "m": 6, "m.0": 6, "m.0.k.z": 7, "m.1": 8, "m.1.k": 9}
+
+
+def test_the_key_changes_with_what_changes_the_result(tmp_path: Path) -> None:
+    key = load(DEMO).recipe.key
+    assert load(DEMO, ["seed=43"]).recipe.key != key
+    assert load(DEMO, ["train.learning_rate=1e-3"]).recipe.key != key
+    assert load(DEMO, ["name=other"]).recipe.key == key
+
+
+def test_the_key_is_of_the_data_not_of_its_place(tmp_path: Path) -> None:
+    keys = []
+    for name, text in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.xml").write_text(text)
+        keys.append(load(DEMO, [f"data.path='{tmp_path / name}'"]).recipe.key)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load(DEMO, ["train.batch=4"]).recipe
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    again = load(tmp_path / "recipe.toml").recipe
+    assert (again.key, again.name) == (recipe.key, "demo")
+
+
+def test_every_key_is_described() -> None:
+    from medrecipes.recipe import fields
+
+    found = dict(fields(Recipe))
+    assert len(found) >= 40
+    assert [name for name, info in found.items() if not info.description] == []

@@ -1,0 +1,80 @@
+"""A stage is built once, whole or not at all; what cannot be written is one clear line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from medrecipes.errors import DataError, MedRecipesError
+from medrecipes.store import MANIFEST, digest, digest_path, read_json, stage, write_text, writing
+
+
+def test_a_stage_is_built_once(tmp_path: Path) -> None:
+    calls = []
+
+    def build(folder: Path) -> dict[str, object]:
+        calls.append(folder)
+        (folder / "a.txt").write_text("a")
+        return {"rows": 1}
+
+    first = stage("data", "f" * 64, build, tmp_path)
+    assert stage("data", "f" * 64, build, tmp_path) == first
+    assert len(calls) == 1
+    assert first.name == "data-ffffffffffffffff"
+    assert read_json(first / MANIFEST) == {"stage": "data", "key": "f" * 64, "rows": 1}
+
+
+def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
+    def build(folder: Path) -> dict[str, object]:
+        (folder / "half.txt").write_text("half")
+        raise DataError("row 3: broken")
+
+    with pytest.raises(DataError, match="row 3"):
+        stage("data", "f" * 64, build, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_manifest_is_no_stage(tmp_path: Path) -> None:
+    torn = tmp_path / "data-ffffffffffffffff"
+    torn.mkdir()
+    (torn / "half.txt").write_text("half")
+    built = stage("data", "f" * 64, lambda folder: {}, tmp_path)
+    assert sorted(p.name for p in built.iterdir()) == [MANIFEST]
+
+
+def test_a_digest_is_of_content(tmp_path: Path) -> None:
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "f").write_text("1")
+    before = digest_path(tmp_path / "x")
+    (tmp_path / "x" / "f").write_text("2")
+    assert digest_path(tmp_path / "x") != before
+    with pytest.raises(DataError, match="cannot be read"):
+        digest_path(tmp_path / "none")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    message = r"/dev/full: cannot be written \(No space left on device\); free the space"
+    with pytest.raises(MedRecipesError, match=message), writing(Path("/dev/full")), open("/dev/full", "w") as file:
+        file.write("x" * 100_000)
+
+
+def test_a_full_disk_that_a_library_met_is_the_same_line(tmp_path: Path) -> None:
+    with pytest.raises(MedRecipesError, match="No space left on device"), writing(tmp_path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/3")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody without the permission")
+def test_a_forbidden_folder_is_one_line(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            write_text(tmp_path / "x.txt", "x")
+        except MedRecipesError as error:
+            os._exit(0 if "cannot be written (Permission denied)" in str(error) else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(tmp_path.iterdir()) == []

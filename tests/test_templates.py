@@ -1,0 +1,313 @@
+"""The templates against their makers' own code, token id by token id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.recipe import template_names
+from medrecipes.records import Conversation, Message
+from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.tokens import Tokenizer
+from tests import corpus, families
+
+# which tokenizer each template is proved with
+FAMILY = {
+    "mistral-v1": "mistral-v1",
+    "mistral-v3": "mistral-v3",
+    "mistral-v3-tekken": "mistral-v3-tekken",
+    "mistral-v7": "mistral-v7",
+    "llama2": "mistral-v1",
+    "llama3": "llama3",
+    "gemma": "gemma",
+    "gemma3": "gemma",
+    "question-answer": "mistral-v1",
+    "patient-doctor": "mistral-v1",
+}
+DIALOGUE = (
+    Message("system", "Be brief."),
+    Message("user", " What is asthma?\n"),
+    Message("assistant", " A disease."),
+    Message("user", "Thanks"),
+    Message("assistant", "Welcome "),
+)
+
+MISTRAL = {
+    "mistral-v1": "tokenizer.model.v1",
+    "mistral-v3": "mistral_instruct_tokenizer_240323.model.v3",
+    "mistral-v3-tekken": "tekken_240718.json",
+    "mistral-v7": "mistral_instruct_tokenizer_241114.model.v7",
+}
+
+
+@lru_cache
+def bound(name: str) -> ChatTemplate:
+    return ChatTemplate(name, Tokenizer(families.folder(FAMILY[name])))
+
+
+@lru_cache
+def mistral(name: str) -> Callable[[Sequence[Message]], list[int]]:
+    """mistral-common's own encoding of a dialogue, request normaliser included."""
+    from mistral_common.protocol.instruct import messages as protocol
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.protocol.instruct.validator import ValidationMode
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    reference = MistralTokenizer.from_file(str(families.mistral_file(MISTRAL[name])), mode=ValidationMode.finetuning)
+    kinds = {
+        "system": protocol.SystemMessage,
+        "user": protocol.UserMessage,
+        "assistant": protocol.AssistantMessage,
+    }
+
+    def encode(messages: Sequence[Message]) -> list[int]:
+        turns = [kinds[m.role](content=m.content) for m in messages]
+        return list(reference.encode_chat_completion(ChatCompletionRequest(messages=turns)).tokens)
+
+    return encode
+
+
+def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The rule of v3: the system message stands in the first user turn, where mistral-common takes the last."""
+    if messages[0].role != "system":
+        return tuple(messages)
+    system, user, *rest = messages
+    return (Message("user", f"{system.content}\n\n{user.content}" if system.content else user.content), *rest)
+
+
+@lru_cache
+def llama3() -> Callable[[Sequence[Message]], list[int]]:
+    """llama-models' own encoding, without the header that it adds for an answer to come."""
+    from llama_models.datatypes import RawMessage
+    from llama_models.llama3.chat_format import ChatFormat
+    from llama_models.llama3.tokenizer import Tokenizer as Reference
+
+    form = ChatFormat(Reference.get_instance())
+    header = form._encode_header("assistant")
+
+    def encode(messages: Sequence[Message]) -> list[int]:
+        ids = form.encode_dialog_prompt([RawMessage(role=m.role, content=m.content) for m in messages]).tokens
+        return list(ids[: -len(header)])
+
+    return encode
+
+
+def stripped(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The rule of llama3: contents lose the white space around them."""
+    return tuple(Message(m.role, m.content.strip()) for m in messages)
+
+
+def differing(
+    template: ChatTemplate, rows: Iterable[Conversation], reference: Callable[[Sequence[Message]], list[int]]
+) -> list[str]:
+    rows = list(rows)
+    ours = [example.input_ids for example in template.examples(rows)]
+    return [row.id for row, ids in zip(rows, ours, strict=True) if ids != reference(row.messages)]
+
+
+def test_the_corpus_is_as_large_and_as_awkward_as_the_proofs_need() -> None:
+    rows = corpus.conversations()
+    assert len(rows) >= 300
+    assert sum(len(row.messages) > 3 for row in rows) >= 50
+    assert sum(row.messages[0].role == "system" for row in rows) >= 50
+    assert any(message.content == "" for row in rows for message in row.messages)
+    assert any(len(message.content) > 20_000 for row in rows for message in row.messages)
+    assert all(any(token in row.answer for row in rows) for token in corpus.CONTROL_STRINGS)
+
+
+@pytest.mark.parametrize("name", ["mistral-v1", "mistral-v7"])
+def test_mistral_v1_and_v7_are_mistral_commons_ids(name: str) -> None:
+    assert differing(bound(name), corpus.conversations(), mistral(name)) == []
+
+
+@pytest.mark.parametrize("name", ["mistral-v3", "mistral-v3-tekken"])
+def test_mistral_v3_is_mistral_commons_ids_but_for_the_place_of_the_system_message(name: str) -> None:
+    assert differing(bound(name), corpus.conversations(), lambda m: mistral(name)(folded(m))) == []
+
+
+def test_llama3_is_llama_models_ids_of_stripped_contents() -> None:
+    rows = corpus.conversations()
+    assert differing(bound("llama3"), rows, lambda m: llama3()(stripped(m))) == []
+
+
+def test_the_rule_of_mistral_v3_is_that_the_system_message_stands_first() -> None:
+    single, several = DIALOGUE[:3], DIALOGUE
+    for name in ("mistral-v3", "mistral-v3-tekken"):
+        assert differing(bound(name), [Conversation("one", "", single)], mistral(name)) == []
+        assert differing(bound(name), [Conversation("two", "", several)], mistral(name)) == ["two"]
+        assert any("folded into the first user turn" in rule for rule in bound(name).differs)
+    assert bound("mistral-v3").render(several).startswith("<s>[INST] Be brief.\n\n What is asthma?\n[/INST]  A")
+
+
+@pytest.mark.parametrize("name", ["mistral-v3", "mistral-v7"])
+def test_the_rule_of_reference_documents_is_that_they_stay_text(name: str) -> None:
+    row = Conversation.of("row", "", "see [REFERENCE_DOC_3]", "no [REFERENCE_DOC_0]")
+    [example] = bound(name).examples([row])
+    ids = mistral(name)(row.messages)
+    assert {767, 770} < set(ids)
+    assert not {767, 770} & set(example.input_ids)
+    assert bound(name).tokenizer.decode([example.input_ids])[0].endswith("no [REFERENCE_DOC_0]")
+    assert any("[REFERENCE_DOC_0]" in rule for rule in bound(name).differs)
+
+
+def test_the_rules_of_llama3_are_that_contents_are_stripped_and_words_whole() -> None:
+    padded = Conversation.of("padded", "", " q ", "\na")
+    plain = Conversation.of("plain", "", "q", "a")
+    one, other = bound("llama3").examples([padded, plain])
+    assert one.input_ids == other.input_ids
+    assert differing(bound("llama3"), [padded, plain], llama3()) == ["padded"]
+    word = Conversation.of("word", "", "q", "immuno" * 4200)
+    assert differing(bound("llama3"), [word], llama3()) == ["word"]
+    assert [rule.split(",")[0].split(" ")[0] for rule in bound("llama3").differs] == ["contents", "a", "no"]
+
+
+def meta_llama2(messages: Sequence[Message]) -> list[int]:
+    """`chat_completion` of Meta's reference code for Llama 2, word for word, on a SentencePiece model of its kind."""
+    processor = _processor()
+    b_inst, e_inst, b_sys, e_sys = "[INST]", "[/INST]", "<<SYS>>\n", "\n<</SYS>>\n\n"
+    dialog = list(messages)
+    if dialog[0].role == "system":
+        dialog = [Message("user", b_sys + dialog[0].content + e_sys + dialog[1].content), *dialog[2:]]
+    ids: list[int] = []
+    for prompt, answer in zip(dialog[::2], dialog[1::2], strict=True):
+        text = f"{b_inst} {(prompt.content).strip()} {e_inst} {(answer.content).strip()} "
+        ids += [processor.bos_id(), *processor.encode(text), processor.eos_id()]
+    return ids
+
+
+@lru_cache
+def _processor() -> Any:
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_file=str(families.mistral_file("tokenizer.model.v1")))
+
+
+def test_llama2_is_the_ids_of_metas_reference_code() -> None:
+    assert differing(bound("llama2"), corpus.conversations(), meta_llama2) == []
+
+
+RENDERED = {
+    "mistral-v1": "<s>[INST] Be brief.\n\n What is asthma?\n [/INST]  A disease.</s>[INST] Thanks [/INST] Welcome </s>",
+    "mistral-v3": "<s>[INST] Be brief.\n\n What is asthma?\n[/INST]  A disease.</s>[INST] Thanks[/INST] Welcome</s>",
+    "mistral-v3-tekken": "<s>[INST]Be brief.\n\n What is asthma?\n[/INST] A disease.</s>[INST]Thanks[/INST]Welcome</s>",
+    "mistral-v7": (
+        "<s>[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST]  What is asthma?\n[/INST]  A disease.</s>"
+        "[INST] Thanks[/INST] Welcome</s>"
+    ),
+    "llama2": (
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n What is asthma? [/INST] A disease. </s>"
+        "<s>[INST] Thanks [/INST] Welcome </s>"
+    ),
+    "llama3": (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nWhat is asthma?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nA disease.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nWelcome<|eot_id|>"
+    ),
+    **dict.fromkeys(
+        ("gemma", "gemma3"),
+        "<bos><start_of_turn>user\nBe brief.\n\nWhat is asthma?<end_of_turn>\n"
+        "<start_of_turn>model\nA disease.<end_of_turn>\n"
+        "<start_of_turn>user\nThanks<end_of_turn>\n"
+        "<start_of_turn>model\nWelcome<end_of_turn>\n",
+    ),
+    "question-answer": (
+        "<s>Be brief.\n\n### Question:\nWhat is asthma?\n\n### Answer:\nA disease.</s>"
+        "### Question:\nThanks\n\n### Answer:\nWelcome</s>"
+    ),
+    "patient-doctor": (
+        "<s>Be brief.\n\n### Patient query:\nWhat is asthma?\n\n### Doctor opinion:\nA disease.</s>"
+        "### Patient query:\nThanks\n\n### Doctor opinion:\nWelcome</s>"
+    ),
+}
+ASKED = {
+    "mistral-v1": "<s>[INST] q [/INST]",
+    "mistral-v3": "<s>[INST] q[/INST]",
+    "mistral-v3-tekken": "<s>[INST]q[/INST]",
+    "mistral-v7": "<s>[INST] q[/INST]",
+    "llama2": "<s>[INST] q [/INST]",
+    "llama3": (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    "gemma": "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
+    "gemma3": "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
+    "question-answer": "<s>### Question:\nq\n\n### Answer:\n",
+    "patient-doctor": "<s>### Patient query:\nq\n\n### Doctor opinion:\n",
+}
+
+
+def test_every_template_has_its_proofs() -> None:
+    assert template_names() == sorted(FAMILY) == sorted(RENDERED) == sorted(ASKED)
+    assert len(FAMILY) == 10
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_dialogue_is_rendered_as_published(name: str) -> None:
+    assert bound(name).render(DIALOGUE) == RENDERED[name]
+    assert bound(name).render([Message("user", "q")], ask=True) == ASKED[name]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_head_names_models_source_control_tokens_stop_and_system_rule(name: str) -> None:
+    template = bound(name)
+    assert set(template.head) - {"bos"} == {"models", "source", "control", "stop", "system"}
+    assert all(template.head.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        ("mistral-v3", ["</s>"]),
+        ("llama2", ["</s>"]),
+        ("llama3", ["<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"]),
+        ("gemma", ["<end_of_turn>", "<eos>"]),
+    ],
+)
+def test_generation_stops_at_all_that_the_maker_stops_at(name: str, stops: list[str]) -> None:
+    template = bound(name)
+    assert template.stops == stops
+    assert template.stop_ids == [template.tokenizer.control[token] for token in stops]
+    assert template.stop_id == template.stop_ids[0]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_asked_is_what_training_put_before_the_answer(name: str) -> None:
+    template = bound(name)
+    rows = corpus.conversations()
+    for row, example in zip(rows, template.examples(rows), strict=True):
+        for end, message in enumerate(row.messages):
+            if message.role == "assistant":
+                [asked] = template.prompts([row.messages[:end]])
+                assert example.input_ids[: len(asked)] == asked, row.id
+                assert example.labels[len(asked) - 1] == MASKED, row.id
+                assert example.labels[len(asked)] != MASKED, row.id
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_plain_transformers_gives_the_same_ids_with_the_saved_tokenizer(name: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    template = bound(name)
+    save_tokenizer(template, tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    assert saved.pad_token_id == template.tokenizer.pad[1]
+    assert saved.pad_token_id not in template.stop_ids
+    rows = [row for row in corpus.conversations() if not _holds_control(template, row)]
+    assert len(rows) >= 150
+    asked = template.prompts([row.prompt() for row in rows])
+    for row, example, prompt in zip(rows, template.examples(rows), asked, strict=True):
+        chat = [{"role": message.role, "content": message.content} for message in row.messages]
+        ids = saved.apply_chat_template(chat[:-1], add_generation_prompt=True, tokenize=True, return_dict=True)
+        assert ids["input_ids"] == prompt, row.id
+        whole = saved.apply_chat_template(chat, tokenize=True, return_dict=True)
+        assert whole["input_ids"] == example.input_ids, row.id
+
+
+def _holds_control(template: ChatTemplate, row: Conversation) -> bool:
+    return any(token in message.content for message in row.messages for token in template.tokenizer.control)
