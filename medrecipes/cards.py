@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from medrecipes.evaluate import markdown_table
+from medrecipes.leakage import table
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
-from medrecipes.sources import open_source
 from medrecipes.store import write_text
 
 DISCLAIMER = (
@@ -20,13 +20,16 @@ def model_card(
     recipe: Recipe, rundir: RunDir, report: dict[str, Any], data: dict[str, Any], stats: dict[str, Any]
 ) -> None:
     """Write README.md of the run folder."""
-    source = open_source(recipe.data.source)
-    rows = data["rows"]
+    rows, sources = data["rows"], data["sources"]
+    titles = ", ".join(f"{source['title']} ({source['licence']})" for source in sources)
+    kept = {"last": "the last"}.get(
+        recipe.train.keep_best, f"the best by dev {recipe.train.keep_best.replace('_', ' ')}"
+    )
     lines = [
         f"# {recipe.name}",
         "",
         f"A LoRA adapter (rank {recipe.lora.rank}) for `{recipe.model.base}`, trained in {recipe.model.bits} bits on "
-        f"{source.title} ({source.licence}).",
+        f"{titles}.",
         "",
         f"> {DISCLAIMER}",
         "",
@@ -40,14 +43,25 @@ def model_card(
         "",
         "## Data",
         "",
-        f"{source.title}: {rows['train']} rows to train on, {rows['dev']} dev, {rows['test']} test, split by document. "
-        f"Source: {source.citation}.",
+        f"{rows['train']:,} rows to train on, {rows['dev']:,} dev, {rows['test']:,} test, split by group: no document, "
+        "article, question or answer lies in two of them.",
+        "",
+        "```text",
+        table(data["leakage"]),
+        "```",
+        "",
+        *(
+            f"- {source['title']}: {source['kept']:,} of {source['seen']:,} rows. {source['citation']}."
+            for source in sources
+        ),
+        *(f"- dropped, {reason}: {count:,}" for reason, count in data["dropped"].items()),
+        *(f"- repaired, {reason}: {count:,}" for reason, count in data["repaired"].items()),
         "",
         "## Training",
         "",
-        f"{stats['steps']} steps of {recipe.train.batch} rows, learning rate {recipe.train.learning_rate:g}, "
+        f"{stats['steps']} steps of {recipe.train.batch} {'packs' if recipe.train.packing else 'rows'}, loss on {recipe.train.loss_on}, learning rate {recipe.train.learning_rate:g}, "
         f"{stats['tokens']:,} tokens of which {stats['supervised_tokens']:,} supervised; the checkpoint of step "
-        f"{stats['best_step']} was kept, the best by dev bits per byte. "
+        f"{stats['best_step']} was kept, {kept}. "
         f"{stats['train_runtime']:.0f} s, peak memory {stats['peak_gb']} GB.",
         "",
         "## Recipe",

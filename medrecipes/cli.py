@@ -44,6 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer")
     _overrides(check)
 
+    build = _command(commands, "build", _build, "make the processed datasets of a recipe, without a model")
+    build.add_argument("recipe", metavar="RECIPE")
+    build.add_argument(
+        "--out", type=Path, default=Path("datasets"), metavar="DIR", help="where they go (default: datasets)"
+    )
+    build.add_argument(
+        "--format", action="append", default=[], choices=["jsonl", "parquet"], help="write the splits as files too"
+    )
+    _overrides(build)
+
     preview = _command(commands, "preview", _preview, "show examples token by token, what is learned in colour")
     preview.add_argument("recipe", nargs="?", metavar="RECIPE")
     preview.add_argument("-n", type=int, default=5, metavar="ROWS", help="how many rows (default: 5)")
@@ -93,6 +103,16 @@ def _check(arguments: argparse.Namespace) -> None:
         problems = check_all(arguments.recipes, recipes, Console())
     if problems:
         raise RecipeError(problems)
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from medrecipes.build import build
+    from medrecipes.console import Console
+    from medrecipes.recipe import load
+
+    console = Console()
+    for built in build(load(arguments.recipe, arguments.set).recipe, arguments.out, arguments.format):
+        console.line(built.lines())
 
 
 def _preview(arguments: argparse.Namespace) -> None:

@@ -38,6 +38,12 @@ class Model(Section):
     )
     bits: Literal[4, 8, 16] = Field(4, description="Bits a weight of the base: 4 (NF4), 8 or 16.")
     engine: Literal["auto", "unsloth", "plain"] = Field("auto", description="What trains: unsloth, or plain TRL.")
+    quant_type: Literal["nf4", "fp4"] = Field("nf4", description="Number format of 4-bit weights.")
+    double_quant: bool = Field(True, description="Quantise the 4-bit scales too; saves about 0.4 bits a weight.")
+    skip_modules: Names = Field(
+        (), description="Modules left in 16 bits when the base is quantised; lm_head always is."
+    )
+    cpu_offload: bool = Field(False, description="Keep what the card cannot hold in 8 bits on the CPU, in fp32.")
     trust_remote_code: bool = Field(False, description="Run Python code that the base's repository ships.")
 
 
@@ -124,7 +130,12 @@ class Lora(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Dropout before the update.")
     targets: Names = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="Modules that get an update, by the end of their name.",
+        description="Modules that get an update, by the end of their name, or `all-linear`.",
+    )
+    use_rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) instead.")
+    use_dora: bool = Field(False, description="Learn magnitude and direction apart (DoRA).")
+    init: Literal["default", "gaussian", "pissa", "loftq"] = Field(
+        "default", description="How the update begins: zero (default, gaussian) or from the weights' own decomposition."
     )
 
 
@@ -132,18 +143,34 @@ class Train(Section):
     epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="Passes over the training rows.")
     max_steps: Count | None = Field(None, description="Steps instead of epochs.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="Peak learning rate.")
-    batch: Count = Field(8, description="Rows a step: micro_batch x accumulation x GPUs.")
-    micro_batch: Literal["auto"] | Count = Field("auto", description="Rows in memory at once.")
+    batch: Count = Field(8, description="Rows (packs, when packing) a step: micro_batch x accumulation x GPUs.")
+    micro_batch: Literal["auto"] | Count = Field("auto", description="Rows (packs, when packing) in memory at once.")
+    packing: bool = Field(False, description="Put several rows into one of max_tokens; attention never crosses rows.")
     optim: str = Field("adamw_8bit", description="Optimiser, by transformers' names.")
     scheduler: str = Field("linear", description="Learning-rate schedule, by transformers' names.")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(5, description="Steps until the peak learning rate.")
+    warmup_fraction: Fraction | None = Field(None, description="Share of all steps instead of warmup_steps.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Weight decay of the optimiser.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient norm above which it is clipped.")
+    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Noise added to the embeddings while training (NEFTune)."
+    )
     checkpointing: Literal["auto"] | bool = Field("auto", description="Recompute activations to save memory.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="Number format of the computation.")
+    loss_on: Literal["answers", "all"] = Field(
+        "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."
+    )
     logging_steps: Count = Field(1, description="Steps between two rows of loss.csv.")
-    eval_steps: Count = Field(50, description="Steps between two evaluations of the dev loss.")
-    save_steps: Count = Field(50, description="Steps between two checkpoints.")
+    eval_steps: Literal["epoch"] | Count = Field(50, description="Steps between two looks at the dev rows, or `epoch`.")
+    save_steps: Literal["epoch"] | Count = Field(50, description="Steps between two checkpoints, or `epoch`.")
+    keep_best: Literal["bits_per_byte", "loss", "last"] = Field(
+        "bits_per_byte", description="Which checkpoint is kept: the best on the dev rows, or the last."
+    )
+    early_stopping: Count | None = Field(None, description="Looks without improvement after which training stops.")
+    sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
+    report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
+        (), description="Trackers that receive losses, recipe and data report."
+    )
 
 
 class Eval(Section):
@@ -368,8 +395,9 @@ def fields(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[
     """Every key of the schema with its field, sections included."""
     for name, info in section.model_fields.items():
         yield f"{prefix}{name}", info
-        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-            yield from fields(info.annotation, f"{prefix}{name}.")
+        for part in (info.annotation, *get_args(info.annotation)[:1]):  # itself, or what it is a list of
+            if isinstance(part, type) and issubclass(part, Section):
+                yield from fields(part, f"{prefix}{name}.")
 
 
 def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
@@ -384,20 +412,24 @@ def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
     ):
         parts.pop()  # the name of a union's branch, or a position in a list
     key = ".".join(parts)
-    origin = origins.get(key) or next((o for k, o in origins.items() if k.startswith(f"{key}.")), Origin(str(path)))
+    near = key if key in origins else next((k for k in origins if k.startswith(f"{key}.")), key)
+    while near and near not in origins:  # an entry of a list was set where the list was
+        near = near.rpartition(".")[0]
+    origin = origins.get(near, Origin(str(path)))
     value = error.get("input")
+    name = ".".join(part for part in parts if not part.isdigit())
     if error["type"] == "extra_forbidden":
-        return f"{origin}: {key} is unknown{did_you_mean(key, [k for k in known if k.count('.') == key.count('.')])}"
+        return f"{origin}: {key} is unknown{did_you_mean(name, [k for k in known if k.count('.') == name.count('.')])}"
     if error["type"] == "missing":
         return f"{origin}: {key} is missing; set it"
-    words = [w for w in _words(known[key].annotation) if isinstance(w, str)] if key in known else []
+    words = [w for w in _words(known[name].annotation) if isinstance(w, str)] if name in known else []
     if words and isinstance(value, str):
         return f"{origin}: {key} = {value!r} is not one of {', '.join(words)}{_suggest(value, words)}"
     reason = re.sub("a valid ([aeiou])", r"an \1", error["msg"].replace("Input should be", "must be")).replace(
         "a valid ", "a "
     )
     if words or "literal" in error["type"]:
-        reason = f"must be one of {', '.join(map(str, _words(known[key].annotation)))}"
+        reason = f"must be one of {', '.join(map(str, _words(known[name].annotation)))}"
     return f"{origin}: {key} = {value!r}: {reason}"
 
 
@@ -470,6 +502,30 @@ def _cross_check(recipe: Recipe, path: Path, origins: Mapping[str, Origin]) -> l
         problems.append(f"{at('data.split')}: train, dev and test must sum to 1, train above 0")
     if "train.epochs" in origins and "train.max_steps" in origins:
         problems.append(f"{at('train.max_steps')} contradicts {at('train.epochs')}; set one of them")
+    train = recipe.train
+    if "train.warmup_steps" in origins and "train.warmup_fraction" in origins:
+        problems.append(f"{at('train.warmup_fraction')} contradicts {at('train.warmup_steps')}; set one of them")
+    needs_dev = [
+        key for key in ("keep_best", "early_stopping") if f"train.{key}" in origins and train.keep_best != "last"
+    ]
+    if split.dev == 0 and needs_dev:
+        problems.append(
+            f"{at(f'train.{needs_dev[0]}')} needs dev rows; raise data.split.dev, or set train.keep_best = 'last'"
+        )
+    if train.keep_best != "last" and split.dev > 0:
+        steps = train.eval_steps, train.save_steps
+        whole = steps[0] == steps[1] or (
+            isinstance(steps[0], int) and isinstance(steps[1], int) and steps[1] % steps[0] == 0
+        )
+        if not whole:
+            problems.append(
+                f"{at('train.save_steps')} = {steps[1]!r} must be a multiple of train.eval_steps = {steps[0]!r}, so that the "
+                "best checkpoint was looked at; change one, or set train.keep_best = 'last'"
+            )
+    if recipe.model.cpu_offload and recipe.model.bits != 8:
+        problems.append(f"{at('model.cpu_offload')} works with model.bits = 8 only; set that, or leave it out")
+    if recipe.model.skip_modules and recipe.model.bits == 16:
+        problems.append(f"{at('model.skip_modules')} means nothing with model.bits = 16; leave it out")
     if recipe.train.micro_batch != "auto" and recipe.train.batch % recipe.train.micro_batch:
         problems.append(
             f"{at('train.micro_batch')} = {recipe.train.micro_batch} does not divide train.batch = {recipe.train.batch}; "

@@ -10,6 +10,8 @@ from medrecipes.console import Console
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
+LOSS_ON = {"answers": "answers", "all": "whole texts"}
+
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
@@ -24,7 +26,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    from medrecipes import cards, evaluate, hardware, plot
+    from medrecipes import cards, evaluate, hardware, leakage, plot
     from medrecipes.engines import load_libraries, open_engine, recipe_base
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
@@ -35,9 +37,12 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
+        dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
         stage.says(
-            f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test, split by document"
+            f"{len(split.train):,} rows to train on, {len(split.dev):,} dev, {len(split.test):,} test, split by group; "
+            f"{dropped:,} dropped, {repaired:,} repaired"
         )
+    console.line(leakage.table(split.report["leakage"]))
 
     with console.stage("engine") as stage, console.quiet(rundir.log):
         choice = load_libraries(recipe)
@@ -83,7 +88,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         finally:
             losses = read_losses(rundir.path / "loss.csv")
             if losses:
-                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "answers")
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, LOSS_ON[recipe.train.loss_on])
         stage.says(
             f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
             f"best at step {stats['best_step']}"

@@ -112,6 +112,7 @@ class LossLog:
         kept = [row for row in read_losses(path) if int(row["step"]) <= resumed_from_step]
         self.tokens = max((int(row["tokens"] or 0) for row in kept), default=0)
         self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
+        self.rows: list[int] = []  # numbers of the rows since the last line, should its loss be no number
         lines = [",".join(LOSS_COLUMNS), *(",".join(row[name] for name in LOSS_COLUMNS) for row in kept)]
         write_text(path, "\n".join(lines) + "\n")
         with writing(path):

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 # A module imports only what stands above it.
 ORDER = [
     "errors", "store", "records", "recipe", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
-    "prepare", "bases", "rendering", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
+    "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
     "tagging", "evaluate", "compare", "cards", "export", "build", "publish", "chat", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"

@@ -56,16 +56,53 @@ class Engine(Protocol):
         """Write the adapter, safetensors only, with the tokenizer and its template."""
 
 
-def choose_engine(recipe: Recipe) -> Choice:
-    """Which engine a recipe gets, and why."""
-    if recipe.model.engine != "auto":
-        return Choice(recipe.model.engine, "the recipe says so")
-    return Choice("unsloth", "the default on one card and on a CPU")
+def plain_only(recipe: Recipe) -> dict[str, str]:
+    """The settings that Unsloth would ignore or refuse: key to value."""
+    model, lora = recipe.model, recipe.lora
+    found = {
+        "model.quant_type": model.quant_type if model.bits == 4 and model.quant_type != "nf4" else None,
+        "model.double_quant": "false" if model.bits == 4 and not model.double_quant else None,
+        "model.skip_modules": list(model.skip_modules) or None,
+        "model.cpu_offload": "true" if model.cpu_offload else None,
+        "lora.use_dora": "true" if lora.use_dora else None,
+        "lora.init": lora.init if lora.init in ("pissa", "loftq") else None,
+    }
+    return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
+    """Which engine a recipe gets, and why; a setting that the engine would not honour is an error that names the other."""
+    wanted, special = recipe.model.engine, plain_only(recipe)
+    if wanted == "plain" and not cuda:
+        raise EngineError(
+            "model.engine = 'plain' needs an NVIDIA card (TRL's loss is a GPU kernel); set model.engine = 'unsloth'"
+        )
+    if wanted == "auto" and cuda and (special or processes > 1):
+        reason = (
+            f"{processes} processes train together"
+            if processes > 1
+            else f"Unsloth does not honour {', '.join(special)}"
+        )
+        return Choice("plain", reason)
+    if wanted == "plain":
+        return Choice("plain", "the recipe says so")
+    for key, value in special.items():
+        raise EngineError(
+            f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
+        )
+    if not cuda and recipe.model.bits == 8:
+        raise EngineError("model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16")
+    if wanted == "unsloth" and processes > 1:
+        raise EngineError("model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several")
+    return Choice("unsloth", "the recipe says so" if wanted == "unsloth" else "the default on one card and on a CPU")
 
 
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
-    choice = choose_engine(recipe)
+    import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
+
+    cuda, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    choice = choose_engine(recipe, cuda=cuda, processes=processes)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(
             "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'plain'"

@@ -1,30 +1,34 @@
-"""What both engines share: TRL's trainer fed with finished ids and labels, its log, its checkpoints, and answering."""
+"""What both engines share: TRL's trainer fed with finished ids and labels, its log, its checkpoints and its adapter."""
 
 from __future__ import annotations
 
+import gc
 import math
-import time
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import GenerationConfig, PreTrainedTokenizerFast, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_seed
 
 from medrecipes.bases import Base
-from medrecipes.console import Bar, Console
-from medrecipes.engines import Choice
+from medrecipes.batching import Layout, Pack, collate, learn_all, pack
+from medrecipes.console import Console
+from medrecipes.engines import Choice, answering, attention
+from medrecipes.engines.callbacks import Progress, Samples, peak_gb
 from medrecipes.errors import EngineError, did_you_mean
 from medrecipes.recipe import Recipe
+from medrecipes.records import Message
 from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
 from medrecipes.rundir import LossLog, RunDir, last_checkpoint
 from medrecipes.scoring.text import bits
 from medrecipes.store import write_json, writing
 
 Attach = Callable[..., Any]
-BEST = "bits_per_byte"
+METRIC = {"bits_per_byte": "bits_per_byte", "loss": "loss", "last": None}
 
 
 def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
@@ -39,14 +43,6 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
     return Choice("fp16", "the card has no native bf16"), torch.float16
 
 
-def match_targets(model: Any, targets: Sequence[str]) -> None:
-    """Raise for a target that names no linear layer of the model."""
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    for target in targets:
-        if target not in names:
-            raise EngineError(f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)}")
-
-
 class TrlEngine:
     """A loaded base with, once trained or opened, its adapter."""
 
@@ -54,86 +50,138 @@ class TrlEngine:
         self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
         choices: dict[str, Choice], attach: Attach,
     ) -> None:  # fmt: skip
-        self.name, self.recipe, self._base, self.template, self.model, self.dtype = (
-            name, recipe, base, template, model, dtype,
-        )  # fmt: skip
-        self.choices, self._attach = choices, attach
+        self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
+        self.choices, self._attach, self._base = choices, attach, base
         self.device = next(model.parameters()).device
-        match_targets(model, recipe.lora.targets)
-        optim = recipe.train.optim
-        if self.device.type == "cpu" and any(word in optim for word in ("8bit", "paged", "bnb")):
-            raise EngineError(f"train.optim = {optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'")
+        self._on_cpu = self.device.type == "cpu"
+        _match_targets(model, recipe.lora.targets)
+        if self._on_cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
+            raise EngineError(
+                f"train.optim = {recipe.train.optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'"
+            )
+
+    # --- training ---------------------------------------------------------------------------------------------------
 
     def train(
         self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
     ) -> dict[str, Any]:
         """Attach an adapter, train it (or go on from the last checkpoint) and keep the best by the dev rows."""
-        from trl import SFTConfig, SFTTrainer
-
         recipe = self.recipe
         set_seed(recipe.seed)
-        on_cpu = self.device.type == "cpu"
+        if recipe.train.loss_on == "all":
+            train, dev_learned = learn_all(train), learn_all(dev)
+        else:
+            dev_learned = list(dev)
+        packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
+        layout = self._choose_layout()
         checkpointing = self._choose_checkpointing()
         micro_batch = self._choose_micro_batch()
+        for name in ("layout", "checkpointing", "micro_batch"):
+            console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, checkpointing=checkpointing)
+        begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        rundir.update(state="training")
+        while True:
+            try:
+                stats = self._train(packs, train, dev, dev_learned, layout, micro_batch, checkpointing, rundir, console)
+                break
+            except torch.cuda.OutOfMemoryError:
+                if micro_batch == 1:
+                    raise EngineError(
+                        "out of memory with one row at a time"
+                        + ("" if checkpointing else "; set train.checkpointing = true")
+                        + "; lower data.max_tokens, or choose a smaller base"
+                    ) from None
+            micro_batch //= 2
+            console.line(
+                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
+            )
+            self.choices["micro_batch"] = Choice(micro_batch, "halved when the card's memory ran out")
+            rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch}])
+            gc.collect()
+            torch.cuda.empty_cache()
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    if name in begun:
+                        parameter.copy_(begun[name])
+        self.model.eval()
+        trainable = sum(_count(p) for p in self.model.parameters() if p.requires_grad)
+        return {
+            **stats,
+            "rows": len(train),
+            "packs": len(packs),
+            "trainable_parameters": trainable,
+            "parameters": sum(map(_count, self.model.parameters())),
+            "peak_gb": peak_gb(self.device),
+        }
+
+    def _train(
+        self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
+        layout: Layout, micro_batch: int, checkpointing: bool, rundir: RunDir, console: Console,
+    ) -> dict[str, Any]:  # fmt: skip
+        from trl import SFTConfig, SFTTrainer
+
+        recipe, settings, engine = self.recipe, self.recipe.train, self
         resume = last_checkpoint(rundir.checkpoints)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
+        rundir.update(resumed_from_step=resumed_from)
+        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
+        metric = METRIC[settings.keep_best] if dev else None
         arguments = SFTConfig(
             output_dir=str(rundir.checkpoints),
-            num_train_epochs=recipe.train.epochs,
-            max_steps=recipe.train.max_steps or -1,
+            num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps or -1,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=recipe.train.batch // micro_batch,
-            learning_rate=recipe.train.learning_rate,
-            lr_scheduler_type=recipe.train.scheduler,
-            warmup_steps=recipe.train.warmup_steps,
-            weight_decay=recipe.train.weight_decay,
-            max_grad_norm=recipe.train.max_grad_norm,
-            optim=recipe.train.optim,
+            gradient_accumulation_steps=settings.batch // micro_batch // world_size(),
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type=settings.scheduler,
+            # below 1 transformers takes it for a share of all steps
+            warmup_steps=settings.warmup_steps if settings.warmup_fraction is None else settings.warmup_fraction,
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            neftune_noise_alpha=settings.neftune_noise_alpha,
+            optim=settings.optim,
             seed=recipe.seed,
             data_seed=recipe.seed,
-            bf16=self.dtype == torch.bfloat16 and not on_cpu,
-            fp16=self.dtype == torch.float16 and not on_cpu,
-            use_cpu=on_cpu,
+            bf16=self.dtype == torch.bfloat16 and not self._on_cpu,
+            fp16=self.dtype == torch.float16 and not self._on_cpu,
+            use_cpu=self._on_cpu,
             gradient_checkpointing=checkpointing,
-            logging_steps=recipe.train.logging_steps,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+            logging_steps=settings.logging_steps,
             logging_nan_inf_filter=False,
-            eval_strategy="steps" if dev else "no",
-            eval_steps=recipe.train.eval_steps,
+            eval_strategy="no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
+            eval_steps=None if settings.eval_steps == "epoch" else settings.eval_steps,
             eval_on_start=bool(dev) and resume is None,  # where the curve comes from
-            save_strategy="steps",
-            save_steps=recipe.train.save_steps,
+            save_strategy="epoch" if settings.save_steps == "epoch" else "steps",
+            save_steps=500 if settings.save_steps == "epoch" else settings.save_steps,
             save_total_limit=2,
-            load_best_model_at_end=bool(dev),
-            metric_for_best_model=BEST if dev else None,
-            greater_is_better=False if dev else None,
-            report_to="none",
+            load_best_model_at_end=metric is not None,
+            metric_for_best_model=metric,
+            greater_is_better=False if metric else None,
+            report_to=list(settings.report_to) or "none",
+            run_name=rundir.path.name,
             disable_tqdm=True,
             max_length=None,
+            packing=False,  # the rows come packed, as the recipe says
+            padding_free=False,
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
-        engine = self
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
 
         class Trainer(SFTTrainer):
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                log.tokens += int(inputs["attention_mask"].sum())
+                log.rows += inputs.pop("rows").tolist()
+                log.tokens += int(inputs.pop("tokens"))
                 log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 training = self.model.training
-                self.model.eval()
-                nats = engine._nats(dev)
+                metrics = engine._judge(dev, dev_learned)
                 self.model.train(training)
-                metrics = {
-                    # the same tokens as the training loss, stop tokens included
-                    "eval_loss": sum(text + end for text, end in nats) / sum(e.supervised for e in dev),
-                    f"eval_{BEST}": bits(sum(text for text, _ in nats)) / sum(len(e.answer.encode()) for e in dev),
-                }
                 self.log(metrics)
                 control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
                 self.control: Any = control
@@ -142,38 +190,69 @@ class TrlEngine:
         trainer = Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=Dataset.from_dict(
-                {"input_ids": [e.input_ids for e in train], "labels": [e.labels for e in train]}
-            ),
-            eval_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}) if dev else None,
+            train_dataset=Dataset.from_dict({"pack": list(range(len(packs)))}),
+            eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
             processing_class=self._processing_class(),
-            data_collator=self._collate,
+            data_collator=lambda items: self._tensors([packs[item["pack"]] for item in items], layout),
         )
         # in half precision a resumed run would differ: trl casts these weights down, a reload does not
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        rundir.update(state="training", resumed_from_step=resumed_from)
-        steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * math.ceil(len(train) / recipe.train.batch))
-        with console.bar("train", steps, resumed_from or 0) as bar:
-            trainer.add_callback(_Progress(log, bar, self.device))
+        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
+        if settings.early_stopping and metric:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        if settings.sample_prompts:
+            trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
+        with console.bar("train", steps, resumed_from or 0) as bar, self._packed_attention(layout):
+            trainer.add_callback(Progress(log, bar, self.device, [example.id for example in train], rundir.path))
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             finally:
                 log.close()
-        self.model.eval()
+        best = trainer.state.best_global_step if metric else None
         return {
             **output.metrics,
             "steps": trainer.state.global_step,
-            "best_step": trainer.state.best_global_step or trainer.state.global_step,
-            f"best_{BEST}": trainer.state.best_metric,
+            "best_step": best or trainer.state.global_step,
+            "best_metric": trainer.state.best_metric if metric else None,
             "tokens": log.tokens,
             "supervised_tokens": log.supervised_tokens,
-            "trainable_parameters": sum(_count(p) for p in self.model.parameters() if p.requires_grad),
-            "parameters": sum(map(_count, self.model.parameters())),
-            "peak_gb": peak_gb(self.device),
         }
+
+    def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
+        """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
+        self.model.eval()
+        texts = self._nats(dev)
+        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
+        return {
+            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
+            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(len(e.answer.encode()) for e in dev),
+        }
+
+    def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:
+        """A micro-batch, with the numbers of its rows for the log."""
+        lists = collate(packs, self.template.tokenizer.pad[1], layout)
+        lengths = lists.pop("lengths", None)
+        batch: dict[str, Any] = {name: torch.tensor(value) for name, value in lists.items()}
+        batch["rows"] = torch.tensor([row for p in packs for row in p.rows])
+        batch["tokens"] = torch.tensor(sum(len(p.input_ids) for p in packs))
+        if lengths is not None and self.name == "unsloth":
+            batch["packed_seq_lengths"] = torch.tensor(lengths, dtype=torch.int32)
+        elif lengths is not None:
+            ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+            batch |= {
+                "cu_seq_lens_q": ends,
+                "cu_seq_lens_k": ends,
+                "max_length_q": max(lengths),
+                "max_length_k": max(lengths),
+            }
+        return batch
+
+    def _packed_attention(self, layout: Layout) -> AbstractContextManager[None]:
+        """While training end to end, the plain engine attends with the variable-length kernel."""
+        return _Attention(self.model, attention.NAME) if layout == "flat" and self.name == "plain" else nullcontext()
 
     def _processing_class(self) -> Any:
         """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
@@ -181,11 +260,24 @@ class TrlEngine:
         named = {**tokenizer.named, "pad_token": tokenizer.pad[0]}
         return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.folder / "tokenizer.json"), **named)
 
+    # --- what was left to us ------------------------------------------------------------------------------------------
+
+    def _choose_layout(self) -> Layout:
+        if self._on_cpu:
+            choice = Choice("padded", "a CPU attends through a mask")
+        elif self.name == "plain" and not attention.available():
+            choice = Choice("padded", "this torch or card has no variable-length attention")
+        else:
+            choice = Choice("flat", "rows end to end waste nothing on padding")
+        self.choices["layout"] = choice
+        layout: Layout = choice.value
+        return layout
+
     def _choose_checkpointing(self) -> bool:
         wanted = self.recipe.train.checkpointing
         if wanted != "auto":
             choice = Choice(wanted, "the recipe says so")
-        elif self.device.type == "cpu":
+        elif self._on_cpu:
             choice = Choice(False, "a CPU has memory to spare and no time")
         else:
             choice = Choice(True, "the safe choice on a card")
@@ -193,26 +285,19 @@ class TrlEngine:
         return bool(choice.value)
 
     def _choose_micro_batch(self) -> int:
-        wanted, batch = self.recipe.train.micro_batch, self.recipe.train.batch
+        wanted, batch = self.recipe.train.micro_batch, self.recipe.train.batch // world_size()
         if wanted != "auto":
-            choice = Choice(wanted, "the recipe says so")
-        elif self.device.type == "cpu":
+            choice = Choice(min(wanted, batch), "the recipe says so")
+        elif self._on_cpu:
             choice = Choice(batch, "a CPU has memory to spare")
         else:
-            choice = Choice(next(size for size in (4, 2, 1) if batch % size == 0), "the safe choice on a card")
+            choice = Choice(
+                next(size for size in (4, 2, 1) if batch % size == 0), "halved by itself if memory runs out"
+            )
         self.choices["micro_batch"] = choice
         return int(choice.value)
 
-    def _collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Rows to tensors, padded on the right; ids and labels go through as they were rendered."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        _, pad = self.template.tokenizer.pad
-
-        def padded(name: str, filler: int) -> torch.Tensor:
-            return torch.tensor([row[name] + [filler] * (longest - len(row[name])) for row in rows])
-
-        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (longest - len(r["input_ids"])) for r in rows])
-        return {"input_ids": padded("input_ids", pad), "labels": padded("labels", MASKED), "attention_mask": mask}
+    # --- answering ----------------------------------------------------------------------------------------------------
 
     def base(self) -> AbstractContextManager[None]:
         """Inside, the model answers as the base does."""
@@ -221,64 +306,25 @@ class TrlEngine:
             return context
         return nullcontext()
 
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        with torch.no_grad():
-            if self.device.type == "cuda" and self.dtype != torch.float32:
-                with torch.autocast("cuda", self.dtype):
-                    yield
-            else:
-                yield
-
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Greedy answers, a batch of similar length at a time, handed out in the order of the prompts."""
-        stops = set(self.template.stop_ids)
-        _, pad = self.template.tokenizer.pad
-        config = GenerationConfig(
-            max_new_tokens=self.recipe.eval.max_new_tokens, do_sample=False, num_beams=1,
-            eos_token_id=self.template.stop_ids, pad_token_id=pad, bos_token_id=self.template.tokenizer.bos,
-        )  # fmt: skip
-        size = self.recipe.eval.batch
-        for start in range(0, len(prompts), size):
-            batch = prompts[start : start + size]
-            longest = max(map(len, batch))
-            ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in batch], device=self.device)
-            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch], device=self.device)
-            with self._inference():
-                output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-            for row in output[:, longest:].tolist():
-                end = next((i for i, id in enumerate(row) if id in stops), None)
-                yield row[: end + 1] if end is not None else row
+        """Greedy answers in the order of the prompts."""
+        settings = self.recipe.eval
+        return answering.generate(
+            self.model, self.template, prompts, settings.max_new_tokens, settings.batch, self.dtype
+        )
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """Answers to plain questions, as text."""
+        self.model.eval()
+        prompts = self.template.prompts([Message("user", question)] for question in questions)
+        return [text.strip() for text in self.template.tokenizer.decode(self.generate(prompts))]
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's answer text."""
         return [text for text, _ in self._nats(examples)]
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        """The negative log-likelihood of each row's answer text and of its stop token; logits are made for these only."""
-        nats = [(0.0, 0.0)] * len(examples)
-        order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
-        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        cap = getattr(causal.config, "final_logit_softcapping", None)
-        stops = torch.tensor(sorted(self.template.stop_ids), device=self.device)
-        for start in range(0, len(order), self.recipe.eval.batch):
-            rows = order[start : start + self.recipe.eval.batch]
-            batch = self._collate([{"input_ids": examples[i].input_ids, "labels": examples[i].labels} for i in rows])
-            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-            labels = batch["labels"][:, 1:]
-            wanted = labels != MASKED
-            with self._inference():
-                hidden = causal.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0]
-                logits = causal.lm_head(hidden[:, :-1][wanted]).float()
-            if cap:
-                logits = cap * torch.tanh(logits / cap)
-            losses = torch.zeros(labels.shape, device=self.device)
-            losses[wanted] = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="none")
-            stop = torch.isin(labels, stops)
-            texts, ends = (losses * ~stop).sum(1).tolist(), (losses * stop).sum(1).tolist()
-            for i, text, end in zip(rows, texts, ends, strict=True):
-                nats[i] = (text, end)
-        return nats
+        return answering.nats(self.model, self.template, examples, self.recipe.eval.batch, self.dtype)
 
     def save(self, folder: Path) -> None:
         """Write the adapter with the tokenizer, the template inside, and every stop token."""
@@ -288,35 +334,34 @@ class TrlEngine:
         write_json(folder / "generation_config.json", generation_config(self.template))
 
 
-class _Progress(TrainerCallback):
-    """Writes loss.csv as it happens, moves the bar, and stops on a loss that is no number."""
+class _Attention:
+    """Another attention while training; looks at dev rows and sample answers use the usual one, which pads."""
 
-    def __init__(self, log: LossLog, bar: Bar, device: torch.device) -> None:
-        self._log, self._bar, self._device = log, bar, device
-        self._since = (time.monotonic(), log.tokens)
+    def __init__(self, model: Any, name: str) -> None:
+        self._model, self._name = model, name
 
-    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        logs = logs or {}
-        split = "train" if "loss" in logs else "dev" if "eval_loss" in logs else None
-        if split is None:
-            return
-        now = time.monotonic()
-        seconds, tokens = now - self._since[0], self._log.tokens - self._since[1]
-        rate = tokens / seconds if split == "train" and seconds > 0 else 0.0
-        loss = float(logs["loss" if split == "train" else "eval_loss"])
-        self._log.row(
-            step=state.global_step, epoch=round(state.epoch or 0, 4), split=split, loss=loss,
-            learning_rate=logs.get("learning_rate", ""), grad_norm=logs.get("grad_norm", ""),
-            tokens=self._log.tokens, supervised_tokens=self._log.supervised_tokens,
-            tokens_per_second=round(rate, 1) or "", peak_gb=peak_gb(self._device),
-        )  # fmt: skip
-        if split == "train":
-            self._since = (now, self._log.tokens)
-            self._bar.at(state.global_step, f"loss {loss:.3f}  {rate:,.0f} tokens/s")
-        if not math.isfinite(loss):
+    def __enter__(self) -> None:
+        self._before = self._model.config._attn_implementation
+        self._model.set_attn_implementation(self._name)
+
+    def __exit__(self, *_: Any) -> None:
+        self._model.set_attn_implementation(self._before)
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _match_targets(model: Any, targets: Sequence[str]) -> None:
+    """Raise for a target that names no module that LoRA can sit on."""
+    fits = (torch.nn.Linear, torch.nn.Embedding)
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, fits)}
+    for target in targets:
+        if target not in names and targets != ("all-linear",):
             raise EngineError(
-                f"the {split} loss is {loss} at step {state.global_step}; lower train.learning_rate, "
-                "or set train.precision = 'fp32'"
+                f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)} "
+                f"(it has {', '.join(sorted(names))})"
             )
 
 
@@ -324,14 +369,3 @@ def _count(parameter: Any) -> int:
     """The numbers in a parameter; a quantised one holds several a byte and remembers its true shape."""
     state = getattr(parameter, "quant_state", None)
     return math.prod(state.shape) if state is not None else int(parameter.numel())
-
-
-def peak_gb(device: torch.device) -> float:
-    """The most memory in use so far: of the card, or of this process on a CPU."""
-    if device.type == "cuda":
-        return round(float(torch.cuda.max_memory_allocated(device)) / 1e9, 2)
-    import resource
-    import sys
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(used * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)

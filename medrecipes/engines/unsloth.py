@@ -6,22 +6,14 @@ import unsloth  # isort: skip
 
 from typing import Any
 
-import torch
-
 from medrecipes.bases import Base
 from medrecipes.engines.training import TrlEngine, choose_precision
-from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu and recipe.model.bits == 8:
-        raise EngineError(
-            "model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.engine = 'plain' or model.bits = 4"
-        )
     precision, dtype = choose_precision(recipe)
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         base.name,
@@ -45,8 +37,10 @@ def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
-        target_modules=list(recipe.lora.targets),
+        target_modules="all-linear" if recipe.lora.targets == ("all-linear",) else list(recipe.lora.targets),
         bias="none",
         use_gradient_checkpointing="unsloth" if checkpointing else False,
+        use_rslora=recipe.lora.use_rslora,
+        init_lora_weights={"default": True}.get(recipe.lora.init, recipe.lora.init),
         random_state=recipe.seed,
     )

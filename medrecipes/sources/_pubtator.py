@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from medrecipes.errors import DataError
-from medrecipes.sources._files import Blob, _lines
+from medrecipes.sources._files import Blob, lines
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def articles(blob: Blob) -> Iterator[Article]:
     """The articles of a file, one at a time."""
     article: Article | None = None
     with blob.open() as file:
-        for number, line in enumerate(_lines(blob, file), 1):
+        for number, line in enumerate(lines(blob, file), 1):
             line = line.rstrip("\r\n")
             if match := re.fullmatch(r"(\w+)\|([ta])\|(.*)", line):
                 if match[2] == "t":

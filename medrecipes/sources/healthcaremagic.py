@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import rows, tables, text
+from medrecipes.sources._files import tables
+from medrecipes.sources._tables import rows, text
 
 NAME = r"chat ?doctor"
 ARTEFACT = re.compile(NAME, re.IGNORECASE)

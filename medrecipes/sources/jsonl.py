@@ -8,7 +8,8 @@ from typing import Any, cast, get_args
 from medrecipes.errors import DataError
 from medrecipes.records import Conversation, Message, Role, check_turns
 from medrecipes.sources import Files, Ledger, Source
-from medrecipes.sources._files import Blob, rows, tables, text
+from medrecipes.sources._files import Blob, tables
+from medrecipes.sources._tables import rows, text
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:

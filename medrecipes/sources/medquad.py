@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from medrecipes.errors import DataError
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import TABLES, Blob, blobs, rows, text
+from medrecipes.sources._files import TABLES, Blob, blobs
+from medrecipes.sources._tables import rows, text
 
 # root element → what its parts are called; four NINDS files and one CDC file differ from the other 11,269
 SCHEMAS = {

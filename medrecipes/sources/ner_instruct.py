@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from medrecipes.errors import DataError
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import TABLES, Blob, blobs, rows, text
+from medrecipes.sources._files import TABLES, Blob, blobs
 from medrecipes.sources._pubtator import Article, articles
+from medrecipes.sources._tables import rows, text
 from medrecipes.store import digest
 
 ASK = (

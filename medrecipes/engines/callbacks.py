@@ -1,0 +1,81 @@
+"""What happens beside the training: the loss log, the bar, sample answers, and the stop on a loss that is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from medrecipes.console import Bar
+from medrecipes.errors import EngineError
+from medrecipes.rundir import LossLog
+from medrecipes.store import write_json, writing
+
+
+class Progress(TrainerCallback):
+    """Writes loss.csv as it happens, moves the bar, and stops on a loss that is no number."""
+
+    def __init__(self, log: LossLog, bar: Bar, device: torch.device, ids: Sequence[str], folder: Path) -> None:
+        self._log, self._bar, self._device, self._ids, self._folder = log, bar, device, ids, folder
+        self._since = (time.monotonic(), log.tokens)
+
+    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """A row of loss.csv, for training and for dev losses."""
+        logs = logs or {}
+        split = "train" if "loss" in logs else "dev" if "eval_loss" in logs else None
+        if split is None:
+            return
+        now = time.monotonic()
+        seconds, tokens = now - self._since[0], self._log.tokens - self._since[1]
+        rate = tokens / seconds if split == "train" and seconds > 0 else 0.0
+        loss = float(logs["loss" if split == "train" else "eval_loss"])
+        self._log.row(
+            step=state.global_step, epoch=round(state.epoch or 0, 4), split=split, loss=loss,
+            learning_rate=logs.get("learning_rate", ""), grad_norm=logs.get("grad_norm", ""),
+            tokens=self._log.tokens, supervised_tokens=self._log.supervised_tokens,
+            tokens_per_second=round(rate, 1) or "", peak_gb=peak_gb(self._device),
+        )  # fmt: skip
+        if split == "train":
+            self._bar.at(state.global_step, f"loss {loss:.3f}  {rate:,.0f} tokens/s")
+        self._since = (time.monotonic(), self._log.tokens)  # the time of a look at the dev rows is not training's
+        if not math.isfinite(loss):
+            rows = [self._ids[row] for row in self._log.rows]
+            write_json(self._folder / "bad_rows.json", {"step": state.global_step, "rows": rows})
+            raise EngineError(
+                f"the {split} loss is {loss} at step {state.global_step} (its rows: {self._folder / 'bad_rows.json'}); "
+                "lower train.learning_rate, or set train.precision = 'fp32'"
+            )
+        self._log.rows.clear()
+
+
+class Samples(TrainerCallback):
+    """Answers a few questions at every checkpoint, a line of samples.jsonl each."""
+
+    def __init__(self, answer: Callable[[Sequence[str]], list[str]], questions: Sequence[str], path: Path) -> None:
+        self._answer, self._questions, self._path = answer, questions, path
+
+    def on_save(self, arguments: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Answer as the model stands."""
+        training = model.training
+        answers = self._answer(self._questions)
+        model.train(training)
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            for question, answer in zip(self._questions, answers, strict=True):
+                line = {"step": state.global_step, "question": question, "answer": answer}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def peak_gb(device: torch.device) -> float:
+    """The most memory in use so far: of the card, or of this process on a CPU."""
+    if device.type == "cuda":
+        return round(float(torch.cuda.max_memory_allocated(device)) / 1e9, 2)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(used * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)

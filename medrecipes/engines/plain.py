@@ -1,0 +1,71 @@
+"""The other engine: transformers, peft, bitsandbytes and TRL by themselves, on one NVIDIA card or several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import LoftQConfig, LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from medrecipes.bases import Base
+from medrecipes.engines.training import TrlEngine, choose_precision
+from medrecipes.recipe import Recipe
+from medrecipes.rendering import ChatTemplate
+
+
+def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
+    """Load the base in the recipe's bits."""
+    precision, dtype = choose_precision(recipe)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.name,
+        revision=base.revision,
+        dtype=dtype,
+        quantization_config=quantization(recipe, dtype),
+        device_map="auto" if recipe.model.cpu_offload else {"": torch.cuda.current_device()},
+        attn_implementation="sdpa",
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+    return TrlEngine("plain", recipe, base, template, model, dtype, {"precision": precision}, attach)
+
+
+def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """How bitsandbytes holds the base's weights; None in 16 bits."""
+    model = recipe.model
+    skip = ["lm_head", *model.skip_modules]
+    if model.bits == 4:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=model.quant_type,
+            bnb_4bit_use_double_quant=model.double_quant,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=skip,
+        )
+    if model.bits == 8:
+        return BitsAndBytesConfig(
+            load_in_8bit=True, llm_int8_skip_modules=skip, llm_int8_enable_fp32_cpu_offload=model.cpu_offload
+        )
+    return None
+
+
+def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
+    """Put the recipe's LoRA on the base."""
+    lora = recipe.lora
+    # peft's own preparation would blow norms, embeddings and head up to 32 bits; freezing is all they need
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    if checkpointing:
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear" if lora.targets == ("all-linear",) else list(lora.targets),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        init_lora_weights={"default": True}.get(lora.init, lora.init),
+        loftq_config=LoftQConfig(loftq_bits=recipe.model.bits) if lora.init == "loftq" else {},
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)

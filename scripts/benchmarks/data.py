@@ -1,0 +1,206 @@
+"""From a file of 112,000 chat rows to ids and labels: everything of ours against TRL's SFTTrainer preparing the same rows.
+
+Ours reads, cleans, looks for near-duplicates, splits by group, renders and tokenises; TRL tokenises and makes labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrecipes.recipe import Data, Recipe, Template
+from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.sources import Files, Ledger, open_source
+from medrecipes.tokens import Tokenizer
+from tests import families
+
+SOURCES = (
+    ("medquad", "medquad/medquad.csv.gz", "medquad.csv"),
+    ("wikidoc", "wikidoc/medical_meadow_wikidoc.json.gz", "wikidoc.json"),
+    (
+        "wikidoc_patient_information",
+        "wikidoc/medical_meadow_wikidoc_patient_information.json.gz",
+        "wikidoc_patient_information.json",
+    ),
+    ("healthcaremagic", "healthcaremagic/HealthCareMagic-sample-500.json.gz", "healthcaremagic.json"),
+    ("healthcaremagic", "healthcaremagic/GenMedGPT-5k.json.gz", "healthcaremagic.json"),
+)
+INSTRUCTION = "If you are a doctor, please answer the medical questions based on the patient's description."
+
+
+def make(path: Path, count: int, seed: int) -> None:
+    """Rows in HealthCareMagic's shape: a real question, and an answer of sentences from three real answers."""
+    real = os.environ.get("MEDRECIPES_DATA")
+    here = Path(real) if real else Path(__file__).resolve().parents[2] / "data"
+    questions: list[str] = []
+    answers: list[list[str]] = []
+    for name, published, sample in SOURCES:
+        for record in open_source(name).read(Files(here / (published if real else sample)), Ledger()):
+            questions.append(record.question)
+            answers.append([s for s in re.split(r"(?<=[.!?])\s+", record.answer) if 3 <= len(s.split()) <= 60])
+    answers = [sentences for sentences in answers if sentences]
+    chance = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for row in range(count):
+            parts = []
+            for sentences in chance.sample(answers, 3):
+                start = chance.randrange(len(sentences))
+                parts += sentences[start : start + 3]
+            asked = f"{chance.choice(questions)} {chance.choice(chance.choice(answers))}"
+            row_text = json.dumps({"instruction": INSTRUCTION, "input": asked, "output": " ".join(parts)})
+            file.write(("[\n" if not row else ",\n") + row_text)
+        file.write("\n]\n")
+
+
+def ours(path: Path, template: str) -> dict[str, Any]:
+    """The whole way, with the time of every stage."""
+    from medrecipes.prepare import prepare
+
+    stages: list[tuple[str, float]] = []
+    recipe = Recipe(
+        data=Data(source="healthcaremagic", path=path, near_duplicate=0.9), template=Template(name=template)
+    )
+    split = prepare(recipe, lambda name: stages.append((name, time.perf_counter())))
+    stages.append(("render and tokenise", time.perf_counter()))
+    chat = ChatTemplate(template, Tokenizer(families.folder(template)))
+    tokens = supervised = 0
+    for part in (split.train, split.dev, split.test):
+        for example in chat.examples(part):
+            tokens += len(example.input_ids)
+            supervised += len(example.labels) - example.labels.count(MASKED)
+    stages.append(("end", time.perf_counter()))
+    return {
+        "stages": {name: after - at for (name, at), (_, after) in itertools.pairwise(stages)},
+        "rows": split.report["rows"],
+        "dropped": split.report["dropped"],
+        "leakage": split.report["leakage"]["grouped"],
+        "tokens": tokens,
+        "supervised": supervised,
+    }
+
+
+def theirs(path: Path, template: str) -> dict[str, Any]:
+    """SFTTrainer's own preparation, timed around its construction with a model of a few thousand weights."""
+    os.environ.update(CUDA_VISIBLE_DEVICES="", HF_DATASETS_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+    import torch
+    from datasets import Dataset
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(ChatTemplate(template, Tokenizer(families.folder(template))), Path(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token
+        rows = json.loads(path.read_text())
+        messages = [
+            [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}] for row in rows
+        ]
+        data = Dataset.from_dict({"messages": messages})
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **sizes)
+        model = LlamaForCausalLM(config).to(torch.float32)
+        settings = SFTConfig(
+            output_dir=folder, assistant_only_loss=True, max_length=2048, dataset_num_proc=None, report_to=[],
+            use_cpu=True, bf16=False, disable_tqdm=True,
+        )  # fmt: skip
+        started = time.perf_counter()
+        trainer = SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer)
+        seconds = time.perf_counter() - started
+        first = trainer.train_dataset[0]
+        return {"stages": {"SFTTrainer": seconds}, "rows": len(trainer.train_dataset), "columns": sorted(first)}
+
+
+def measured(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What `work` returns from a process of its own, with the seconds it took and the peak memory of its whole tree."""
+    import psutil
+
+    context = multiprocessing.get_context("spawn")
+    mine, other = context.Pipe()
+    process = context.Process(target=_child, args=(other, work, *arguments))
+    process.start()
+    other.close()
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        tree = psutil.Process(process.pid)
+        while not done.wait(0.05):
+            total = 0
+            for one in [tree, *tree.children(recursive=True)]:
+                try:
+                    total += one.memory_info().rss
+                except psutil.Error:
+                    continue
+            peak = max(peak, total)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        result: dict[str, Any] = mine.recv()
+    except EOFError:
+        sys.exit(f"{work.__name__} failed")
+    finally:
+        done.set()
+        watcher.join()
+        process.join()
+    return {**result, "peak_gb": peak / 1e9}
+
+
+def _child(pipe: Any, work: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+    with tempfile.TemporaryDirectory() as store:
+        os.environ["MEDRECIPES_CACHE"] = store  # nothing is taken from an earlier run
+        pipe.send(work(*arguments))
+
+
+def show(name: str, result: dict[str, Any]) -> float:
+    """Print the stages; returned: their sum."""
+    total = sum(result["stages"].values())
+    print(f"{name}: {total:.1f} s, peak {result['peak_gb']:.2f} GB")
+    for stage, seconds in result["stages"].items():
+        print(f"    {stage:22} {seconds:7.2f} s")
+    for key in ("rows", "dropped", "leakage", "tokens", "supervised", "columns"):
+        if key in result:
+            print(f"    {key}: {result[key]}")
+    return float(total)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the rows, measure both sides, print the ratio and how our time grows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=112_000)
+    parser.add_argument("--template", default="mistral-v3", choices=sorted(families.FAMILIES))
+    parser.add_argument("--ours-only", action="store_true", help="leave TRL out")
+    options = parser.parse_args(argv)
+    families.folder(options.template)
+    with tempfile.TemporaryDirectory() as folder:
+        quarter, whole = Path(folder) / "quarter.json", Path(folder) / "whole.json"
+        make(quarter, options.rows // 4, seed=1)
+        make(whole, options.rows, seed=2)
+        small = show(f"ours, {options.rows // 4:,} rows", measured(ours, quarter, options.template))
+        result = measured(ours, whole, options.template)
+        large = show(f"ours, {options.rows:,} rows", result)
+        # again after the large one, and the faster of the two: what else the machine does must not flatter the growth
+        small = min(small, show("the quarter again", measured(ours, quarter, options.template)))
+        survived = 1 - sum(result["dropped"].values()) / options.rows
+        print(f"survived cleaning and near-deduplication: {survived:.1%}")
+        print(f"growth from a quarter to the whole: {large / small / 4:.2f} x linear")
+        if not options.ours_only:
+            other = show(f"TRL, {options.rows:,} rows", measured(theirs, whole, options.template))
+            print(f"ratio: {other / large:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The training core on a CPU, through the real Unsloth and TRL: what reaches the model, and that ways to train agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from medrecipes.console import Console
+from medrecipes.engines import choose_engine, load_libraries, open_engine, recipe_base
+from medrecipes.errors import EngineError
+from medrecipes.overflow import fit
+from medrecipes.prepare import prepare
+from medrecipes.recipe import load
+from medrecipes.rendering import MASKED, ChatTemplate, Example
+from medrecipes.rundir import RunDir, read_losses
+from tests.conftest import ROOT
+
+Trained = tuple[Any, RunDir, list[dict[str, Any]]]
+Train = Callable[..., Trained]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Example]:
+    """Thirty rendered rows of very different length."""
+    recipe = load(ROOT / "recipes" / "demo.toml").recipe
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    assert choice.value == "unsloth"
+    template = ChatTemplate("mistral-v1", recipe_base(recipe, split).tokenizer)
+    examples = fit(template, split.train, 256, "drop").examples
+    examples.sort(key=lambda e: len(e.input_ids))
+    return examples[:15] + examples[-15:]
+
+
+@pytest.fixture(scope="module")
+def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Trains with these overrides and gives the engine, the run folder, and every batch that the model saw."""
+
+    def call(*overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = ()) -> Trained:
+        settings = ["train.keep_best=last", "train.warmup_steps=0", "train.scheduler=constant", *overrides]
+        recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
+        base = recipe_base(recipe, prepare(recipe))
+        template = ChatTemplate("mistral-v1", base.tokenizer)
+        engine: Any = open_engine(recipe, base, template, load_libraries(recipe))
+        seen: list[dict[str, Any]] = []
+        engine.model.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.append({k: v.tolist() for k, v in kwargs.items() if hasattr(v, "tolist")}),
+            with_kwargs=True,
+        )
+        rundir = RunDir(tmp_path_factory.mktemp("run"))
+        with Console().quiet(rundir.log):
+            engine.train(examples, dev, rundir, Console())
+        return engine, rundir, seen
+
+    return call
+
+
+def adapter(engine: Any) -> dict[str, Any]:
+    return {n: p.detach().clone() for n, p in engine.model.named_parameters() if p.requires_grad}
+
+
+def difference(one: Any, other: Any) -> float:
+    a, b = adapter(one), adapter(other)
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+STEP = ("train.optim=sgd", "train.learning_rate=1.0", "train.max_grad_norm=1e9", "train.max_steps=1", "train.batch=30")
+
+
+def test_exactly_the_rendered_ids_and_labels_reach_the_model(train: Train, rows: list[Example]) -> None:
+    _, _, seen = train(*STEP, "train.micro_batch=10")
+    batches = [batch for batch in seen if "labels" in batch]
+    assert len(batches) == 3
+    arrived = set()
+    for batch in batches:
+        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+            length = sum(mask)
+            arrived.add((tuple(ids[:length]), tuple(labels[:length])))
+            assert set(labels[length:]) <= {MASKED}
+    assert arrived == {(tuple(e.input_ids), tuple(e.labels)) for e in rows}
+
+
+def test_exactly_the_rendered_ids_and_labels_reach_the_model_packed(train: Train, rows: list[Example]) -> None:
+    _, _, seen = train(*STEP, "train.packing=true", "train.batch=1", "train.epochs=1")
+    arrived = []
+    for batch in (b for b in seen if "labels" in b):
+        # a line with one row on it comes with a mask instead
+        positions = batch.get("position_ids") or [list(range(len(ids))) for ids in batch["input_ids"]]
+        for ids, labels, places in zip(batch["input_ids"], batch["labels"], positions, strict=True):
+            starts = [i for i, place in enumerate(places) if place == 0] + [len(ids)]
+            arrived += [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in pairwise(starts)]
+    assert sorted(arrived) == sorted((tuple(e.input_ids), tuple(e.labels)) for e in rows)
+
+
+def test_accumulation_is_no_other_training(train: Train) -> None:
+    whole, _, _ = train(*STEP, "train.micro_batch=30")
+    parts, _, _ = train(*STEP, "train.micro_batch=1")
+    moved = max(float(p.abs().max()) for n, p in adapter(whole).items() if "lora_B" in n)
+    assert moved > 1e-4
+    assert difference(whole, parts) < 1e-5 * max(1, moved)
+
+
+def test_packing_is_no_other_training(train: Train, rows: list[Example]) -> None:
+    from medrecipes.batching import pack
+
+    packs = len(pack(rows, 256, packing=True))
+    assert packs < 15
+    unpacked, one, _ = train(*STEP)
+    packed, other, _ = train(*STEP, "train.packing=true", f"train.batch={packs}")
+    assert difference(unpacked, packed) < 1e-5
+    losses = [float(read_losses(r.path / "loss.csv")[0]["loss"]) for r in (one, other)]
+    assert abs(losses[0] - losses[1]) < 1e-5
+
+
+def test_a_rows_loss_in_a_pack_does_not_know_its_neighbours(train: Train, rows: list[Example]) -> None:
+    import torch
+
+    from medrecipes.batching import collate, pack
+
+    engine, _, _ = train(*STEP)
+    engine.model.eval()
+    first = rows[20]
+
+    def losses(neighbours: Sequence[Example]) -> Any:
+        [line] = pack([first, *neighbours], 1024, packing=True)
+        order = line.rows.index(0)
+        start = sum(line.lengths[:order])
+        batch = {k: torch.tensor(v) for k, v in collate([line], 0, "padded").items() if k != "labels"}
+        with torch.no_grad():
+            return engine.model(**batch).logits[0, start : start + line.lengths[order]]
+
+    assert torch.allclose(losses(rows[:3]), losses(rows[3:6]), atol=1e-5)
+    assert torch.allclose(losses(rows[:3]), losses(rows[25:27]), atol=1e-5)
+
+
+def test_trained_on_whole_texts_it_says_so_in_the_labels(train: Train, rows: list[Example]) -> None:
+    _, _, seen = train(*STEP, "train.loss_on=all", "train.micro_batch=30")
+    [batch] = [b for b in seen if "labels" in b]
+    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        assert labels[1 : sum(mask)] == ids[1 : sum(mask)]
+
+
+def test_thirty_rows_learned_by_heart_are_said_and_stopped(train: Train, rows: list[Example]) -> None:
+    engine, _, _ = train(
+        "train.epochs=40", "train.batch=10", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
+        "eval.max_new_tokens=160", "train.logging_steps=20",
+    )  # fmt: skip
+    prompts = [e.input_ids[: next(i for i, label in enumerate(e.labels) if label != MASKED)] for e in rows]
+    answers = list(engine.generate(prompts))
+    wanted = [[label for label in e.labels if label != MASKED] for e in rows]
+    assert sum(a == w for a, w in zip(answers, wanted, strict=True)) == 30
+
+
+def test_batched_answers_are_those_of_one_at_a_time(train: Train, rows: list[Example]) -> None:
+    engine, _, _ = train(*STEP, "eval.max_new_tokens=24")
+    prompts = [e.input_ids[:n] for n, e in zip(range(5, 25), rows, strict=False)]
+    batched = list(engine.generate(prompts))
+    assert batched == [answer for prompt in prompts for answer in engine.generate([prompt])]
+    nats = engine.answer_nats(rows[:8])
+    assert nats == pytest.approx([n for e in rows[:8] for n in engine.answer_nats([e])], abs=1e-3)
+
+
+def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:
+    _, rundir, _ = train(
+        "train.max_steps=4",
+        "train.save_steps=2",
+        'train.sample_prompts=["What causes Asthma ?"]',
+        "eval.max_new_tokens=8",
+    )
+    lines = [json.loads(line) for line in (rundir.path / "samples.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["question"]) for line in lines] == [
+        (2, "What causes Asthma ?"),
+        (4, "What causes Asthma ?"),
+    ]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_its_rows(train: Train, rows: list[Example]) -> None:
+    with pytest.raises(EngineError, match=r"the train loss is (nan|inf) at step \d+ \(its rows: .*bad_rows\.json\)"):
+        train("train.learning_rate=1e30", "train.max_grad_norm=1e30", "train.max_steps=20")
+
+
+def test_early_stopping_stops(train: Train, rows: list[Example]) -> None:
+    _, rundir, _ = train(
+        "train.keep_best=bits_per_byte", "train.early_stopping=2", "train.eval_steps=1", "train.save_steps=1",
+        "train.learning_rate=0.5", "train.max_steps=30", dev=rows[:4],
+    )  # fmt: skip
+    assert max(int(row["step"]) for row in read_losses(rundir.path / "loss.csv")) < 30
+
+
+HONOUR = [
+    (["model.engine=plain"], False, 1, "model.engine = 'plain' needs an NVIDIA card"),
+    (["model.engine=unsloth", "lora.use_dora=true"], True, 1, "lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain'"),
+    (["model.bits=8"], False, 1, "model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16"),
+    (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
+    (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "cuda", "processes", "message"), HONOUR)
+def test_what_cannot_be_honoured_is_an_error(overrides: list[str], cuda: bool, processes: int, message: str) -> None:
+    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    with pytest.raises(EngineError) as error:
+        choose_engine(recipe, cuda=cuda, processes=processes)
+    assert str(error.value).startswith(message)
+
+
+CHOICES = [
+    ([], True, 1, "unsloth (the default on one card and on a CPU)"),
+    ([], True, 4, "plain (4 processes train together)"),
+    (["model.engine=plain"], True, 1, "plain (the recipe says so)"),
+    (["model.bits=8", "model.cpu_offload=true"], True, 1, "plain (Unsloth does not honour model.cpu_offload)"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "cuda", "processes", "choice"), CHOICES)
+def test_the_choice_has_its_reason(overrides: list[str], cuda: bool, processes: int, choice: str) -> None:
+    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    assert str(choose_engine(recipe, cuda=cuda, processes=processes)) == choice
