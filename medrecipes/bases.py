@@ -1,19 +1,55 @@
-"""The base model before any weight is loaded: its folder or Hub id, its tokenizer and its config."""
+"""The base model before any weight is loaded: its folder or Hub id, its tokenizer, and what its config tells."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from medrecipes.errors import MedRecipesError
+from medrecipes.errors import MedRecipesError, did_you_mean
+from medrecipes.recipe import Recipe
+from medrecipes.rules import TINY
 from medrecipes.store import read_json
 from medrecipes.tokens import Tokenizer
 
 # all that says what a base is, and none of its weights
-FACTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
          "special_tokens_map.json", "tokenizer.model")  # fmt: skip
+PROBE_S = 2.0
+
+SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
+# model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
+MODULES = {
+    "mistral": SPLIT, "mixtral": ("q_proj", "k_proj", "v_proj", "o_proj", "embed_tokens", "lm_head"),
+    "llama": SPLIT, "qwen2": SPLIT, "qwen3": SPLIT, "gemma": SPLIT, "gemma2": SPLIT, "gemma3_text": SPLIT,
+    "gemma3": (*SPLIT, "fc1", "fc2", "out_proj", "position_embedding"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "embed_tokens", "lm_head"),
+}  # fmt: skip
+TINY_CONTEXT = 1024
+
+
+class UnreachableError(MedRecipesError):
+    """The Hub does not answer, so nothing can be said of what lies there."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What config.json says; `modules` is empty where this project does not know the architecture."""
+
+    architecture: str
+    modules: tuple[str, ...]
+    context: int | None
+    bits: int | None
+
+    def __str__(self) -> str:
+        parts = [self.architecture or "unnamed architecture"]
+        parts += [f"context of {self.context:,} tokens"] if self.context else []
+        parts += [f"published in {self.bits} bits"] if self.bits else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -23,6 +59,7 @@ class Base:
     name: str
     folder: Path
     revision: str | None = None
+    gated: bool = False
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -36,9 +73,54 @@ class Base:
         return config
 
     @property
+    def facts(self) -> Facts:
+        """What matters of it before the weights are there."""
+        return read_facts(self.config)
+
+    @property
     def is_local(self) -> bool:
         """Whether the weights lie in a folder of this machine."""
         return self.revision is None
+
+
+def read_facts(config: dict[str, Any]) -> Facts:
+    """The facts of a config; models that also see keep those of their language half in `text_config`."""
+    text = config.get("text_config") or config
+    quantised = config.get("quantization_config") or {}
+    bits = 4 if quantised.get("load_in_4bit") else 8 if quantised.get("load_in_8bit") else quantised.get("bits")
+    return Facts(
+        architecture=next(iter(config.get("architectures") or ()), ""),
+        modules=MODULES.get(str(config.get("model_type")), ()),
+        context=text.get("max_position_embeddings"),
+        bits=bits if isinstance(bits, int) else None,
+    )
+
+
+def tiny_facts(name: str) -> Facts:
+    """What a base that is built on the spot will be."""
+    kind = TINY[name]
+    return Facts(f"{kind.capitalize()}ForCausalLM", MODULES[kind], TINY_CONTEXT, None)
+
+
+def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
+    """What the recipe asks for that this base does not have, a line each that begins with the key."""
+    if facts.architecture and not facts.architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
+        yield f"model.base is a {facts.architecture}, which writes no text; choose another base"
+    for key, names in (("lora.targets", recipe.lora.targets), ("model.skip_modules", recipe.model.skip_modules)):
+        for name in names:
+            if facts.modules and name != "all-linear" and name not in facts.modules:
+                known = ", ".join(facts.modules)
+                hint = did_you_mean(name, facts.modules)
+                hint = hint if hint.startswith("; did") else ""
+                yield f"{key}: {name!r} matches no module of this base{hint} (it has {known})"
+    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens)):  # fmt: skip
+        if facts.context and tokens > facts.context:
+            yield f"{key} = {tokens} is beyond the base's context of {facts.context} tokens; lower it"
+    if facts.bits and facts.bits != recipe.model.bits:
+        yield (
+            f"model.bits = {recipe.model.bits}, but the base is published in {facts.bits} bits; set that, or name its "
+            "16-bit form"
+        )
 
 
 def open_base(name: str, revision: str) -> Base:
@@ -53,21 +135,63 @@ def open_base(name: str, revision: str) -> Base:
     return _from_hub(name, revision)
 
 
-def _from_hub(name: str, revision: str) -> Base:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+@lru_cache
+def hub_silence() -> str:
+    """Why the Hub cannot be asked, or nothing if it can; found out once a process, within two seconds."""
+    from huggingface_hub import constants, get_session
 
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    answered = threading.Event()
+
+    def ask() -> None:
+        import httpx
+
+        with suppress(httpx.HTTPError, OSError):
+            get_session().head(constants.ENDPOINT, timeout=PROBE_S)
+            answered.set()
+
+    # in a thread of its own: no timeout of the client covers the look-up of a name
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_S)
+    return "" if answered.is_set() else f"{constants.ENDPOINT} does not answer"
+
+
+def _from_hub(name: str, revision: str) -> Base:
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+
+    if silence := hub_silence():
+        return _from_cache(name, revision, silence)
     try:
-        commit = HfApi().model_info(name, revision=revision, timeout=10).sha
-        folder = snapshot_download(name, revision=commit, allow_patterns=list(FACTS))
+        gated = bool(HfApi().model_info(name, revision=revision, timeout=10).gated)
+        # by the revision as it was given, so that the cache knows it under that name when the Hub cannot be asked
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except GatedRepoError:
         raise MedRecipesError(
             f"{name}: the base is gated; accept its terms on its Hub page, then log in with `hf auth login`"
         ) from None
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MedRecipesError(
             f"{name}@{revision}: cannot be had from the Hub ({reason}); check the name, the network and `hf auth login`, "
             "or give a folder as model.base"
         ) from None
-    return Base(name, Path(folder), commit)
+    return Base(name, folder, folder.name, gated)  # a snapshot's folder is named after its commit
+
+
+def _from_cache(name: str, revision: str, silence: str) -> Base:
+    """A base that was fetched before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError, HFValidationError, OSError):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+        if (folder / "config.json").exists():
+            return Base(name, folder, folder.name)
+    raise UnreachableError(
+        f"{name}@{revision}: cannot be had from the Hub ({silence}) and was never fetched before; check the network, "
+        "or give a folder as model.base"
+    )

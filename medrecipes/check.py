@@ -2,40 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from medrecipes.bases import Base, UnreachableError, contradictions, hub_silence, open_base, tiny_facts
 from medrecipes.console import Console
-from medrecipes.engines import recipe_base
-from medrecipes.errors import MedRecipesError
+from medrecipes.engines import plain_only, recipe_base
+from medrecipes.errors import MedRecipesError, RecipeError
+from medrecipes.loading import Loaded, load
 from medrecipes.overflow import fit
-from medrecipes.prepare import prepare
+from medrecipes.prepare import Split, prepare
 from medrecipes.proofs import prove, template_notes
 from medrecipes.recipe import Recipe
+from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, generation_config
+from medrecipes.sources import open_source
+from medrecipes.store import cache_root
+
+# what a template is proved on where the data is not at hand: a dialogue of two questions
+DIALOGUE = Conversation(
+    "example", "", tuple(Message(*turn) for turn in (("user", "Is it?"), ("assistant", "Yes."), ("user", "And this?"), ("assistant", "No.")))
+)  # fmt: skip
 
 
-def check(recipe: Recipe, console: Console) -> list[str]:
-    """Prepare the data, render every row and prove it; returns what is wrong, a line each."""
-    try:
-        split = prepare(recipe)
-        template = ChatTemplate(
-            recipe.template.name, recipe_base(recipe, split).tokenizer, system=recipe.template.system
-        )
-        stops = generation_config(template)["eos_token_id"]
-        for name, rows in (("train", split.train), ("dev", split.dev), ("test", split.test)):
-            fitted = fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow)
-            console.line(f"{name:<6} {prove(template, fitted.conversations, fitted.examples, stops)}")
-        for note in template_notes(template):
-            console.line(f"note   {note}")
-    except MedRecipesError as error:
-        return str(error).splitlines()
-    return []
-
-
-def check_all(paths: Sequence[str], recipes: Sequence[Recipe], console: Console) -> list[str]:
-    """Check several recipes, each under its own name."""
-    problems = []
-    for path, recipe in zip(paths, recipes, strict=True):
+def check_all(
+    paths: Sequence[str], overrides: Sequence[str], console: Console, *, schema_only: bool = False
+) -> list[str]:
+    """Check several recipes; what is wrong comes back as lines that each begin with a file, those of a file together."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
         console.line(path)
-        problems += [f"{path}: {problem}" for problem in check(recipe, console)]
-    return problems
+        try:
+            loaded = load(path, overrides)
+        except RecipeError as error:
+            problems = error.problems
+        else:
+            told = _early(loaded, console) if schema_only else _all(loaded, console)
+            problems = [f"{path}: {problem}" for problem in told]
+        console.line(f"  {'result':<9} {len(problems) or 'nothing'} wrong")
+        for problem in problems:
+            found.setdefault(problem, []).append(path)
+    return list(_grouped(found))
+
+
+def _grouped(found: dict[str, list[str]]) -> Iterator[str]:
+    """The problems by file; what several recipes inherit from one file is said once."""
+    files: dict[str, list[str]] = {}
+    for problem, recipes in found.items():
+        shared = f" (in {len(recipes)} recipes: {', '.join(recipes)})" if len(recipes) > 1 else ""
+        files.setdefault(problem.partition(":")[0], []).append(problem + shared)
+    for problems in files.values():
+        yield from problems
+
+
+def _trains(loaded: Loaded) -> bool:
+    """Whether the recipe has a base of its own; one that only builds datasets needs none."""
+    return not loaded.recipe.build.sets or "model.base" in loaded.origins
+
+
+def _early(loaded: Loaded, console: Console) -> list[str]:
+    """What needs neither data nor a tokenizer nor the network."""
+    return _base(loaded, console, hub=False)[1] + _settings(loaded)
+
+
+def _settings(loaded: Loaded) -> list[str]:
+    """What the engine that the recipe names would not honour."""
+    if loaded.recipe.model.engine != "unsloth":
+        return []
+    return [
+        f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
+        for key, value in plain_only(loaded.recipe).items()
+    ]
+
+
+def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, list[str]]:
+    """The base, if it can be had, and what the recipe asks of it that it does not have."""
+    model = loaded.recipe.model
+    if not _trains(loaded):
+        return None, []
+    if model.base.startswith("tiny:"):
+        facts = tiny_facts(model.base)
+        _note(console, "base", f"{model.base}: {facts}, built on the spot")
+        return None, list(contradictions(loaded.recipe, facts))
+    if not hub and not Path(model.base).expanduser().is_dir():
+        return None, []
+    try:
+        with console.quiet(cache_root() / "log.txt"):  # the client draws bars
+            base = open_base(model.base, model.revision)
+    except UnreachableError as error:
+        _note(console, "base", f"not looked at: {error}")
+        return None, []
+    except MedRecipesError as error:
+        return None, str(error).splitlines()
+    at = f"@{base.revision[:12]}" if base.revision else ""
+    _note(console, "base", f"{model.base}{at}: {base.facts}{', gated' if base.gated else ''}")
+    if not base.facts.modules:
+        _note(console, "note", f"the modules of {base.facts.architecture} are not known before it is loaded")
+    return base, list(contradictions(loaded.recipe, base.facts))
+
+
+def _all(loaded: Loaded, console: Console) -> list[str]:
+    """The base's own config and tokenizer, the template, and every row of the data."""
+    recipe = loaded.recipe
+    base, problems = _base(loaded, console, hub=True)
+    problems += _settings(loaded)
+    try:
+        split = _split(recipe, console)
+        if split and recipe.model.base.startswith("tiny:") and _trains(loaded):
+            with console.quiet(cache_root() / "log.txt"):
+                base = recipe_base(recipe, split)
+        if base:
+            _prove(recipe, base, split, console)
+        elif _trains(loaded):
+            _note(console, "template", "not proved: it needs the base's tokenizer")
+    except MedRecipesError as error:
+        problems += str(error).splitlines()
+    return list(dict.fromkeys(problems))
+
+
+def _split(recipe: Recipe, console: Console) -> Split | None:
+    """The prepared data, if it is at hand."""
+    for entry in recipe.data.entries:
+        source = open_source(entry.source)
+        if entry.path or (recipe.data.mix and recipe.data.path):
+            continue
+        if source.repo is None:
+            _note(console, "data", f"not looked at: {source.name} is not on the Hub; get it from {source.homepage} "
+                  "and set data.path")  # fmt: skip
+            return None
+        if silence := hub_silence():
+            _note(console, "data", f"not looked at: {source.repo} cannot be had from the Hub ({silence})")
+            return None
+    split = prepare(recipe)
+    _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test")
+    return split
+
+
+def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:
+    """The template over every row, or over an example where the rows are not at hand."""
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    stops = generation_config(template)["eos_token_id"]
+    rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
+    for name, conversations in rows.items():
+        fitted = fit(template, conversations, recipe.data.max_tokens, recipe.data.on_overflow)
+        _note(console, name, str(prove(template, fitted.conversations, fitted.examples, stops)))
+    for note in template_notes(template):
+        _note(console, "note", note)
+
+
+def _note(console: Console, what: str, text: str) -> None:
+    console.line(f"  {what:<9} {text}")

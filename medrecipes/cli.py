@@ -44,6 +44,21 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer")
     _overrides(check)
 
+    show = _command(commands, "show", _show, "print the resolved recipe, each value with the file and line that set it")
+    show.add_argument("recipe", metavar="RECIPE")
+    show.add_argument("--json", action="store_true", help="the same as JSON")
+    _overrides(show)
+
+    sweep = _command(commands, "sweep", _sweep, "run every combination of a recipe's [sweep], and name the best on its dev rows")  # fmt: skip
+    sweep.add_argument("recipe", metavar="RECIPE")
+    sweep.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
+    )
+    _overrides(sweep)
+
+    schema = _command(commands, "schema", _schema, "print the JSON Schema of recipes, for editors")
+    schema.add_argument("--markdown", action="store_true", help="the same as docs/recipe.md")
+
     build = _command(commands, "build", _build, "make the processed datasets of a recipe, without a model")
     build.add_argument("recipe", metavar="RECIPE")
     build.add_argument(
@@ -63,7 +78,27 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--tokenizer", type=Path, metavar="DIR", help="in place of a recipe: a tokenizer's folder")
     preview.add_argument("--file", type=Path, metavar="FILE", help='in place of a recipe: lines of {"messages": [...]}')
     _overrides(preview)
+
+    score = _command(commands, "score", _score, "score a predictions file, without a model")
+    score.add_argument("file", type=Path, metavar="FILE", help="a line of JSON an answer: id, group, task, prompt, gold, prediction")  # fmt: skip
+    score.add_argument("--model", metavar="NAME", help="whose answers, where the file holds those of several models")
+    score.add_argument("--filter", choices=("none", "in_text"), default="none", help="in_text: a second score, without items that the text does not contain")  # fmt: skip
+    score.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
+    score.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the draws (default: 42)")
+    score.add_argument("--json", action="store_true", help="the report as JSON")
+
+    compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
+    compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
+    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets, and mark it")  # fmt: skip
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, do: object, help: str) -> argparse.ArgumentParser:  # fmt: skip
@@ -81,34 +116,48 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from medrecipes.console import Console
-    from medrecipes.recipe import load
+    from medrecipes.loading import load
     from medrecipes.run import run
 
     run(load(arguments.recipe, arguments.set).recipe, arguments.runs, Console(), fresh=arguments.fresh)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from medrecipes.recipe import load
+    from medrecipes.check import check_all
+    from medrecipes.console import Console
 
-    recipes, problems = [], []
-    for path in arguments.recipes:
-        try:
-            recipes.append(load(path, arguments.set).recipe)
-        except RecipeError as error:
-            problems += error.problems
-    if not problems and not arguments.schema_only:
-        from medrecipes.check import check_all
-        from medrecipes.console import Console
-
-        problems = check_all(arguments.recipes, recipes, Console())
-    if problems:
+    if problems := check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only):
         raise RecipeError(problems)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from medrecipes.loading import load
+    from medrecipes.show import show, show_json
+
+    loaded = load(arguments.recipe, arguments.set)
+    for line in [show_json(loaded)] if arguments.json else show(loaded):
+        print(line)
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    import json
+
+    from medrecipes.schema import json_schema, markdown
+
+    print(markdown() if arguments.markdown else json.dumps(json_schema(), indent=2))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.sweep import sweep
+
+    sweep(arguments.recipe, arguments.set, arguments.runs, Console())
 
 
 def _build(arguments: argparse.Namespace) -> None:
     from medrecipes.build import build
     from medrecipes.console import Console
-    from medrecipes.recipe import load
+    from medrecipes.loading import load
 
     console = Console()
     for built in build(load(arguments.recipe, arguments.set).recipe, arguments.out, arguments.format):
@@ -122,8 +171,8 @@ def _preview(arguments: argparse.Namespace) -> None:
 
     if arguments.recipe:
         from medrecipes.engines import recipe_base
+        from medrecipes.loading import load
         from medrecipes.prepare import prepare
-        from medrecipes.recipe import load
         from medrecipes.store import cache_root
 
         recipe = load(arguments.recipe, arguments.set).recipe
@@ -145,6 +194,25 @@ def _preview(arguments: argparse.Namespace) -> None:
             print(line)
     else:
         preview(template, chosen, Console().rich)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    import json
+
+    from medrecipes.scoring.judging import score
+    from medrecipes.scoring.predictions import one_model, read_predictions
+    from medrecipes.scoring.tables import score_lines
+
+    rows = one_model(arguments.file, read_predictions(arguments.file), arguments.model)
+    report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from medrecipes.compare import compare
+    from medrecipes.console import Console
+
+    compare(arguments.runs, arguments.out, Console(), anyway=arguments.anyway)
 
 
 if __name__ == "__main__":

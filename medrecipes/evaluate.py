@@ -1,51 +1,41 @@
-"""Base and tuned model answer the same held-out questions; every figure comes with an interval over documents."""
+"""Base and tuned model answer the same held-out questions; every figure comes with an interval over groups."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medrecipes.cases import Case, exactly
 from medrecipes.console import Console
 from medrecipes.engines import Engine
 from medrecipes.overflow import Fitted
 from medrecipes.recipe import Recipe
-from medrecipes.records import Conversation
+from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, Example
-from medrecipes.rundir import RunDir
-from medrecipes.scoring.bootstrap import Ratio, difference, draw_weights, estimate
-from medrecipes.scoring.text import bits, rouge
+from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
+from medrecipes.scoring.entities import NORMALISATION, TASKS
+from medrecipes.scoring.judging import (
+    FILTER,
+    answer_figures,
+    claim_figures,
+    exact,
+    extraction_figures,
+    extraction_report,
+    intervals,
+    listed,
+    task_counts,
+)
+from medrecipes.scoring.predictions import ALIASES, QA, Prediction, groups, read_predictions
+from medrecipes.scoring.tables import METRICS, counts_rows, lists_rows, markdown, show
+from medrecipes.scoring.text import bits
 from medrecipes.store import digest, write_json, write_text, writing
 
 BASE, TUNED = "base", "tuned"
-# name in the report -> what a person reads, and whether more is better
-METRICS = {
-    "bits_per_byte": ("bits per byte of answer", False),
-    "rouge1": ("ROUGE-1", True),
-    "rouge2": ("ROUGE-2", True),
-    "rougeL": ("ROUGE-L", True),
-    "stops": ("stops by itself", True),
-}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer of one model, with what scoring needs; a line of predictions.jsonl."""
-
-    model: str
-    id: str
-    group: str
-    question: str
-    reference: str
-    answer: str
-    stopped: bool
-    tokens: int
-    bits: float
-    bytes: int
-
-
+PARTS = (BASE, TUNED, "difference")
+SHOWN = 5  # answers that report.md shows in full
 Row = tuple[Conversation, Example]
 
 
@@ -56,13 +46,22 @@ def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
     return pairs[: recipe.eval.rows]
 
 
+def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Example]) -> dict[str, int]:
+    """Tokens of rows and bytes of their answers: what turns a loss a token into bits per byte of answer."""
+    answers = [m.content for c in conversations for m in c.messages if m.role == "assistant"]
+    return {
+        "tokens": sum(len(e.input_ids) for e in examples),
+        "supervised": sum(e.supervised for e in examples),
+        "answer_bytes": sum(len(answer.encode()) for answer in answers),
+    }
+
+
 def predict(
-    model: str, engine: Engine, template: ChatTemplate, rows: Sequence[Row],
-    rundir: RunDir, console: Console,
-) -> list[Prediction]:  # fmt: skip
+    model: str, engine: Engine, template: ChatTemplate, rows: Sequence[Row], limit: int, folder: Path, console: Console
+) -> list[Prediction]:
     """Answer every row, a line of predictions.jsonl each as it comes; lines of an earlier attempt are kept."""
-    path = rundir.path / "eval" / "predictions.jsonl"
-    done = {p.id: p for p in read_predictions(path) if p.model == model}
+    path = folder / "predictions.jsonl"
+    done = {p.id: p for p in _earlier(path) if p.model == model}
     # neighbours of similar length waste little padding; the order is the same in every attempt
     todo = sorted((row for row in rows if row[0].id not in done), key=lambda row: len(row[1].input_ids))
     nats = engine.answer_nats([example for _, example in todo])
@@ -73,10 +72,19 @@ def predict(
         with path.open("a", encoding="utf-8") as file, console.bar(model, len(rows), len(done)) as bar:
             for (conversation, _), ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
                 prediction = Prediction(
-                    model, conversation.id, conversation.group, conversation.question, conversation.answer,
-                    template.tokenizer.decode([ids])[0].strip(), bool(ids) and ids[-1] in stops, len(ids),
-                    bits(value), len(conversation.answer.encode()),
-                )  # fmt: skip
+                    id=conversation.id,
+                    group=conversation.group,
+                    task=_task(conversation),
+                    prompt="\n\n".join(m.content for m in conversation.prompt() if m.role != "system"),
+                    gold=conversation.answer,
+                    prediction=template.tokenizer.decode([ids])[0].strip(),
+                    model=model,
+                    stopped=bool(ids) and ids[-1] in stops,
+                    tokens=len(ids),
+                    limit=limit,
+                    bits=bits(value),
+                    bytes=len(conversation.answer.encode()),
+                )
                 file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
                 file.flush()
                 done[prediction.id] = prediction
@@ -84,91 +92,177 @@ def predict(
     return [done[conversation.id] for conversation, _ in rows]
 
 
-def read_predictions(path: Path) -> list[Prediction]:
-    """The whole lines of a predictions.jsonl; one that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    predictions = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            predictions.append(Prediction(**json.loads(line)))
-    return predictions
-
-
-def ratios(predictions: Sequence[Prediction]) -> dict[str, Ratio]:
-    """Each metric as a sum over rows divided by another."""
-    scores = rouge([p.reference for p in predictions], [p.answer for p in predictions])
-    total = Ratio.mean([p.bits for p in predictions]).total
-    over = Ratio.mean([float(p.bytes) for p in predictions]).total
-    return {
-        "bits_per_byte": Ratio(total, over),
-        **{name: Ratio.mean(values) for name, values in scores.items()},
-        "stops": Ratio.mean([float(p.stopped) for p in predictions]),
-    }
+def answer_cases(
+    engine: Engine, template: ChatTemplate, cases: Sequence[Case], limit: int, folder: Path
+) -> list[Prediction]:
+    """Put hand-written cases to the tuned model; the answers are a predictions file too."""
+    prompts = template.prompts([[Message("user", case.prompt)] for case in cases])
+    stops = set(template.stop_ids)
+    answers = [
+        Prediction(
+            case.id, case.id, case.task, case.prompt, case.expect, template.tokenizer.decode([ids])[0].strip(),
+            TUNED, bool(ids) and ids[-1] in stops, len(ids), limit,
+        )
+        for case, ids in zip(cases, engine.generate(prompts), strict=True)
+    ]  # fmt: skip
+    write_text(folder / "cases.jsonl", "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in answers))
+    return answers
 
 
 def report(
-    recipe: Recipe, split: str, key: str, base: Sequence[Prediction], tuned: Sequence[Prediction]
-) -> dict[str, Any]:
-    """Base, tuned and their difference, each metric as `{value, low, high}`."""
+    recipe: Recipe, split: str, key: str, base: Sequence[Prediction], tuned: Sequence[Prediction],
+    cases: Sequence[Prediction] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`."""
     assert [p.id for p in base] == [p.id for p in tuned]
-    before, after = ratios(base), ratios(tuned)
-    weights, of_row = draw_weights([p.group for p in base], recipe.eval.draws, recipe.seed)
-    return {
+    draws, seed = recipe.eval.draws, recipe.seed
+    figures = _compared(_figures(base), _figures(tuned), groups(base), draws, seed)
+    lists = listed(base), listed(tuned)
+    value: dict[str, Any] = {
         "split": split,
         "split_key": key,
         "rows": len(base),
-        "groups": len({p.group for p in base}),
-        "decoding": {"method": "greedy", "max_new_tokens": recipe.eval.max_new_tokens},
-        "intervals": f"95%, bootstrap over groups, {recipe.eval.draws} draws, seed {recipe.seed}",
-        BASE: {name: estimate(before[name], weights, of_row).as_dict() for name in METRICS},
-        TUNED: {name: estimate(after[name], weights, of_row).as_dict() for name in METRICS},
-        "difference": {name: difference(after[name], before[name], weights, of_row).as_dict() for name in METRICS},
+        "groups": len(set(groups(base))),
+        "decoding": {"method": "greedy", "max_new_tokens": recipe.eval.max_new_tokens, "repetition_penalty": None},
+        "intervals": intervals(draws, seed),
+        **figures,
     }
+    if lists[0]:
+        value["extraction"] = _extraction(recipe, *lists)
+        both = _averages(lists[0]), _averages(lists[1])
+        for part, more in _compared(*both, groups(lists[0]), draws, seed).items():
+            value[part] = value[part] | more
+    # what no row can say anything of, such as doses where no reference states one
+    value["absent"] = sorted(n for n, f in figures[BASE].items() if f["value"] is None)
+    for part in PARTS:
+        value[part] = {
+            name: value[part][name] for name in METRICS if name in value[part] and name not in value["absent"]
+        }
+    if cases:
+        value["cases"] = {"rows": len(cases), "exact_match": sum(map(exact, cases))}
+    return value
 
 
 def write_report(
-    rundir: RunDir, value: dict[str, Any], base: Sequence[Prediction], tuned: Sequence[Prediction]
-) -> None:
+    name: str, folder: Path, value: dict[str, Any], base: Sequence[Prediction], tuned: Sequence[Prediction],
+    cases: Sequence[Prediction] = (),
+) -> None:  # fmt: skip
     """report.json for programs and report.md for people."""
-    folder = rundir.path / "eval"
     write_json(folder / "report.json", value)
+    decoding = value["decoding"]
     lines = [
-        f"# {rundir.state.get('name', rundir.path.name)}: base against tuned",
+        f"# {name}: base against tuned",
         "",
-        f"{value['rows']} rows of {value['groups']} documents of the {value['split']} split; intervals: {value['intervals']}.",
+        f"{value['rows']} rows of {value['groups']} groups of the {value['split']} split; {decoding['method']} decoding, at most "
+        f"{decoding['max_new_tokens']} tokens, no repetition penalty; intervals: {value['intervals']}.",
         "",
         *markdown_table(value),
         "",
-        "## Answers",
-        "",
     ]
-    for before, after in list(zip(base, tuned, strict=True))[:5]:
+    if value["absent"]:
+        names = ", ".join(METRICS[name][0] for name in value["absent"])
+        lines += [f"Not to be had from these rows: {names}.", ""]
+    if "extraction" in value:
+        lines += ["## Lists", "", f"Two items are the same after: {NORMALISATION}.", ""]
+        for part in (BASE, TUNED):
+            lines += [f"### {part}", "", *markdown(lists_rows(value["extraction"][part])), ""]
+            lines += [*markdown(counts_rows(value["extraction"][part])), ""]
+            if filtered := value["extraction"][part].get("filtered"):
+                lines += [f"Filtered ({filtered['filter']}):", "", *markdown(lists_rows(filtered)), ""]
+    if cases:
+        lines += ["## Cases", "", f"Hand-written, answered by the tuned model: {exactly(cases)}.", ""]
+        for case in cases:
+            lines += _case_lines(case)
+    lines += ["## Answers", ""]
+    for before, after in list(zip(base, tuned, strict=True))[:SHOWN]:
         lines += [
-            f"**{after.question}**", "", f"- reference: {_one_line(after.reference)}", f"- base: {_one_line(before.answer)}",
-            f"- tuned: {_one_line(after.answer)}{'' if after.stopped else ' (hit the limit)'}", "",
+            f"**{one_line(after.prompt)}**", "", f"- reference: {one_line(after.gold)}", f"- base: {one_line(before.prediction)}",
+            f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
     write_text(folder / "report.md", "\n".join(lines))
 
 
-def markdown_table(value: dict[str, Any]) -> list[str]:
+def markdown_table(value: Mapping[str, Any]) -> list[str]:
     """The metrics as a Markdown table."""
-    rows = ["| metric | base | tuned | difference |", "| --- | --- | --- | --- |"]
-    for name, (title, _) in METRICS.items():
-        cells = " | ".join(
-            show(name, value[part][name], signed=part == "difference") for part in (BASE, TUNED, "difference")
-        )
-        rows.append(f"| {title} | {cells} |")
-    return rows
+    rows = [["metric", *PARTS]]
+    for name in value[BASE]:
+        rows.append([METRICS[name][0], *(show(name, value[part][name], signed=part == PARTS[2]) for part in PARTS)])
+    return markdown(rows)
 
 
-def show(name: str, figure: dict[str, float], *, signed: bool = False) -> str:
-    """A figure with its interval, e.g. `1.234 [1.1, 1.3]`; shares as percentages."""
-    scale, digits, unit = (100, 0, "%") if name == "stops" else (1, 3, "")
-    sign = "+" if signed else ""
-    value, low, high = (f"{figure[part] * scale:{sign}.{digits}f}" for part in ("value", "low", "high"))
-    return f"{value}{unit} [{low}, {high}]"
+def one_line(text: str, longest: int = 1000) -> str:
+    """A text on a line of its own, its middle left out where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _figures(rows: Sequence[Prediction]) -> dict[str, Figure]:
+    return {**answer_figures(rows), **claim_figures(rows)}
+
+
+def _averages(rows: Sequence[Prediction]) -> dict[str, Figure]:
+    figures = extraction_figures(task_counts(rows))
+    return {f"{name}_f1": figures[name]["f1"] for name in ("micro", "macro")}
+
+
+def _compared(
+    before: Mapping[str, Figure], after: Mapping[str, Figure], of: Sequence[str], draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Figures of both and of their difference, on the same resamples."""
+    weights, of_row = draw_weights(of, draws, seed)
+    return {
+        BASE: {name: estimate(figure, weights, of_row).as_dict() for name, figure in before.items()},
+        TUNED: {name: estimate(figure, weights, of_row).as_dict() for name, figure in after.items()},
+        PARTS[2]: {name: difference(after[name], before[name], weights, of_row).as_dict() for name in before},
+    }
+
+
+def _extraction(recipe: Recipe, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> dict[str, Any]:
+    """The lists of both models as `medrecipes score` reports them, filtered beside raw where the recipe says so."""
+    draws, seed = recipe.eval.draws, recipe.seed
+    parts: dict[str, Any] = {}
+    for name, rows in ((BASE, base), (TUNED, tuned)):
+        parts[name] = extraction_report(rows, draws, seed)
+        if recipe.eval.filter == "in_text":
+            parts[name]["filtered"] = {"filter": FILTER, **extraction_report(rows, draws, seed, in_text=True)}
+    before, after = (extraction_figures(task_counts(rows)) for rows in (base, tuned))
+    parts[PARTS[2]] = {
+        part: _compared(_main(before[part]), _main(after[part]), groups(base), draws, seed)[PARTS[2]] for part in before
+    }
+    return parts
+
+
+def _main(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    return {name: figures[name] for name in ("precision", "recall", "f1")}
+
+
+def _case_lines(case: Prediction) -> list[str]:
+    verdict = "exact match" if exact(case) else "no exact match"
+    return [
+        f"**{case.id}** ({case.task}): {verdict}", "", *_quoted("asked", case.prompt), *_quoted("expected", case.gold),
+        *_quoted("answered", case.prediction or "(nothing)"), "",
+    ]  # fmt: skip
+
+
+def _quoted(name: str, text: str) -> list[str]:
+    """A text of several lines as an entry of a Markdown list, its line ends kept."""
+    first, *rest = text.splitlines() or [""]
+    return [f"- {name}: {first}", *(f"  {line}" for line in rest)] if not rest else [f"- {name}:", "", "  ```text", *(f"  {line}" for line in (first, *rest)), "  ```"]  # fmt: skip
+
+
+def _earlier(path: Path) -> list[Prediction]:
+    """The answers of an earlier attempt; a last line that a crash cut short is taken off the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_text(path, whole.decode("utf-8"))
+    return read_predictions(path, own=True)
+
+
+def _task(conversation: Conversation) -> str:
+    """What an answer is judged as: the source says which list it is; everything else is a question."""
+    task = str(conversation.meta.get("task", QA))
+    task = ALIASES.get(task, task)
+    return task if task in TASKS else QA

@@ -27,6 +27,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
@@ -34,6 +35,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.rendering import ChatTemplate, generation_config
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
+
+    cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
@@ -61,7 +64,12 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         train, dev = fitted["train"].examples, fitted["dev"].examples
         tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
         stage.says(f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised")
-        data = {**split.report, "overflow": {n: {"dropped": f.dropped, **f.counts} for n, f in fitted.items()}}
+        counted = {n: evaluate.count_tokens(f.conversations, f.examples) for n, f in fitted.items()}
+        data = {
+            **split.report,
+            "tokens": counted,
+            "overflow": {n: {"dropped": f.dropped, **f.counts} for n, f in fitted.items()},
+        }
         write_json(rundir.path / "data.json", data)
 
     with console.stage("proof") as stage:
@@ -79,7 +87,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
-        before = evaluate.predict(evaluate.BASE, engine, template, rows, rundir, console)
+        limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
+        before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
         stage.says(f"the base answered {len(rows)} {split.held_out_name} questions")
 
     with console.stage("train") as stage, console.quiet(rundir.log):
@@ -97,11 +106,13 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         engine.save(rundir.adapter)
 
     with console.stage("judge again") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(evaluate.TUNED, engine, template, rows, rundir, console)
-        stage.says(f"the tuned model answered the same {len(rows)} questions")
+        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
+        answered = evaluate.answer_cases(engine, template, cases, limit, folder) if cases else []
+        also = f", and {len(cases)} hand-written cases" if cases else ""
+        stage.says(f"the tuned model answered the same {len(rows)} questions{also}")
 
-    report = evaluate.report(recipe, split.held_out_name, split.key, before, after)
-    evaluate.write_report(rundir, report, before, after)
+    report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
+    evaluate.write_report(recipe.name, folder, report, before, after, answered)
     cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
         state="finished",
@@ -111,30 +122,40 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         template_sha256=template.sha256,
         split_key=split.key,
     )
-    _summary(rundir, report, before, after, console)
+    _summary(rundir, report, before, after, answered, console)
 
 
-def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, console: Console) -> None:
+def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:
     """Base against tuned, one answer of each, and where everything lies."""
-    from medrecipes.evaluate import METRICS, show
+    from medrecipes.cases import exactly
+    from medrecipes.evaluate import one_line
+    from medrecipes.scoring.tables import HEADLINES, METRICS, show
     from medrecipes.scoring.text import rouge
 
     parts = ("base", "tuned", "difference")
     rows = f"{report['rows']} {report['split']} rows"
     console.line()
     console.line(f"{rows:<24}" + "".join(f"{part:<26}" for part in parts))
-    for name, (title, _) in METRICS.items():
+    for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
-        console.line(f"{title:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+        console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
     console.line()
     # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L
-    scores = rouge([p.reference for p in after], [p.answer for p in after])["rougeL"]
+    scores = rouge([p.gold for p in after], [p.prediction for p in after])["rougeL"]
     spoken = sorted(range(len(scores)), key=lambda i: scores[i])[len(scores) // 2]
-    console.line(f"question   {' '.join(after[spoken].question.split())}")
+    console.line(f"question   {one_line(after[spoken].prompt, 300)}")
     for name, predictions in (("base", before), ("tuned", after)):
         p = predictions[spoken]
-        console.line(f"{name:<10} {' '.join(p.answer.split())[:300]}{'' if p.stopped else ' … (never stopped)'}")
-    console.line(f"reference  {' '.join(after[spoken].reference.split())[:300]}")
+        console.line(f"{name:<10} {one_line(p.prediction, 300)}{'' if p.stopped else ' … (never stopped)'}")
+    console.line(f"reference  {one_line(after[spoken].gold, 300)}")
+    if cases:
+        console.line()
+        console.line(f"{len(cases)} hand-written cases, answered by the tuned model: {exactly(cases)}")
+    for case in cases:
+        console.line()
+        console.line(f"case       {case.id}: {one_line(case.prompt, 120)}")
+        console.line(f"expected   {one_line(case.gold, 200)}")
+        console.line(f"answered   {one_line(case.prediction, 200)}")
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
         console.line(f"{name:<15} {rundir.path / name}")

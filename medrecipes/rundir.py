@@ -148,3 +148,13 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def rebase(checkpoint: Path) -> None:
+    """Let a checkpoint of a moved run folder name its best neighbour where that now lies; transformers keeps whole paths."""
+    path = checkpoint / "trainer_state.json"
+    state = read_json(path)
+    if best := state.get("best_model_checkpoint"):
+        here = str(checkpoint.parent / Path(best).name)
+        if here != best:
+            write_json(path, {**state, "best_model_checkpoint": here})

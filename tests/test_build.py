@@ -9,8 +9,9 @@ import pytest
 from datasets import DatasetDict, load_dataset, load_from_disk
 
 from medrecipes.build import build, variants
+from medrecipes.loading import load
 from medrecipes.prepare import prepare
-from medrecipes.recipe import Data, Recipe, load
+from medrecipes.recipe import Data, Recipe
 from tests.conftest import ROOT
 
 COLUMNS = ["messages", "prompt", "instruction", "input", "output", "group", "source", "meta"]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 
 from medrecipes.console import Console
 from medrecipes.engines import choose_engine, load_libraries, open_engine, recipe_base
 from medrecipes.errors import EngineError
+from medrecipes.loading import load
 from medrecipes.overflow import fit
 from medrecipes.prepare import prepare
-from medrecipes.recipe import load
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir, read_losses
 from tests.conftest import ROOT
 
+# the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
+ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
 Trained = tuple[Any, RunDir, list[dict[str, Any]]]
 Train = Callable[..., Trained]
 
@@ -28,8 +32,7 @@ def rows() -> list[Example]:
     """Thirty rendered rows of very different length."""
     recipe = load(ROOT / "recipes" / "demo.toml").recipe
     split = prepare(recipe)
-    choice = load_libraries(recipe)
-    assert choice.value == "unsloth"
+    load_libraries(recipe)
     template = ChatTemplate("mistral-v1", recipe_base(recipe, split).tokenizer)
     examples = fit(template, split.train, 256, "drop").examples
     examples.sort(key=lambda e: len(e.input_ids))
@@ -41,7 +44,14 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
     """Trains with these overrides and gives the engine, the run folder, and every batch that the model saw."""
 
     def call(*overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = ()) -> Trained:
-        settings = ["train.keep_best=last", "train.warmup_steps=0", "train.scheduler=constant", *overrides]
+        settings = [
+            f"model.engine={ENGINE}",
+            "train.precision=fp32",
+            "train.keep_best=last",
+            "train.warmup_steps=0",
+            "train.scheduler=constant",
+            *overrides,
+        ]
         recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
         base = recipe_base(recipe, prepare(recipe))
         template = ChatTemplate("mistral-v1", base.tokenizer)
@@ -68,40 +78,45 @@ def difference(one: Any, other: Any) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
+# how far two ways to the same step may lie apart, as a share of the step: a CPU adds up in fp32; the kernels that read
+# 4-bit weights on a card do not keep that precision
+TOLERANCE = 5e-3 if torch.cuda.is_available() else 5e-4
 STEP = ("train.optim=sgd", "train.learning_rate=1.0", "train.max_grad_norm=1e9", "train.max_steps=1", "train.batch=30")
 
 
-def test_exactly_the_rendered_ids_and_labels_reach_the_model(train: Train, rows: list[Example]) -> None:
-    _, _, seen = train(*STEP, "train.micro_batch=10")
-    batches = [batch for batch in seen if "labels" in batch]
-    assert len(batches) == 3
-    arrived = set()
-    for batch in batches:
-        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
-            length = sum(mask)
-            arrived.add((tuple(ids[:length]), tuple(labels[:length])))
-            assert set(labels[length:]) <= {MASKED}
-    assert arrived == {(tuple(e.input_ids), tuple(e.labels)) for e in rows}
-
-
-def test_exactly_the_rendered_ids_and_labels_reach_the_model_packed(train: Train, rows: list[Example]) -> None:
-    _, _, seen = train(*STEP, "train.packing=true", "train.batch=1", "train.epochs=1")
-    arrived = []
+def rows_seen(seen: Sequence[dict[str, Any]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The ids and labels of every row in the batches that the model saw, however they were laid out; padding must be masked."""
+    found = []
     for batch in (b for b in seen if "labels" in b):
-        # a line with one row on it comes with a mask instead
-        positions = batch.get("position_ids") or [list(range(len(ids))) for ids in batch["input_ids"]]
-        for ids, labels, places in zip(batch["input_ids"], batch["labels"], positions, strict=True):
-            starts = [i for i, place in enumerate(places) if place == 0] + [len(ids)]
-            arrived += [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in pairwise(starts)]
-    assert sorted(arrived) == sorted((tuple(e.input_ids), tuple(e.labels)) for e in rows)
+        lines = zip(batch["input_ids"], batch["labels"], strict=True)
+        for number, (ids, labels) in enumerate(lines):
+            if "position_ids" in batch:  # rows end to end: a row begins wherever its positions do
+                starts = [i for i, place in enumerate(batch["position_ids"][number]) if place == 0] + [len(ids)]
+            else:
+                starts = [0, sum(batch["attention_mask"][number])]
+                assert set(labels[starts[1] :]) <= {MASKED}
+            pieces = [(tuple(ids[a:b]), tuple(labels[a:b])) for a, b in pairwise(starts)]
+            found += [piece for piece in pieces if set(piece[1]) != {MASKED}]
+    return found
+
+
+@pytest.mark.parametrize("layout", ["padded", "padding_free", "packed"])
+def test_exactly_the_rendered_ids_and_labels_reach_the_model(train: Train, rows: list[Example], layout: str) -> None:
+    settings = {
+        "padded": ["train.padding_free=false", "train.micro_batch=10"],
+        "padding_free": ["train.micro_batch=10"],
+        "packed": ["train.packing=true", "train.batch=1", "train.epochs=1"],
+    }[layout]
+    _, _, seen = train(*STEP, *settings)
+    assert sorted(rows_seen(seen)) == sorted((tuple(e.input_ids), tuple(e.labels)) for e in rows)
 
 
 def test_accumulation_is_no_other_training(train: Train) -> None:
     whole, _, _ = train(*STEP, "train.micro_batch=30")
     parts, _, _ = train(*STEP, "train.micro_batch=1")
     moved = max(float(p.abs().max()) for n, p in adapter(whole).items() if "lora_B" in n)
-    assert moved > 1e-4
-    assert difference(whole, parts) < 1e-5 * max(1, moved)
+    assert moved > 1e-2
+    assert difference(whole, parts) < TOLERANCE * moved
 
 
 def test_packing_is_no_other_training(train: Train, rows: list[Example]) -> None:
@@ -111,37 +126,41 @@ def test_packing_is_no_other_training(train: Train, rows: list[Example]) -> None
     assert packs < 15
     unpacked, one, _ = train(*STEP)
     packed, other, _ = train(*STEP, "train.packing=true", f"train.batch={packs}")
-    assert difference(unpacked, packed) < 1e-5
+    moved = max(float(p.abs().max()) for n, p in adapter(unpacked).items() if "lora_B" in n)
+    assert difference(unpacked, packed) < TOLERANCE * moved
     losses = [float(read_losses(r.path / "loss.csv")[0]["loss"]) for r in (one, other)]
-    assert abs(losses[0] - losses[1]) < 1e-5
+    assert abs(losses[0] - losses[1]) < TOLERANCE
 
 
 def test_a_rows_loss_in_a_pack_does_not_know_its_neighbours(train: Train, rows: list[Example]) -> None:
-    import torch
-
-    from medrecipes.batching import collate, pack
+    from medrecipes.batching import pack
 
     engine, _, _ = train(*STEP)
     engine.model.eval()
     first = rows[20]
 
-    def losses(neighbours: Sequence[Example]) -> Any:
+    def logits(neighbours: Sequence[Example]) -> Any:
         [line] = pack([first, *neighbours], 1024, packing=True)
         order = line.rows.index(0)
         start = sum(line.lengths[:order])
-        batch = {k: torch.tensor(v) for k, v in collate([line], 0, "padded").items() if k != "labels"}
+        batch = engine._tensors([line], engine._choose_layout())
+        batch = {
+            k: v.to(engine.device) if hasattr(v, "to") else v
+            for k, v in batch.items()
+            if k not in ("labels", "rows", "tokens")
+        }
         with torch.no_grad():
             return engine.model(**batch).logits[0, start : start + line.lengths[order]]
 
-    assert torch.allclose(losses(rows[:3]), losses(rows[3:6]), atol=1e-5)
-    assert torch.allclose(losses(rows[:3]), losses(rows[25:27]), atol=1e-5)
+    assert torch.allclose(logits(rows[:3]), logits(rows[3:6]), atol=1e-4)
+    assert torch.allclose(logits(rows[:3]), logits(rows[25:27]), atol=1e-4)
 
 
-def test_trained_on_whole_texts_it_says_so_in_the_labels(train: Train, rows: list[Example]) -> None:
+def test_trained_on_whole_texts_every_token_is_a_label(train: Train, rows: list[Example]) -> None:
     _, _, seen = train(*STEP, "train.loss_on=all", "train.micro_batch=30")
-    [batch] = [b for b in seen if "labels" in b]
-    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
-        assert labels[1 : sum(mask)] == ids[1 : sum(mask)]
+    found = rows_seen(seen)
+    assert len(found) == 30
+    assert all(labels[1:] == ids[1:] for ids, labels in found)
 
 
 def test_thirty_rows_learned_by_heart_are_said_and_stopped(train: Train, rows: list[Example]) -> None:

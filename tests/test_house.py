@@ -17,9 +17,9 @@ from tests.conftest import ROOT
 
 # A module imports only what stands above it.
 ORDER = [
-    "errors", "store", "records", "recipe", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
+    "errors", "store", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
     "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
-    "tagging", "evaluate", "compare", "cards", "export", "build", "publish", "chat", "run", "sweep", "cli",
+    "tagging", "cases", "evaluate", "histories", "figures", "page", "compare", "cards", "export", "build", "publish", "chat", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

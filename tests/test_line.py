@@ -50,7 +50,7 @@ def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
 def test_the_report_has_every_figure_with_its_interval(finished: tuple[Path, str]) -> None:
     report = json.loads((finished[0] / "eval" / "report.json").read_text())
     for part in ("base", "tuned", "difference"):
-        assert set(report[part]) == {"bits_per_byte", "rouge1", "rouge2", "rougeL", "stops"}
+        assert set(report[part]) >= {"bits_per_byte", "rouge1", "rouge2", "rougeL", "stops", "limit", "length_ratio"}
         for figure in report[part].values():
             assert set(figure) == {"value", "low", "high"}
             assert figure["low"] <= figure["value"] <= figure["high"]
@@ -92,17 +92,29 @@ def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> N
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
 
 
+def start(runs: Path, path: Path, step: int) -> subprocess.Popen[bytes]:
+    """Start the short run and come back when its log has reached a step."""
+    command = [sys.executable, "-m", "medrecipes.run", "recipes/demo.toml", "--runs", str(runs), *SHORT]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def losses(path: Path) -> list[list[str]]:
+    """What a run's losses were, but for the time they took."""
+    columns = ("step", "split", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens")
+    return [[row[c] for c in columns] for row in read_losses(path / "loss.csv")]
+
+
 def test_killed_and_started_again_it_ends_with_the_same_losses(
     finished: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "medrecipes.run", "recipes/demo.toml", "--runs", str(tmp_path), *SHORT]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     path = tmp_path / finished[0].name
-    deadline = time.monotonic() + 120
-    while not any(int(row["step"]) >= 15 for row in read_losses(path / "loss.csv")):
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = start(tmp_path, path, 15)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     # a checkpoint that the crash tore (its state is written last) must be passed over
@@ -114,16 +126,38 @@ def test_killed_and_started_again_it_ends_with_the_same_losses(
     done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((path / "run.json").read_text())["resumed_from_step"] == 12
-    columns = ("step", "split", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens")
-    losses = [[[row[c] for c in columns] for row in read_losses(p / "loss.csv")] for p in (finished[0], path)]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 24 + 5
+    assert losses(finished[0]) == losses(path)
+    assert len(losses(path)) == 24 + 5
     weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
     assert weights[0] == weights[1]
 
 
+def test_interrupted_it_saves_first_and_goes_on_from_another_place(
+    finished: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "before" / finished[0].name
+    process = start(tmp_path / "before", path, 14)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode() == "interrupted; the same command goes on from the last checkpoint\n"
+    stopped = last_checkpoint(path / "checkpoints")
+    assert stopped
+    step = int(stopped.name.rsplit("-", 1)[1])
+    assert step not in (6, 12, 18, 24)  # none that the recipe asked for
+
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = tmp_path / "after" / finished[0].name
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "after", *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((moved / "run.json").read_text())["resumed_from_step"] == step
+    assert losses(moved) == losses(finished[0])
+    weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], moved)]
+    assert weights[0] == weights[1]
+
+
 def test_fresh_starts_beside(finished: tuple[Path, str], tmp_path: Path) -> None:
-    from medrecipes.recipe import load
+    from medrecipes.loading import load
     from medrecipes.rundir import run_path
 
     recipe = load(finished[0] / "recipe.toml").recipe
@@ -138,7 +172,7 @@ MISTAKES = [
     (["run", "recipes/demo.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
     (["run", "recipes/demo.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),
     (["run", "recipes/demo.toml", "--set", "lora.targets=['q_porj']"], r"lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
-    (["run", "recipes/demo.toml", "--set", "model.base='tiny:mistrel'"], r"model\.base = 'tiny:mistrel' is unknown; did you mean mistral\?"),
+    (["run", "recipes/demo.toml", "--set", "model.base='tiny:mistrel'"], r"--set: model\.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral\?"),
 ]  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from medrecipes.errors import RecipeError
+from medrecipes.loading import load
 from medrecipes.prepare import prepare
-from medrecipes.recipe import load
 from tests.conftest import ROOT
 
 MISTAKES = {

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from medrecipes.errors import RecipeError
-from medrecipes.recipe import Recipe, key_lines, load
+from medrecipes.layers import key_lines
+from medrecipes.loading import load
+from medrecipes.recipe import Recipe
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo.toml"
@@ -81,9 +83,10 @@ def test_a_recipe_is_frozen() -> None:
 def test_origins_name_file_and_line() -> None:
     origins = load(DEMO, ["seed=1"]).origins
     assert str(origins["seed"]) == "--set"
-    line = origins["train.learning_rate"].line
-    assert line
-    assert DEMO.read_text().splitlines()[line - 1] == "learning_rate = 2e-3"
+    origin = origins["train.learning_rate"]
+    assert origin.line
+    assert origin.file.endswith("recipes/base/tiny.toml")
+    assert Path(origin.file).read_text().splitlines()[origin.line - 1] == "learning_rate = 2e-3"
 
 
 def test_extends_lays_files_over_each_other(tmp_path: Path) -> None:

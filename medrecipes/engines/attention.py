@@ -10,13 +10,14 @@ from transformers import AttentionInterface
 NAME = "medrecipes_varlen"
 
 
-def available() -> bool:
-    """Whether this torch and this card have the kernel."""
+def available(dtype: torch.dtype) -> bool:
+    """Whether this torch and this card have the kernel for this number format."""
     try:
         from torch.nn.attention.varlen import varlen_attn  # noqa: F401
     except ImportError:
         return False
-    return bool(torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
+    half = dtype in (torch.bfloat16, torch.float16)
+    return bool(half and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def varlen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,30 @@ class Progress(TrainerCallback):
                 "lower train.learning_rate, or set train.precision = 'fp32'"
             )
         self._log.rows.clear()
+
+
+class Interrupt(TrainerCallback):
+    """Ctrl-C finishes the step and saves it before the run stops; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and stop, if asked to."""
+        if self.asked:
+            control.should_save = control.should_training_stop = True
 
 
 class Samples(TrainerCallback):

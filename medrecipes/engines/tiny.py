@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from medrecipes.bases import Base
+from medrecipes.bases import TINY_CONTEXT, Base
 from medrecipes.errors import EngineError, did_you_mean
 from medrecipes.store import digest, stage, write_json
 
 VOCABULARY = 1024
-CONTEXT = 1024
 WINDOW = 128  # tokens a pre-training row
 ROWS = 8  # rows a pre-training step
 EVAL_EVERY = 20  # steps between two looks at the base's own dev loss
@@ -33,9 +32,8 @@ class Family:
 
     config: Callable[..., Any]
     specials: tuple[str, ...]
-    bos: str
-    eos: str
-    sentencepiece: bool
+    named: dict[str, str]
+    pieces: Literal["prepended", "bare", "bytes"]  # SentencePiece with a dummy blank, or without one, or bytes
     settings: dict[str, Any]
 
 
@@ -44,10 +42,28 @@ SHAPE = {
     "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
 
+LLAMA2 = ("<unk>", "<s>", "</s>")
+LLAMA2_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+# how Meta's tokenizer cuts a text into words
+LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 FAMILIES = {
     # v0.1 and v0.2 know three control tokens; [INST] is text to them
-    "mistral": Family(transformers.MistralConfig, ("<unk>", "<s>", "</s>"), "<s>", "</s>", True, {}),
-}
+    "mistral": Family(transformers.MistralConfig, LLAMA2, LLAMA2_NAMED, "prepended", {"tie_word_embeddings": False}),
+    "llama2": Family(transformers.LlamaConfig, LLAMA2, LLAMA2_NAMED, "prepended", {"tie_word_embeddings": False}),
+    "llama3": Family(
+        transformers.LlamaConfig,
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|start_header_id|>", "<|end_header_id|>",
+         "<|eom_id|>", "<|eot_id|>"),
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+        "bytes", {"tie_word_embeddings": False},
+    ),
+    "gemma": Family(
+        transformers.GemmaConfig,
+        ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+        {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        "bare", {"tie_word_embeddings": True, "head_dim": 64},
+    ),
+}  # fmt: skip
 
 
 def build(family: str, texts: Sequence[str], seed: int) -> Base:
@@ -72,22 +88,26 @@ def build(family: str, texts: Sequence[str], seed: int) -> Base:
 
 
 def _tokenizer(spec: Family, texts: Sequence[str]) -> Tokenizer:
-    """A BPE tokenizer of the family's kind: SentencePiece with a dummy blank, or bytes."""
-    pieces = list(spec.specials)
-    if spec.sentencepiece:
+    """A BPE tokenizer of the family's kind, learned from the texts."""
+    pieces, alphabet = list(spec.specials), []
+    if spec.pieces == "bytes":
+        tokenizer = Tokenizer(models.BPE())
+        words = pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated")
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
         pieces += [f"<0x{byte:02X}>" for byte in range(256)]
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        dummy = [normalizers.Prepend("▁")] if spec.pieces == "prepended" else []
+        tokenizer.normalizer = normalizers.Sequence([*dummy, normalizers.Replace(" ", "▁")])
         # pieces never cross a blank: SentencePiece's own rule, which its BPE learns from word by word
         tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        strip = [decoders.Strip(" ", 1, 0)] if dummy else []
         tokenizer.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
         )
-    else:
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-    alphabet = [] if spec.sentencepiece else pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=pieces, initial_alphabet=alphabet, show_progress=False
     )
@@ -107,13 +127,10 @@ def _demote_bytes(spec: Family, tokenizer: Tokenizer) -> Tokenizer:
 def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in spec.specials])
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = {"bos_token": spec.bos, "eos_token": spec.eos}
-    if "<unk>" in spec.specials:
-        named["unk_token"] = "<unk>"
     write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, "clean_up_tokenization_spaces": False,
-         "add_bos_token": True, **named},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TINY_CONTEXT, "clean_up_tokenization_spaces": False,
+         "add_bos_token": True, **spec.named},
     )  # fmt: skip
 
 
@@ -122,10 +139,12 @@ def _pretrain(
 ) -> tuple[Any, list[tuple[int, float]]]:
     """Next-token training on plain text until the base's own dev loss stops falling; the best weights are kept."""
     torch.manual_seed(seed)
-    ids = {token: tokenizer.token_to_id(token) for token in spec.specials}
+    torch.set_num_threads(min(2, torch.get_num_threads()))  # products this small only wait for more of them
+    ids = {name: tokenizer.token_to_id(token) for name, token in spec.named.items()}
     config = spec.config(
-        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=CONTEXT, tie_word_embeddings=False,
-        bos_token_id=ids[spec.bos], eos_token_id=ids[spec.eos], pad_token_id=None, **SHAPE, **spec.settings,
+        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,
+        bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
+        **SHAPE, **spec.settings,
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     rows, dev_rows = (_windows(spec, tokenizer, texts) for texts in (train, dev))
@@ -157,7 +176,7 @@ def _pretrain(
 def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
     """All texts end to end, each between its BOS and EOS, cut into rows."""
     stream: list[int] = []
-    bos, eos = (int(tokenizer.token_to_id(token) or 0) for token in (spec.bos, spec.eos))
+    bos, eos = (int(tokenizer.token_to_id(spec.named[name]) or 0) for name in ("bos_token", "eos_token"))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [bos, *encoding.ids, eos]
     return torch.tensor([stream[i : i + WINDOW] for i in range(0, len(stream) - WINDOW + 1, WINDOW)])

@@ -6,7 +6,7 @@ import gc
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, answering, attention
-from medrecipes.engines.callbacks import Progress, Samples, peak_gb
-from medrecipes.errors import EngineError, did_you_mean
+from medrecipes.engines.callbacks import Interrupt, Progress, Samples, peak_gb
+from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
 from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
-from medrecipes.rundir import LossLog, RunDir, last_checkpoint
+from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
 from medrecipes.scoring.text import bits
-from medrecipes.store import write_json, writing
+from medrecipes.store import digest, write_json, writing
 
 Attach = Callable[..., Any]
 METRIC = {"bits_per_byte": "bits_per_byte", "loss": "loss", "last": None}
@@ -79,6 +79,8 @@ class TrlEngine:
         for name in ("layout", "checkpointing", "micro_batch"):
             console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, checkpointing=checkpointing)
+        if recipe.lora.init == "default":
+            _begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
         while True:
@@ -123,6 +125,8 @@ class TrlEngine:
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
         resume = last_checkpoint(rundir.checkpoints)
+        if resume:
+            rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
         log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
@@ -204,14 +208,25 @@ class TrlEngine:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         if settings.sample_prompts:
             trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
-        with console.bar("train", steps, resumed_from or 0) as bar, self._packed_attention(layout):
+        with (
+            Interrupt() as interrupt,
+            console.bar("train", steps, resumed_from or 0) as bar,
+            self._attention(attention.NAME if layout == "flat" else "sdpa"),
+        ):
             trainer.add_callback(Progress(log, bar, self.device, [example.id for example in train], rundir.path))
+            trainer.add_callback(interrupt)
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             finally:
                 log.close()
+        if interrupt.asked:
+            raise KeyboardInterrupt
         best = trainer.state.best_global_step if metric else None
+        if best and not (rundir.checkpoints / f"checkpoint-{best}").is_dir():
+            raise RunError(
+                f"{rundir.checkpoints}/checkpoint-{best}: the best checkpoint is gone; start anew with --fresh"
+            )
         return {
             **output.metrics,
             "steps": trainer.state.global_step,
@@ -250,9 +265,17 @@ class TrlEngine:
             }
         return batch
 
-    def _packed_attention(self, layout: Layout) -> AbstractContextManager[None]:
-        """While training end to end, the plain engine attends with the variable-length kernel."""
-        return _Attention(self.model, attention.NAME) if layout == "flat" and self.name == "plain" else nullcontext()
+    @contextmanager
+    def _attention(self, name: str) -> Iterator[None]:
+        """Inside, the plain engine attends with this function; Unsloth brings its own."""
+        before = self.model.config._attn_implementation
+        if self.name == "plain" and name != before:
+            self.model.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            if self.name == "plain" and name != before:
+                self.model.set_attn_implementation(before)
 
     def _processing_class(self) -> Any:
         """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
@@ -265,8 +288,10 @@ class TrlEngine:
     def _choose_layout(self) -> Layout:
         if self._on_cpu:
             choice = Choice("padded", "a CPU attends through a mask")
-        elif self.name == "plain" and not attention.available():
-            choice = Choice("padded", "this torch or card has no variable-length attention")
+        elif not (self.recipe.train.padding_free or self.recipe.train.packing):
+            choice = Choice("padded", "the recipe says so")
+        elif self.name == "plain" and not attention.available(self.dtype):
+            choice = Choice("padded", "no variable-length attention for this torch, card and precision")
         else:
             choice = Choice("flat", "rows end to end waste nothing on padding")
         self.choices["layout"] = choice
@@ -324,7 +349,8 @@ class TrlEngine:
         return [text for text, _ in self._nats(examples)]
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        return answering.nats(self.model, self.template, examples, self.recipe.eval.batch, self.dtype)
+        with self._attention("sdpa"):
+            return answering.nats(self.model, self.template, examples, self.recipe.eval.batch, self.dtype)
 
     def save(self, folder: Path) -> None:
         """Write the adapter with the tokenizer, the template inside, and every stop token."""
@@ -332,20 +358,6 @@ class TrlEngine:
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
         save_tokenizer(self.template, folder)
         write_json(folder / "generation_config.json", generation_config(self.template))
-
-
-class _Attention:
-    """Another attention while training; looks at dev rows and sample answers use the usual one, which pads."""
-
-    def __init__(self, model: Any, name: str) -> None:
-        self._model, self._name = model, name
-
-    def __enter__(self) -> None:
-        self._before = self._model.config._attn_implementation
-        self._model.set_attn_implementation(self._name)
-
-    def __exit__(self, *_: Any) -> None:
-        self._model.set_attn_implementation(self._before)
 
 
 def world_size() -> int:
@@ -363,6 +375,18 @@ def _match_targets(model: Any, targets: Sequence[str]) -> None:
                 f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)} "
                 f"(it has {', '.join(sorted(names))})"
             )
+
+
+def _begin(model: Any, seed: int) -> None:
+    """Start every update from numbers that depend on its name and the seed alone, so that engines compare weight by weight."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_A" in name:
+            generator = torch.Generator().manual_seed(int(digest(f"{seed}:{name}")[:8], 16))
+            # peft's own distribution: Kaiming's uniform with a = sqrt(5)
+            bound = 1 / math.sqrt(parameter.shape[-1])
+            values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+            with torch.no_grad():
+                parameter.copy_(values)
 
 
 def _count(parameter: Any) -> int:

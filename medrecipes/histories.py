@@ -1,0 +1,198 @@
+"""What a comparison needs to know of a run, read from a run folder or from the artefacts that others publish."""
+
+from __future__ import annotations
+
+import csv
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrecipes.errors import RunError
+from medrecipes.evaluate import TUNED
+from medrecipes.plot import Point
+from medrecipes.rundir import read_losses
+from medrecipes.scoring.predictions import Prediction, read_predictions
+from medrecipes.store import read_json
+
+UNKNOWN = "unknown"
+# what a loss covers, as plots and tables label it
+COVERS = {
+    "answers": "loss on answers only",
+    "all": "loss on whole texts",
+    UNKNOWN: "published losses, of what is not said",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """One run; `bits` turns its loss (nats a token) into bits per byte of answer, where that can be known."""
+
+    name: str
+    path: Path
+    loss_on: str
+    train: tuple[Point, ...]
+    dev: tuple[Point, ...] = ()
+    tokenizer: str | None = None
+    bits: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] | None = None
+    test: tuple[Prediction, ...] = ()
+    state: str = UNKNOWN
+    notes: tuple[str, ...] = ()
+
+
+def read_history(path: Path) -> History:
+    """A run folder, a CSV with `Step,Loss`, or a folder that holds one such CSV."""
+    if (path / "run.json").exists():
+        return _run(path)
+    if path.is_dir():
+        found = _published_files(path)
+        if len(found) != 1:
+            what = ", ".join(p.name for p in found) or "none"
+            raise RunError(f"{path}: is no run folder and holds not one CSV with Step,Loss but {what}; name the file")
+        return _published(found[0])
+    if not path.exists():
+        raise RunError(f"{path}: no such run; name a run folder, or a CSV with Step,Loss")
+    return _published(path)
+
+
+def _run(path: Path) -> History:
+    state = read_json(path / "run.json")
+    rows = read_losses(path / "loss.csv")
+    try:
+        recipe = tomllib.loads((path / "recipe.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}/recipe.toml: cannot be read ({error}); the run folder is damaged") from None
+    if not any(row["split"] == "train" for row in rows):
+        raise RunError(f"{path}: has no training loss yet; finish it with `medrecipes run` on its recipe")
+    folder = path / "eval"
+    report = read_json(folder / "report.json") if (folder / "report.json").exists() else None
+    answers = read_predictions(folder / "predictions.jsonl", own=True) if report else []
+    stats = read_json(path / "trainer_stats.json") if (path / "trainer_stats.json").exists() else {}
+    train, dev = _points(rows)
+    proofs = state.get("proofs", {})
+    return History(
+        name=path.resolve().name,
+        path=path.resolve(),
+        loss_on=recipe.get("train", {}).get("loss_on", "answers"),
+        train=train,
+        dev=dev,
+        tokenizer=proofs.get("train", {}).get("tokenizer_sha256"),
+        bits=_bits(path),
+        settings=dict(_flat(recipe)),
+        stats={"peak_gb": state.get("peak_gb"), **stats},
+        report=report,
+        test=tuple(p for p in answers if p.model == TUNED),
+        state=str(state.get("state", UNKNOWN)),
+        notes=() if state.get("state") == "finished" else ("not finished: its figures are those so far",),
+    )
+
+
+def _points(rows: Sequence[Mapping[str, str]]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    """Training and dev losses; the time of training is summed from tokens and throughput, looks at dev rows left out."""
+    found: dict[str, list[Point]] = {"train": [], "dev": []}
+    seconds, before = 0.0, 0
+    for row in rows:
+        tokens = int(row["tokens"] or 0)
+        if row["split"] == "train" and row["tokens_per_second"]:
+            seconds += (tokens - before) / float(row["tokens_per_second"])
+            before = tokens
+        found[row["split"]].append(Point(int(row["step"]), float(row["loss"]), tokens, seconds))
+    return tuple(found["train"]), tuple(found["dev"])
+
+
+def _bits(path: Path) -> dict[str, float]:
+    """For each split, bits per byte of answer that one nat a learned token is worth."""
+    counted = read_json(path / "data.json").get("tokens", {}) if (path / "data.json").exists() else {}
+    return {
+        split: value["supervised"] / value["answer_bytes"] / math.log(2)
+        for split, value in counted.items()
+        if value["answer_bytes"]
+    }
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in table.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs
+
+
+def _published_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.csv")) if _columns(path)]
+
+
+def _columns(path: Path) -> dict[str, str]:
+    """Which columns of a CSV hold step, training and dev loss; none if it is another kind of file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError):
+        return {}
+    names = {name.strip().lower(): name for name in head}
+    loss = names.get("loss") or names.get("training loss")
+    if "step" not in names or not loss:
+        return {}
+    return {"step": names["step"], "train": loss} | (
+        {"dev": names["validation loss"]} if "validation loss" in names else {}
+    )
+
+
+def _published(path: Path) -> History:
+    """A CSV as notebooks export it, with the trainer's statistics beside it."""
+    columns = _columns(path)
+    if not columns:
+        raise RunError(f"{path}: is no run: it has no columns Step and Loss; name a run folder or such a CSV")
+    points: dict[str, list[Point]] = {"train": [], "dev": []}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            for split in points:
+                if not (text := (row.get(columns.get(split, "")) or "").strip()) or text == "No log":
+                    continue
+                try:
+                    points[split].append(Point(int(float(row[columns["step"]])), float(text)))
+                except (TypeError, ValueError):
+                    raise RunError(f"{path}:{number}: step or loss is no number; correct or delete this line") from None
+    if not points["train"]:
+        raise RunError(f"{path}: holds no training loss; name a CSV with at least one row of Step and Loss")
+    stats, notes = _statistics(path)
+    steps, runtime = points["train"][-1].step, stats.get("train_runtime")
+    if runtime:
+        notes.append("its time is train_runtime spread evenly over its steps")
+        points = {
+            split: [Point(p.step, p.loss, None, runtime * p.step / steps) for p in found]
+            for split, found in points.items()
+        }
+    name = path.stem.removesuffix("_loss") if path.stem not in ("loss", "losses") else path.resolve().parent.name
+    notes.append("published figures: tokenizer, test set and what the loss covers are not known")
+    return History(
+        name, path.resolve(), UNKNOWN, tuple(points["train"]), tuple(points["dev"]), stats=stats, state="published",
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _statistics(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The trainer_stats.json of a CSV: the one that bears its name, or the only one beside the only CSV."""
+    own = path.with_name(f"trainer_stats_{path.stem.removesuffix('_loss')}.json")
+    shared = path.with_name("trainer_stats.json")
+    if own.exists():
+        found = own
+    elif shared.exists() and len(_published_files(path.parent)) == 1:
+        found = shared
+    else:
+        why = (
+            f"{shared.name} stands beside several CSVs and may be of any"
+            if shared.exists()
+            else "no trainer_stats.json"
+        )
+        return {}, [f"{why}: time and throughput are not known"]
+    value = read_json(found)
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1]  # transformers' TrainOutput, written as the tuple that it is
+    if not isinstance(value, dict):
+        raise RunError(f"{found}: is no table of statistics; correct or delete it")
+    return value, []

@@ -1,0 +1,131 @@
+"""Predictions files: a line of JSON an answer, read back with every mistake named by its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes.errors import DataError, did_you_mean
+from medrecipes.scoring.entities import TASKS, as_text, parse
+
+QA = "qa"
+# how the public prompts call it, and how people abbreviate
+ALIASES = {"influences": "relations", "chemical": "chemicals", "disease": "diseases", "relation": "relations"}
+REQUIRED = ("id", "group", "task", "prompt", "gold", "prediction")
+# what may stand beside them, with its types
+MEASURED: dict[str, tuple[type, ...]] = {
+    "model": (str,), "stopped": (bool,), "tokens": (int,), "limit": (int,), "bits": (float, int), "bytes": (int,),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer with what scoring needs; what a model measured besides (bits, tokens, whether it stopped) may be absent."""
+
+    id: str
+    group: str
+    task: str
+    prompt: str
+    gold: str
+    prediction: str
+    model: str = ""
+    stopped: bool | None = None
+    tokens: int | None = None
+    limit: int | None = None
+    bits: float | None = None
+    bytes: int | None = None
+
+
+def read_predictions(path: Path, *, own: bool = False) -> list[Prediction]:
+    """All lines of a predictions file; `own`: one that a run of ours is writing, whose last line may be torn."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; name a predictions file, a line of JSON an answer") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); a predictions file is JSON lines in UTF-8") from None
+    lines = text.split("\n")
+    if own:
+        lines = lines[:-1]  # whole lines end with a line end
+    found: list[Prediction] = []
+    seen: dict[tuple[str, str, str], int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        prediction = _prediction(f"{path}:{number}", line, own)
+        key = prediction.model, prediction.task, prediction.id
+        if key in seen:
+            raise DataError(f"{path}:{number}: id {prediction.id!r} stands in line {seen[key]} already; delete one")
+        seen[key] = number
+        found.append(prediction)
+    return found
+
+
+def one_model(path: Path, predictions: Sequence[Prediction], model: str | None) -> list[Prediction]:
+    """The answers of one model: a run's own file holds those of base and tuned."""
+    models = list(dict.fromkeys(p.model for p in predictions))
+    if not predictions:
+        raise DataError(f"{path}: holds no prediction; write one line of JSON an answer")
+    if model is None and len(models) > 1:
+        raise DataError(f"{path}: holds the answers of {' and '.join(models)}; choose with --model {models[-1]}")
+    if model is not None and model not in models:
+        raise DataError(f"{path}: no line has model {model!r}{did_you_mean(model, filter(None, models))}")
+    return [p for p in predictions if model is None or p.model == model]
+
+
+def _prediction(where: str, line: str, own: bool) -> Prediction:
+    try:
+        value: Any = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: broken JSON ({error}); correct or delete this line") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: is no JSON object; write {{{', '.join(REQUIRED)}}}")
+    for name in REQUIRED:
+        if value.get(name) is None:
+            raise DataError(f"{where}: {name} is missing; every line needs {', '.join(REQUIRED)}")
+    task = ALIASES.get(value["task"], value["task"]) if isinstance(value["task"], str) else value["task"]
+    if task not in (QA, *TASKS):
+        hint = did_you_mean(str(task), (QA, *TASKS))
+        raise DataError(f"{where}: task {task!r} is unknown{hint}")
+    listed = task in TASKS
+    texts = {name: _text(where, name, value[name], listed) for name in REQUIRED if name != "task"}
+    if listed and not own and (failures := parse(task, texts["gold"]).failures):
+        raise DataError(f"{where}: gold holds {failures[0]!r}, which is no item of task {task}; write '- item' a line")
+    if task == QA and not own and not texts["gold"].strip():
+        raise DataError(f"{where}: gold is empty, so there is nothing to compare with; fill it in or delete the line")
+    measured: dict[str, Any] = {name: value[name] for name in MEASURED if value.get(name) is not None}
+    for name, given in measured.items():
+        kinds = MEASURED[name]
+        if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
+            raise DataError(f"{where}: {name} is {_shown(given)}; it must be {kinds[0].__name__}, or left out")
+    return Prediction(
+        texts["id"], texts["group"], task, texts["prompt"], texts["gold"], texts["prediction"], **measured
+    )
+
+
+def _text(where: str, name: str, value: Any, listed: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if name in ("id", "group") and isinstance(value, int):
+        return str(value)
+    if name in ("gold", "prediction") and listed and isinstance(value, list) and all(map(_is_item, value)):
+        return as_text(value)
+    raise DataError(f"{where}: {name} is {_shown(value)}; it must be a text{' or a list of texts' if listed else ''}")
+
+
+def _is_item(value: Any) -> bool:
+    pair = isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    return isinstance(value, str) or pair
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def groups(predictions: Iterable[Prediction]) -> list[str]:
+    """The group of each row, as intervals need it."""
+    return [p.group for p in predictions]

@@ -1,0 +1,150 @@
+"""Many runs from one recipe: every combination of `[sweep]`, or a sample of them, and the best by its dev rows."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes.console import Console
+from medrecipes.errors import MedRecipesError, RecipeError, RunError
+from medrecipes.loading import load
+from medrecipes.recipe import Recipe, Sweep
+from medrecipes.run import run
+from medrecipes.rundir import RunDir
+from medrecipes.show import to_toml
+from medrecipes.store import digest, read_json, write_json, write_text
+
+TITLES = {"bits_per_byte": "dev bits per byte", "loss": "dev loss"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run's settings and how it did on its dev rows; `dev`: what those rows are."""
+
+    settings: dict[str, Any]
+    folder: str
+    value: float
+    step: int
+    seconds: float
+    dev: str
+
+
+def combinations(recipe: Recipe) -> list[dict[str, Any]]:
+    """The settings of each run, in the order of the grid; a sample of them is drawn by the recipe's seed."""
+    grid = recipe.sweep.grid
+    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    samples = recipe.sweep.samples or len(found)
+    if samples >= len(found):
+        return found
+    return [found[i] for i in sorted(random.Random(recipe.seed).sample(range(len(found)), samples))]
+
+
+def recipes(path: str | Path, overrides: Sequence[str]) -> list[tuple[dict[str, Any], Recipe]]:
+    """Every run's settings and recipe; what is wrong with any of them is told before the first one starts."""
+    whole = load(path, overrides).recipe
+    if not whole.sweep.grid:
+        raise RecipeError(f'{path}: has no [sweep] to try; add one, such as "lora.rank" = [8, 16]')
+    found: dict[str, tuple[dict[str, Any], Recipe]] = {}
+    problems = []
+    for settings in combinations(whole):
+        try:
+            recipe = load(path, [*overrides, *(f"{key}={to_toml(value)}" for key, value in settings.items())]).recipe
+        except RecipeError as error:
+            problems += [f"{path}: with {_said(settings)}: {problem}" for problem in error.problems]
+            continue
+        found.setdefault(recipe.key, (settings, recipe.model_copy(update={"sweep": Sweep()})))
+    if problems:
+        raise RecipeError(problems)
+    return list(found.values())
+
+
+def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Console) -> Path:
+    """Walk every run, lay them side by side and name the best; runs that were finished before are not done again."""
+    planned = recipes(path, overrides)
+    outcomes, failures = [], []
+    for number, (settings, recipe) in enumerate(planned, 1):
+        console.line(f"run {number} of {len(planned)}: {_said(settings)}")
+        try:
+            outcomes.append(outcome(settings, run(recipe, runs, console)))
+        except MedRecipesError as error:
+            failures.append(f"{_said(settings)}: {error}")
+            console.line(f"failed: {error}")
+        console.line()
+        _free()
+    name, metric = planned[0][1].name, planned[0][1].train.keep_best
+    folder = runs / f"{name}-sweep-{digest([recipe.key for _, recipe in planned])[:8]}"
+    best, why = choose(outcomes)
+    if outcomes:
+        lines = [*table(outcomes, metric), "", f"best by {TITLES[metric]}: {_said(best.settings)}  {best.folder}" if best else why]  # fmt: skip
+        for line in lines:
+            console.line(line)
+        write_json(folder / "sweep.json", {
+            "metric": metric, "best": best.folder if best else None, "why_not": why or None,
+            "runs": [vars(one) for one in outcomes], "failures": failures,
+        })  # fmt: skip
+        write_text(folder / "sweep.md", "\n".join([f"# {name}: {len(outcomes)} runs", "", *_markdown(outcomes, metric), "", lines[-1], ""]))  # fmt: skip
+        console.line(f"{'':<2}{folder / 'sweep.md'}")
+    if failures:
+        raise RunError("\n".join([f"{len(failures)} of {len(planned)} runs failed; the same command tries them again", *failures]))  # fmt: skip
+    return folder
+
+
+def outcome(settings: dict[str, Any], rundir: RunDir) -> Outcome:
+    """What a finished run says of its dev rows; its test rows are not looked at."""
+    stats, data = (read_json(rundir.path / name) for name in ("trainer_stats.json", "data.json"))
+    # the same rows, and the same of them too long
+    dev = digest([data["keys"]["dev"], data["overflow"]["dev"]])
+    return Outcome(
+        settings, str(rundir.path), stats["best_metric"], stats["best_step"], round(stats["train_runtime"], 1), dev
+    )
+
+
+def choose(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, str]:
+    """The lowest of runs that can be compared, or why there is none."""
+    if not outcomes:
+        return None, "no run was finished"
+    if len({one.dev for one in outcomes}) > 1:
+        return None, "no best: what was swept changes the dev rows, so these figures do not compare"
+    return min(outcomes, key=lambda one: one.value), ""
+
+
+def table(outcomes: Sequence[Outcome], metric: str) -> list[str]:
+    """The runs as lines, the best first."""
+    rows = _rows(outcomes, metric)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _markdown(outcomes: Sequence[Outcome], metric: str) -> list[str]:
+    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(outcomes, metric))
+    return [head, "| --- " * (len(outcomes[0].settings) + 4) + "|", *rows]
+
+
+def _rows(outcomes: Sequence[Outcome], metric: str) -> list[list[str]]:
+    head = [*outcomes[0].settings, TITLES[metric], "at step", "seconds", "run"]
+    found = sorted(outcomes, key=lambda one: one.value)
+    return [
+        head,
+        *(
+            [*map(to_toml, one.settings.values()), f"{one.value:.4f}", str(one.step), f"{one.seconds:g}", one.folder]
+            for one in found
+        ),
+    ]
+
+
+def _said(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} = {to_toml(value)}" for key, value in settings.items())
+
+
+def _free() -> None:
+    """Give a run's memory back before the next one asks for its own."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()

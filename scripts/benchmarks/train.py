@@ -1,0 +1,210 @@
+"""How fast and with how much memory a Mistral-7B-shaped base (random weights) trains on this card, setting by setting.
+
+usage: scripts/bench train [--steps 12] [--only NAME[,NAME]] [--work FOLDER] [--tokenizer FOLDER]
+
+Rows: 1,000 of WikiDoc and 1,000 of MedQuAD's genetics collection from MEDRECIPES_DATA, else the project's samples.
+Every setting runs in a process of its own through medrecipes' own engines; the base is made and quantised once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+PLAIN, UNSLOTH = "model.engine=plain", "model.engine=unsloth"
+NOTEBOOK = ["train.micro_batch=2", "train.batch=8", "train.padding_free=false", "train.checkpointing=true"]
+PACKED = ["train.packing=true", "train.micro_batch=4", "train.batch=4"]
+SETTINGS: dict[str, list[str]] = {
+    "plain, as most notebooks": [PLAIN, *NOTEBOOK],
+    "unsloth, reference notebook": [UNSLOTH, *NOTEBOOK],
+    "unsloth, padding-free 2 x 4, checkpointing": [UNSLOTH, *NOTEBOOK, "train.padding_free=true"],
+    "unsloth, packed 4 x 2,048, checkpointing": [UNSLOTH, *PACKED, "train.checkpointing=true"],
+    "unsloth, packed 4 x 2,048": [UNSLOTH, *PACKED, "train.checkpointing=false"],
+    "plain, packed 4 x 2,048, checkpointing": [PLAIN, *PACKED, "train.checkpointing=true"],
+    "plain, packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
+}
+SHAPE = {
+    "vocab_size": 32768, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768, "rope_theta": 1e6,
+    "sliding_window": None, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def make_base(folder: Path, tokenizer: Path | None) -> None:
+    """Random weights in the shape of Mistral 7B, saved once in 4 bits."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(MistralConfig(**SHAPE), dtype=torch.bfloat16)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as whole:
+        model.save_pretrained(whole)
+        del model
+        torch.cuda.empty_cache()
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules=["lm_head"],
+        )  # fmt: skip
+        quantised = AutoModelForCausalLM.from_pretrained(whole, quantization_config=config, device_map={"": 0})
+        quantised.save_pretrained(folder)
+    if tokenizer is None:
+        sys.path.insert(0, str(ROOT))
+        from tests.families import folder as maker_folder  # the maker's own, out of mistral-common
+
+        tokenizer = maker_folder("mistral-v3")
+    for file in tokenizer.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def measure(settings: list[str], base: Path, work: Path, steps: int) -> dict[str, Any]:
+    """Train some steps and read what they took, the first ones (compilation, caches) left out."""
+    from medrecipes.console import Console
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.loading import load
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+    from medrecipes.rundir import RunDir, read_losses
+
+    overrides = [f"model.base='{base}'", "template.name=mistral-v3", "data.max_tokens=2048", "train.learning_rate=2e-4",
+                 "train.optim=adamw_8bit", f"train.max_steps={steps}", "train.keep_best=last", "train.save_steps=100000",
+                 "lora.alpha=16", *data(), *settings]  # fmt: skip
+    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    opened = recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, opened.tokenizer)
+    examples = fit(template, split.train, recipe.data.max_tokens, "drop").examples
+    rundir = RunDir(work)
+    rundir.path.mkdir(parents=True, exist_ok=True)
+    engine = open_engine(recipe, opened, template, choice)
+    stats = engine.train(examples, [], rundir, Console())
+    rows = [r for r in read_losses(work / "loss.csv") if r["split"] == "train"][max(3, steps // 4) :]
+    lengths = [len(e.input_ids) for e in examples]
+    return {
+        "tokens_per_second": statistics.median(float(r["tokens_per_second"]) for r in rows),
+        "peak_gb": stats["peak_gb"],
+        "loss": float(rows[-1]["loss"]),
+        "rows": len(examples),
+        "mean_tokens": round(statistics.mean(lengths)),
+        "layout": str(engine.choices["layout"].value),
+    }
+
+
+def data() -> list[str]:
+    """The rows to train on: real ones where they are at hand."""
+    real = os.environ.get("MEDRECIPES_DATA")
+    if not real:
+        return [f"data.path='{ROOT / 'data' / 'medquad'}'", "data.split={train=1.0, dev=0.0, test=0.0}"]
+    rows = Path(real) / "bench.jsonl"
+    if not rows.exists():
+        rows = make_rows(Path(real), Path(tempfile.gettempdir()) / "medrecipes-bench.jsonl")
+    return [
+        "data.source=jsonl",
+        "data.columns={question='question', answer='answer'}",
+        f"data.path='{rows}'",
+        "data.split={train=1.0, dev=0.0, test=0.0}",
+    ]
+
+
+def make_rows(real: Path, out: Path) -> Path:
+    """1,000 of WikiDoc and the first 1,000 answered of MedQuAD's genetics collection, as question and answer."""
+    import csv
+    import gzip
+
+    rows: list[tuple[str, str]] = []
+    with gzip.open(real / "wikidoc" / "medical_meadow_wikidoc.json.gz", "rt", encoding="utf-8") as file:
+        rows += [(row["input"], row["output"]) for row in json.load(file)]
+    with gzip.open(real / "medquad" / "medquad.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows += [(r["question"], r["answer"]) for r in csv.DictReader(file) if r["source"] == "GHR"][:1000]
+    text = "".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows if q and a)
+    out.write_text(text, encoding="utf-8")
+    return out
+
+
+def matrix_rate() -> float:
+    """The card's own bf16 matrix rate in TFLOP/s, on random numbers."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    started = time.monotonic()
+    for _ in range(20):
+        a @ b
+    torch.cuda.synchronize()
+    return 20 * 2 * 8192**3 / (time.monotonic() - started) / 1e12
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run every setting and print the table."""
+    parser = argparse.ArgumentParser(
+        "scripts/bench train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", default="", help="part of a setting's name; several with commas")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    base = arguments.work / "base"
+    if arguments.one:
+        result = measure(
+            SETTINGS[arguments.one], base, arguments.work / arguments.one.replace(" ", "-"), arguments.steps
+        )
+        (arguments.work / "result.json").write_text(json.dumps(result))
+        return
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if not (base / "config.json").exists():
+        base.mkdir(exist_ok=True)
+        make_base(base, arguments.tokenizer)
+    rate = matrix_rate()
+    print(
+        f"bf16 matrix products: {rate:.0f} TFLOP/s; 4 x 7.25e9 operations a token: {rate * 1e12 / 4 / 7.25e9:,.0f} tokens/s"
+    )
+    print("| setting | tokens/s | peak GB | layout |\n| --- | --- | --- | --- |", flush=True)
+    wanted = [w for w in arguments.only.split(",") if w]
+    for name in SETTINGS:
+        if wanted and not any(w in name for w in wanted):
+            continue
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            name,
+            "--work",
+            str(arguments.work),
+            "--steps",
+            str(arguments.steps),
+        ]
+        with (arguments.work / f"{name.replace(' ', '-')}.log").open("w") as log:
+            done = subprocess.run(
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+            )
+        if done.returncode:
+            print(f"| {name} | failed, see {log.name} | | |", flush=True)
+            continue
+        result = json.loads((arguments.work / "result.json").read_text())
+        print(
+            f"| {name} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | {result['layout']} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

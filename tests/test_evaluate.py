@@ -1,0 +1,242 @@
+"""Answering, resuming and reporting, with an engine that answers from a list instead of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.cases import read_cases
+from medrecipes.console import Console
+from medrecipes.engines import Choice, Engine
+from medrecipes.errors import DataError
+from medrecipes.evaluate import Row, answer_cases, count_tokens, predict, report, write_report
+from medrecipes.recipe import Recipe
+from medrecipes.records import Conversation
+from medrecipes.rendering import ChatTemplate, Example
+from medrecipes.rundir import RunDir
+from medrecipes.scoring.predictions import read_predictions
+from tests.conftest import ROOT, Cli
+from tests.test_templates import bound
+
+CASES = sorted((ROOT / "data" / "cases").glob("*.toml"))
+
+
+class Listed:
+    """Says what it is told to, a row after another, and counts what it was asked; one nat a supervised token."""
+
+    name = "listed"
+
+    def __init__(self, template: ChatTemplate, answers: Sequence[str], stop: bool = True) -> None:
+        self.choices: dict[str, Choice] = {}
+        self._ids = [
+            template.tokenizer.encode([answer], continuing=False)[0] + [template.stop_id] * stop for answer in answers
+        ]
+        self.asked = 0
+
+    def train(
+        self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
+    ) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def base(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        for ids, _ in zip(self._ids, prompts, strict=False):
+            self.asked += 1
+            yield ids
+
+    def answer_nats(self, examples: Sequence[Example]) -> list[float]:
+        return [float(example.supervised) for example in examples]
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+PROMPT = "Create a list only of the {} mentioned.\n\nAspirin eased the headache.\n\nList of extracted {}:"
+
+
+def rows(template: ChatTemplate) -> list[Row]:
+    conversations = [
+        Conversation.of("q1", "d1", "What is asthma?", "A disease of the airways, not contagious."),
+        Conversation.of("q2", "d2", "How much?", "Take 5 mg."),
+        Conversation.of("n1", "d3", PROMPT.format("chemicals", "chemicals"), "- Aspirin", task="chemicals"),
+        Conversation.of(
+            "n2", "d3", PROMPT.format("influences", "influences"), "- Aspirin | headache", task="influences"
+        ),
+    ]
+    pairs = zip(conversations, template.examples(conversations), strict=True)
+    return sorted(pairs, key=lambda row: len(row[1].input_ids))  # the order in which they are answered
+
+
+BASE = {"q1": "An airway disease, contagious.", "q2": "Take 5 mcg.", "n1": "- paracetamol", "n2": "I do not know."}
+TUNED = {"q1": "A disease of the airways, not contagious.", "q2": "Take 5 mg.", "n1": "- aspirin\n- ibuprofen", "n2": "- Chemical Aspirin influences disease headache"}  # fmt: skip
+
+
+def answered(tmp_path: Path, recipe: Recipe) -> tuple[Any, Any]:
+    template = bound("mistral-v1")
+    asked = rows(template)
+    found = []
+    for name, answers in (("base", BASE), ("tuned", TUNED)):
+        engine: Engine = Listed(template, [answers[conversation.id] for conversation, _ in asked])
+        found.append(predict(name, engine, template, asked, recipe.eval.max_new_tokens, tmp_path, Console()))
+    return found[0], found[1]
+
+
+def test_every_answer_is_streamed_with_what_scoring_needs(tmp_path: Path) -> None:
+    base, tuned = answered(tmp_path, Recipe())
+    assert {p.id: p.prediction for p in base} == BASE
+    assert {p.id: p.task for p in tuned} == {"q1": "qa", "q2": "qa", "n1": "chemicals", "n2": "relations"}
+    assert [p for p in read_predictions(tmp_path / "predictions.jsonl", own=True) if p.model == "tuned"] == tuned
+    first = next(p for p in tuned if p.id == "q2")
+    assert (first.group, first.prompt, first.gold, first.stopped, first.limit, first.bytes) == ("d2", "How much?", "Take 5 mg.", True, 256, 10)  # fmt: skip
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped_even_within_a_line(tmp_path: Path) -> None:
+    template = bound("mistral-v1")
+    asked = rows(template)
+    whole = predict("base", Listed(template, ["one", "two", "three", "four"]), template, asked, 64, tmp_path / "whole", Console())  # fmt: skip
+    path = tmp_path / "torn" / "predictions.jsonl"
+    path.parent.mkdir()
+    lines = (tmp_path / "whole" / "predictions.jsonl").read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:25])
+    engine = Listed(template, ["three", "four"])
+    assert predict("base", engine, template, asked, 64, path.parent, Console()) == whole
+    assert engine.asked == 2
+    assert path.read_text() == "".join(lines)
+
+
+def test_a_limit_that_was_hit_is_not_a_stop(tmp_path: Path) -> None:
+    template = bound("mistral-v1")
+    asked = rows(template)
+    found = predict("base", Listed(template, ["a b c"] * 4, stop=False), template, asked, 3, tmp_path, Console())
+    assert {(p.stopped, p.tokens) for p in found} == {
+        (False, len(template.tokenizer.encode(["a b c"], continuing=False)[0]))
+    }
+    made = report(Recipe(), "test", "k", found, found)
+    assert (made["base"]["stops"]["value"], made["base"]["limit"]["value"]) == (0, 1)
+
+
+def test_the_report_compares_base_and_tuned_in_every_figure(tmp_path: Path) -> None:
+    made = report(Recipe(), "test", "k", *answered(tmp_path, Recipe()))
+    assert list(made["base"]) == list(made["tuned"]) == list(made["difference"])
+    for name in (
+        "bits_per_byte",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "stops",
+        "limit",
+        "length_ratio",
+        "exact_match",
+        "micro_f1",
+    ):
+        for part in ("base", "tuned", "difference"):
+            assert set(made[part][name]) == {"value", "low", "high"}
+    values = {name: (made["base"][name]["value"], made["tuned"][name]["value"]) for name in made["base"]}
+    assert values["exact_match"] == (0, 0.75)
+    assert (values["doses_kept"], values["units_contradicted"]) == ((0, 1), (1, 0))
+    assert (values["negations_kept"], values["negations_contradicted"]) == ((0, 1), (1, 0))
+    # aspirin and the relation found, ibuprofen besides: precision 2/3, recall 1; per task 2/3 and 1
+    assert values["micro_f1"] == pytest.approx((0, 0.8))
+    assert values["macro_f1"] == pytest.approx((0, (2 / 3 + 1) / 2))
+    extraction = made["extraction"]
+    assert extraction["base"]["tasks"]["relations"]["parse_failures"] == 1
+    assert extraction["tuned"]["tasks"]["chemicals"]["hallucinated"] == 1
+    assert extraction["difference"]["macro"]["recall"]["value"] == 1
+    assert "filtered" not in extraction["tuned"]
+    assert made["decoding"] == {"method": "greedy", "max_new_tokens": 256, "repetition_penalty": None}
+
+
+def test_what_no_row_speaks_of_is_named_and_not_shown_as_zero(tmp_path: Path) -> None:
+    template = bound("mistral-v1")
+    asked = [row for row in rows(template) if row[0].id == "q1"]
+    found = predict("base", Listed(template, ["An answer."]), template, asked, 64, tmp_path, Console())
+    made = report(Recipe(), "test", "k", found, found)
+    assert made["absent"] == ["doses_contradicted", "doses_kept", "units_contradicted"]
+    assert "doses_kept" not in made["base"]
+    assert "extraction" not in made
+
+
+def test_a_filter_stands_beside_the_raw_score(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"eval": {"filter": "in_text"}})
+    base, tuned = answered(tmp_path, recipe)
+    made = report(recipe, "test", "k", base, tuned)
+    part = made["extraction"]["tuned"]
+    assert (part["micro"]["precision"]["value"], part["filtered"]["micro"]["precision"]["value"]) == (2 / 3, 1)
+    write_report("r", tmp_path, made, base, tuned)
+    text = (tmp_path / "report.md").read_text()
+    assert "Filtered (predicted items that the text does not contain" in text
+    for words in ("micro average", "macro average", "exact match", "no repetition penalty", "NFKC"):
+        assert words in text
+
+
+def test_a_runs_predictions_are_a_file_that_score_reads(tmp_path: Path, cli: Cli) -> None:
+    answered(tmp_path, Recipe())
+    done = cli("score", tmp_path / "predictions.jsonl", "--model", "tuned", "--json")
+    assert json.loads(done.stdout)["tasks"]["chemicals"]["tp"] == 1
+
+
+def test_cases_are_answered_and_shown_with_their_exact_matches(tmp_path: Path) -> None:
+    template = bound("mistral-v1")
+    cases = read_cases(ROOT / "data" / "cases" / "ner_instruct.toml")
+    said = [cases[0].expect.upper(), "- none", "- minocycline | hyperpigmentation", "", "- allopurinol"]
+    found = answer_cases(Listed(template, said), template, cases, 64, tmp_path)
+    base, tuned = answered(tmp_path, Recipe())
+    made = report(Recipe(), "test", "k", base, tuned, found)
+    assert made["cases"] == {"rows": 5, "exact_match": 2}
+    write_report("r", tmp_path, made, base, tuned, found)
+    text = (tmp_path / "report.md").read_text()
+    assert "Hand-written, answered by the tuned model: exact match 2 of 5." in text
+    assert "**one relation** (relations): exact match" in text
+    assert "- answered: - minocycline | hyperpigmentation" in text
+    assert "- answered: (nothing)" in text
+    assert len(read_predictions(tmp_path / "cases.jsonl")) == 5
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_five_cases_ship_for_every_source(path: Path) -> None:
+    assert len(read_cases(path)) == 5
+
+
+def test_every_source_with_a_dataset_of_its_own_has_cases() -> None:
+    sources = {path.stem for path in (ROOT / "medrecipes" / "sources").glob("[!_]*.py")}
+    assert {path.stem for path in CASES} >= sources - {"jsonl", "bio_ner"}
+    tasks = [case.task for case in read_cases(ROOT / "data" / "cases" / "ner_instruct.toml")]
+    assert tasks == ["chemicals", "diseases", "relations", "relations", "qa"]
+
+
+BROKEN = [
+    ("[[case]\n", "is no readable TOML"),
+    ("x = 1\n", "holds no [[case]] tables alone; write each with id, task, prompt, expect"),
+    ("[[case]]\nid = 'a'\n", "case 1: task is missing or no text; every case needs id, task, prompt, expect"),
+    ("[[case]]\nid = 'a'\ntask = 'chemcals'\nprompt = 'p'\nexpect = ''\n", "case 1: task 'chemcals' is unknown; did you mean chemicals?"),
+    ("[[case]]\nid = 'a'\ntask = 'qa'\nprompt = 'p'\nexpect = 'e'\nexpct = ''\n", "case 1: expct is unknown; did you mean expect?"),
+    ("[[case]]\nid = 'a'\ntask = 'qa'\nprompt = 'p'\nexpect = 'e'\n" * 2, "case 2: id 'a' is taken; choose another"),
+    ("[[case]]\nid = 'a'\ntask = 'relations'\nprompt = 'p'\nexpect = '- x'\n", "case 1: expect holds '- x', which is no item of task relations; write '- item' a line"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[message[:40] for _, message in BROKEN])
+def test_a_broken_case_is_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cases.toml"
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_cases(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
+
+
+def test_tokens_are_counted_with_the_bytes_of_answers() -> None:
+    template = bound("mistral-v1")
+    conversations, examples = zip(*rows(template), strict=True)
+    counted = count_tokens(conversations, examples)
+    assert counted["answer_bytes"] == len(
+        "A disease of the airways, not contagious.Take 5 mg.- Aspirin- Aspirin | headache"
+    )
+    assert counted["supervised"] == sum(example.supervised for example in examples)

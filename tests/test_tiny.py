@@ -1,0 +1,148 @@
+"""The bases that are built on the spot: the real control tokens of each family, and every tiny recipe walked to its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.rules import TINY
+from tests.conftest import ROOT
+
+FAMILIES = ("mistral", "llama2", "llama3", "gemma")
+# what the demo's base was before there were others; its results may not move
+WALK = """
+import sys
+from pathlib import Path
+from medrecipes.console import Console
+from medrecipes.loading import load
+from medrecipes.run import run
+short = ["train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "eval.rows=2", "eval.max_new_tokens=4"]
+for name in sys.argv[2:]:
+    run(load(f"recipes/{name}.toml", short).recipe, Path(sys.argv[1]), Console())
+"""
+QUICK = ("tiny_llama2", "tiny_llama3", "tiny_gemma", "tiny_ner_instruct")
+OTHERS = ("demo", "tiny_medical", "tiny_healthcaremagic", "tiny_synthetic_qa")
+
+
+def walk(runs: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    """Run recipes one after the other in a process of their own, cut short; the folder of each."""
+    command = [sys.executable, "-c", WALK, str(runs), *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return {name: next(runs.glob(f"{name}-*")) for name in names}
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return walk(tmp_path_factory.mktemp("runs"), QUICK)
+
+
+def test_every_tiny_recipe_is_walked_by_one_of_these_tests() -> None:
+    names = {path.stem for path in (ROOT / "recipes").glob("tiny_*.toml")}
+    assert names | {"demo"} == {*QUICK, *OTHERS, "tiny_sweep"}  # test_sweep walks the last one
+    assert {f"tiny:{family}" for family in FAMILIES} == set(TINY)
+
+
+def finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    state = json.loads((folder / "run.json").read_text())
+    assert state["state"] == "finished"
+    assert state["proofs"]["train"]["rows"] >= 15
+    assert "4-bit = True" in (folder / "log.txt").read_text()
+    config = json.loads((folder / "adapter" / "tokenizer_config.json").read_text())
+    return state, config
+
+
+# family, the control tokens that the saved tokenizer names, and where the saved model stops
+NAMED = {
+    "tiny_llama2": ({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}, ["</s>"]),
+    "tiny_llama3": (
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|finetune_right_pad_id|>"},
+        ["<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"],
+    ),
+    "tiny_gemma": (
+        {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
+        ["<end_of_turn>", "<eos>"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_family_trains_with_its_own_control_tokens(name: str, walked: dict[str, Path]) -> None:
+    _, config = finished(walked[name])
+    named, stops = NAMED[name]
+    assert {key: value for key, value in config.items() if key.endswith("_token") and key != "add_bos_token"} == named
+    tokens = json.loads((walked[name] / "adapter" / "tokenizer.json").read_text())["added_tokens"]
+    ids = {token["content"]: token["id"] for token in tokens}
+    saved = json.loads((walked[name] / "adapter" / "generation_config.json").read_text())
+    assert saved["eos_token_id"] == [ids[stop] for stop in stops]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tiny_llama2", "llama"), ("tiny_llama3", "llama"), ("tiny_gemma", "gemma")]
+)
+def test_the_base_is_one_of_its_family(name: str, kind: str, walked: dict[str, Path]) -> None:
+    state, _ = finished(walked[name])
+    config = json.loads((Path(state["base"]) / "config.json").read_text())
+    assert config["model_type"] == kind
+    assert config["tie_word_embeddings"] is (kind == "gemma")
+    assert config["max_position_embeddings"] == 1024
+
+
+def test_lists_are_learned_and_scored_as_lists(walked: dict[str, Path]) -> None:
+    finished(walked["tiny_ner_instruct"])
+    data = json.loads((walked["tiny_ner_instruct"] / "data.json").read_text())
+    assert sum(data["rows"].values()) == 36
+    assert data["overflow"]["train"]["dropped"] == {}
+
+
+@pytest.mark.slow
+def test_the_other_tiny_recipes_reach_their_end(tmp_path: Path) -> None:
+    for folder in walk(tmp_path, OTHERS).values():
+        finished(folder)
+
+
+# --- the tokenizers, without a model
+
+
+CODE = """
+import json, sys, tempfile
+from pathlib import Path
+from medrecipes.engines import tiny
+from medrecipes.rendering import ChatTemplate
+from medrecipes.records import Conversation
+from medrecipes.tokens import Tokenizer
+texts = [p.read_text() for p in sorted(Path("data/medquad").rglob("*.xml"))[:60]]
+found = {}
+for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3")):
+    spec = tiny.FAMILIES[family]
+    with tempfile.TemporaryDirectory() as folder:
+        tiny._save_tokenizer(spec, tiny._tokenizer(spec, texts), Path(folder))
+        tokenizer = Tokenizer(Path(folder))
+        [example] = ChatTemplate(template, tokenizer).examples([Conversation.of("x", "", "Ünïcode </s> <eos> <|eot_id|>?", "Ja, 7 mg.\\n\\nμ")])
+        whole = tokenizer.decode([example.input_ids])[0]
+        found[template] = {"control": sorted(tokenizer.control), "text": whole, "size": tokenizer.size}
+print(json.dumps(found))
+"""
+
+
+def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    llama2 = ["</s>", "<s>", "<unk>"]
+    gemma = ["<bos>", "<end_of_turn>", "<eos>", "<pad>", "<start_of_turn>", "<unk>"]
+    assert {name: one["control"] for name, one in found.items()} == {
+        "mistral-v1": llama2, "llama2": llama2, "gemma": gemma, "gemma3": gemma,
+        "llama3": ["<|begin_of_text|>", "<|end_header_id|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>",
+                   "<|finetune_right_pad_id|>", "<|start_header_id|>"],
+    }  # fmt: skip
+    for one in found.values():
+        assert "Ünïcode </s> <eos> <|eot_id|>?" in one["text"]
+        assert re.search(r"Ja, 7 mg\.\n\nμ", one["text"])
+        assert 500 < one["size"] <= 1100
