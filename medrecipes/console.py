@@ -50,6 +50,7 @@ class Console:
         progress = Progress(
             TextColumn(f"{name:<11}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(), console=self.rich, transient=True,
+            redirect_stdout=False, redirect_stderr=False,  # what libraries print belongs in the log, not above the bar
         )  # fmt: skip
         with progress:
             task = progress.add_task(name, total=total, completed=done, text="")

@@ -52,6 +52,9 @@ class Engine(Protocol):
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's supervised tokens but the stop token, in nats."""
 
+    def open_adapter(self, folder: Path) -> None:
+        """Put a saved adapter on the base, to answer with."""
+
     def save(self, folder: Path) -> None:
         """Write the adapter, safetensors only, with the tokenizer and its template."""
 

@@ -352,6 +352,14 @@ class TrlEngine:
         with self._attention("sdpa"):
             return answering.nats(self.model, self.template, examples, self.recipe.eval.batch, self.dtype)
 
+    def open_adapter(self, folder: Path) -> None:
+        """Put a saved adapter on the base, to answer with."""
+        from peft import PeftModel
+
+        if not (folder / "adapter_config.json").exists():
+            raise RunError(f"{folder}: holds no adapter; finish the run first")
+        self.model = PeftModel.from_pretrained(self.model, str(folder)).eval()
+
     def save(self, folder: Path) -> None:
         """Write the adapter with the tokenizer, the template inside, and every stop token."""
         self.model.save_pretrained(str(folder), safe_serialization=True)
