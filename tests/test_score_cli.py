@@ -6,13 +6,12 @@ import json
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Cli
+from tests.conftest import ROOT, Cli, children_seconds
 from tests.test_house import HEAVY
 
 TEXT = "aspirin and ibuprofen eased the headache"
@@ -165,6 +164,6 @@ def test_ten_thousand_predictions_with_a_thousand_draws_take_under_twenty_second
                 gold, answer = ("\n".join(f"- {word}" for word in text.split()[:6]) for text in (gold, answer))
             row = {"id": str(number), "group": str(number // 3), "task": task, "prompt": "p", "gold": gold, "prediction": answer}  # fmt: skip
             file.write(json.dumps(row) + "\n")
-    started = time.monotonic()
+    used = children_seconds()
     assert cli("score", tmp_path / "p.jsonl").returncode == 0
-    assert time.monotonic() - started < 20
+    assert children_seconds() - used < 20
