@@ -37,7 +37,7 @@ def model_card(
         "",
         "## Figures",
         "",
-        f"{report['rows']} rows of {report['groups']} documents of the {report['split']} split; intervals: {report['intervals']}.",
+        f"{report['rows']} rows of {report['groups']} groups of the {report['split']} split; intervals: {report['intervals']}.",
         "",
         *markdown_table(report),
         "",

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medrecipes.bases import Base, UnreachableError, contradictions, hub_silence, open_base, tiny_facts
 from medrecipes.console import Console
-from medrecipes.engines import plain_only, recipe_base
 from medrecipes.errors import MedRecipesError, RecipeError
 from medrecipes.loading import Loaded, load
-from medrecipes.overflow import fit
-from medrecipes.prepare import Split, prepare
-from medrecipes.proofs import prove, template_notes
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation, Message
-from medrecipes.rendering import ChatTemplate, generation_config
 from medrecipes.sources import open_source
 from medrecipes.store import cache_root
+
+if TYPE_CHECKING:
+    from medrecipes.prepare import Split
 
 # what a template is proved on where the data is not at hand: a dialogue of two questions
 DIALOGUE = Conversation(
@@ -69,6 +68,8 @@ def _settings(loaded: Loaded) -> list[str]:
     """What the engine that the recipe names would not honour."""
     if loaded.recipe.model.engine != "unsloth":
         return []
+    from medrecipes.engines import plain_only
+
     return [
         f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
         for key, value in plain_only(loaded.recipe).items()
@@ -103,6 +104,8 @@ def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, 
 
 def _all(loaded: Loaded, console: Console) -> list[str]:
     """The base's own config and tokenizer, the template, and every row of the data."""
+    from medrecipes.engines import recipe_base
+
     recipe = loaded.recipe
     base, problems = _base(loaded, console, hub=True)
     problems += _settings(loaded)
@@ -122,6 +125,8 @@ def _all(loaded: Loaded, console: Console) -> list[str]:
 
 def _split(recipe: Recipe, console: Console) -> Split | None:
     """The prepared data, if it is at hand."""
+    from medrecipes.prepare import prepare
+
     for entry in recipe.data.entries:
         source = open_source(entry.source)
         if entry.path or (recipe.data.mix and recipe.data.path):
@@ -140,6 +145,10 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:
     """The template over every row, or over an example where the rows are not at hand."""
+    from medrecipes.overflow import fit
+    from medrecipes.proofs import prove, template_notes
+    from medrecipes.rendering import ChatTemplate, generation_config
+
     template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}

@@ -87,6 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the draws (default: 42)")
     score.add_argument("--json", action="store_true", help="the report as JSON")
 
+    judge = _command(commands, "eval", _eval, "let a finished run's base and adapter answer again, or answer more")
+    judge.add_argument("run", type=Path, metavar="RUN")
+    judge.add_argument("--fresh", action="store_true", help="answer everything anew, in a folder of its own")
+    judge.add_argument(
+        "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
+    )
+    judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
+    _overrides(judge)
+
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
@@ -206,6 +215,14 @@ def _score(arguments: argparse.Namespace) -> None:
     rows = one_model(arguments.file, read_predictions(arguments.file), arguments.model)
     report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
+
+
+def _eval(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.judge import judge
+
+    console, suite = Console(), arguments.suite
+    judge(arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -32,6 +32,7 @@ from medrecipes.scoring.predictions import ALIASES, QA, Prediction, groups, read
 from medrecipes.scoring.tables import METRICS, counts_rows, lists_rows, markdown, show
 from medrecipes.scoring.text import bits
 from medrecipes.store import digest, write_json, write_text, writing
+from medrecipes.suites import suite_rows
 
 BASE, TUNED = "base", "tuned"
 PARTS = (BASE, TUNED, "difference")
@@ -83,7 +84,7 @@ def predict(
                     tokens=len(ids),
                     limit=limit,
                     bits=bits(value),
-                    bytes=len(conversation.answer.encode()),
+                    bytes=conversation.answer_bytes,
                 )
                 file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
                 file.flush()
@@ -124,7 +125,7 @@ def report(
         "rows": len(base),
         "groups": len(set(groups(base))),
         "decoding": {"method": "greedy", "max_new_tokens": recipe.eval.max_new_tokens, "repetition_penalty": None},
-        "intervals": intervals(draws, seed),
+        "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
     if lists[0]:
@@ -169,6 +170,8 @@ def write_report(
             lines += [*markdown(counts_rows(value["extraction"][part])), ""]
             if filtered := value["extraction"][part].get("filtered"):
                 lines += [f"Filtered ({filtered['filter']}):", "", *markdown(lists_rows(filtered)), ""]
+    for suite in value.get("suites", ()):
+        lines += ["## Benchmarks", "", *markdown(suite_rows(suite)), ""]
     if cases:
         lines += ["## Cases", "", f"Hand-written, answered by the tuned model: {exactly(cases)}.", ""]
         for case in cases:

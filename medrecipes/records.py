@@ -43,6 +43,11 @@ class Conversation:
         """What the assistant said last."""
         return self.messages[-1].content
 
+    @property
+    def answer_bytes(self) -> int:
+        """How long all that the assistant says is, in UTF-8: what its bits are shared out over."""
+        return sum(len(m.content.encode()) for m in self.messages if m.role == "assistant")
+
     def prompt(self) -> tuple[Message, ...]:
         """All turns before the last answer: what a model is asked."""
         return self.messages[:-1]

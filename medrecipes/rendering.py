@@ -31,7 +31,7 @@ class Example:
     group: str
     input_ids: list[int]
     labels: list[int]
-    answer: str = ""
+    answer_bytes: int = 0
     cut: bool = False
 
     @property
@@ -162,7 +162,7 @@ class ChatTemplate:
         """An example that breaks off with the text of its last answer: no stop token, for there is more to say."""
         turns = self.turns(conversation.messages)
         [(ids, labels)] = self._encode([turns], [until_answer_ends(self._parts(turns, False))])
-        return Example(conversation.id, conversation.group, ids, labels, conversation.answer, cut=True)
+        return Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes, cut=True)
 
     def _examples(self, batch: Sequence[Conversation]) -> Iterator[Example]:
         rows = [self.turns(c.messages) for c in batch]
@@ -177,7 +177,7 @@ class ChatTemplate:
                     ) from None
             raise
         for conversation, (ids, labels) in zip(batch, encoded, strict=True):
-            yield Example(conversation.id, conversation.group, ids, labels, conversation.answer)
+            yield Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes)
 
     def _encode(
         self, rows: Sequence[Sequence[tuple[str, str]]], shapes: Sequence[Parts]

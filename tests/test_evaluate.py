@@ -54,6 +54,9 @@ class Listed:
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         return [float(example.supervised) for example in examples]
 
+    def open_adapter(self, folder: Path) -> None:
+        raise NotImplementedError
+
     def save(self, folder: Path) -> None:
         raise NotImplementedError
 

@@ -98,6 +98,7 @@ def test_the_same_seed_prints_the_same(cli: Cli, tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", ROWS)
     assert cli("score", path, "--seed", 1).stdout == cli("score", path, "--seed", 1).stdout
     assert "1000 draws, seed 42" in cli("score", path).stdout
+    assert "over groups (TOO FEW: 3 of them cannot show how groups differ)" in cli("score", path).stdout
 
 
 def test_a_runs_own_file_needs_a_choice_of_model(cli: Cli, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ COUNTED = [
     ("relations", f"- {PAIR}", "- cisplatin | deafness", (0, 1, 1, 0, 1, 0, 1)),
     ("relations", f"- {PAIR}", f"- {PAIR}\n- and so on", (1, 2, 1, 1, 0, 0, 1)),
     ("relations", "- cisplatin | deafness", "", (0, 0, 1, 0, 0, 0, 0)),
+    ("relations", f"- {PAIR}", "- and so on\n- And so on\n- etc", (0, 2, 1, 3, 0, 0, 1)),
 ]
 
 

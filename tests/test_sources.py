@@ -34,6 +34,8 @@ SAMPLES = {
     "ner_instruct:built": ("ner_instruct/articles.PubTator.txt", 36),
     "jsonl": ("own_conversations.jsonl", 30),
 }
+# a new source needs no line here: the file or folder of data/ that bears its name is its sample
+NEW = {name: [p.name for p in sorted(DATA.glob(f"{name}*"))] for name in source_names() if name not in SAMPLES}
 
 
 def read(name: str, path: Path, columns: Columns | None = None) -> tuple[list[Conversation], Ledger]:
@@ -45,7 +47,7 @@ def read(name: str, path: Path, columns: Columns | None = None) -> tuple[list[Co
 
 
 def test_every_source_has_a_sample_and_says_what_it_is() -> None:
-    assert {name.partition(":")[0] for name in SAMPLES} == set(source_names())
+    assert {name.partition(":")[0] for name in SAMPLES} | set(NEW) == set(source_names())
     for name in source_names():
         source = open_source(name)
         assert source.name == name
@@ -53,6 +55,14 @@ def test_every_source_has_a_sample_and_says_what_it_is() -> None:
         assert source.redistributable in ("yes", "no", "unknown")
         assert source.citation or name == "jsonl"
         assert source.defects or name == "jsonl"
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_new_source_reads_the_sample_of_its_name(name: str) -> None:
+    assert NEW[name], f"data/ holds no {name}.*"
+    rows, ledger = read(name, DATA / NEW[name][0])
+    assert len({row.id for row in rows}) == len(rows) >= 12
+    assert ledger.seen == len(rows) + sum(ledger.dropped.values())
 
 
 @pytest.mark.parametrize("name", SAMPLES)

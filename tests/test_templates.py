@@ -15,19 +15,74 @@ from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
 from medrecipes.tokens import Tokenizer
 from tests import corpus, families
 
-# which tokenizer each template is proved with
-FAMILY = {
-    "mistral-v1": "mistral-v1",
-    "mistral-v3": "mistral-v3",
-    "mistral-v3-tekken": "mistral-v3-tekken",
-    "mistral-v7": "mistral-v7",
-    "llama2": "mistral-v1",
-    "llama3": "llama3",
-    "gemma": "gemma",
-    "gemma3": "gemma",
-    "question-answer": "mistral-v1",
-    "patient-doctor": "mistral-v1",
+# each template: the tokenizer it is proved with, what it makes of the question `q`, and of DIALOGUE
+PROOFS = {
+    "mistral-v1": (
+        "mistral-v1",
+        "<s>[INST] q [/INST]",
+        "<s>[INST] Be brief.\n\n What is asthma?\n [/INST]  A disease.</s>[INST] Thanks [/INST] Welcome </s>",
+    ),
+    "mistral-v3": (
+        "mistral-v3",
+        "<s>[INST] q[/INST]",
+        "<s>[INST] Be brief.\n\n What is asthma?\n[/INST]  A disease.</s>[INST] Thanks[/INST] Welcome</s>",
+    ),
+    "mistral-v3-tekken": (
+        "mistral-v3-tekken",
+        "<s>[INST]q[/INST]",
+        "<s>[INST]Be brief.\n\n What is asthma?\n[/INST] A disease.</s>[INST]Thanks[/INST]Welcome</s>",
+    ),
+    "mistral-v7": (
+        "mistral-v7",
+        "<s>[INST] q[/INST]",
+        "<s>[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST]  What is asthma?\n[/INST]  A disease.</s>"
+        "[INST] Thanks[/INST] Welcome</s>",
+    ),
+    "llama2": (
+        "mistral-v1",
+        "<s>[INST] q [/INST]",
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n What is asthma? [/INST] A disease. </s>"
+        "<s>[INST] Thanks [/INST] Welcome </s>",
+    ),
+    "llama3": (
+        "llama3",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nWhat is asthma?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nA disease.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nWelcome<|eot_id|>",
+    ),
+    "gemma": (
+        "gemma",
+        "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
+        "<bos><start_of_turn>user\nBe brief.\n\nWhat is asthma?<end_of_turn>\n"
+        "<start_of_turn>model\nA disease.<end_of_turn>\n"
+        "<start_of_turn>user\nThanks<end_of_turn>\n"
+        "<start_of_turn>model\nWelcome<end_of_turn>\n",
+    ),
+    "gemma3": (
+        "gemma",
+        "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
+        "<bos><start_of_turn>user\nBe brief.\n\nWhat is asthma?<end_of_turn>\n"
+        "<start_of_turn>model\nA disease.<end_of_turn>\n"
+        "<start_of_turn>user\nThanks<end_of_turn>\n"
+        "<start_of_turn>model\nWelcome<end_of_turn>\n",
+    ),
+    "question-answer": (
+        "mistral-v1",
+        "<s>### Question:\nq\n\n### Answer:\n",
+        "<s>Be brief.\n\n### Question:\nWhat is asthma?\n\n### Answer:\nA disease.</s>"
+        "### Question:\nThanks\n\n### Answer:\nWelcome</s>",
+    ),
+    "patient-doctor": (
+        "mistral-v1",
+        "<s>### Patient query:\nq\n\n### Doctor opinion:\n",
+        "<s>Be brief.\n\n### Patient query:\nWhat is asthma?\n\n### Doctor opinion:\nA disease.</s>"
+        "### Patient query:\nThanks\n\n### Doctor opinion:\nWelcome</s>",
+    ),
 }
+FAMILY = {name: tokenizer for name, (tokenizer, _, _) in PROOFS.items()}
 DIALOGUE = (
     Message("system", "Be brief."),
     Message("user", " What is asthma?\n"),
@@ -190,67 +245,16 @@ def test_llama2_is_the_ids_of_metas_reference_code() -> None:
     assert differing(bound("llama2"), corpus.conversations(), meta_llama2) == []
 
 
-RENDERED = {
-    "mistral-v1": "<s>[INST] Be brief.\n\n What is asthma?\n [/INST]  A disease.</s>[INST] Thanks [/INST] Welcome </s>",
-    "mistral-v3": "<s>[INST] Be brief.\n\n What is asthma?\n[/INST]  A disease.</s>[INST] Thanks[/INST] Welcome</s>",
-    "mistral-v3-tekken": "<s>[INST]Be brief.\n\n What is asthma?\n[/INST] A disease.</s>[INST]Thanks[/INST]Welcome</s>",
-    "mistral-v7": (
-        "<s>[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST]  What is asthma?\n[/INST]  A disease.</s>"
-        "[INST] Thanks[/INST] Welcome</s>"
-    ),
-    "llama2": (
-        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n What is asthma? [/INST] A disease. </s>"
-        "<s>[INST] Thanks [/INST] Welcome </s>"
-    ),
-    "llama3": (
-        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nWhat is asthma?<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\nA disease.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\nWelcome<|eot_id|>"
-    ),
-    **dict.fromkeys(
-        ("gemma", "gemma3"),
-        "<bos><start_of_turn>user\nBe brief.\n\nWhat is asthma?<end_of_turn>\n"
-        "<start_of_turn>model\nA disease.<end_of_turn>\n"
-        "<start_of_turn>user\nThanks<end_of_turn>\n"
-        "<start_of_turn>model\nWelcome<end_of_turn>\n",
-    ),
-    "question-answer": (
-        "<s>Be brief.\n\n### Question:\nWhat is asthma?\n\n### Answer:\nA disease.</s>"
-        "### Question:\nThanks\n\n### Answer:\nWelcome</s>"
-    ),
-    "patient-doctor": (
-        "<s>Be brief.\n\n### Patient query:\nWhat is asthma?\n\n### Doctor opinion:\nA disease.</s>"
-        "### Patient query:\nThanks\n\n### Doctor opinion:\nWelcome</s>"
-    ),
-}
-ASKED = {
-    "mistral-v1": "<s>[INST] q [/INST]",
-    "mistral-v3": "<s>[INST] q[/INST]",
-    "mistral-v3-tekken": "<s>[INST]q[/INST]",
-    "mistral-v7": "<s>[INST] q[/INST]",
-    "llama2": "<s>[INST] q [/INST]",
-    "llama3": (
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    ),
-    "gemma": "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
-    "gemma3": "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
-    "question-answer": "<s>### Question:\nq\n\n### Answer:\n",
-    "patient-doctor": "<s>### Patient query:\nq\n\n### Doctor opinion:\n",
-}
-
-
 def test_every_template_has_its_proofs() -> None:
-    assert template_names() == sorted(FAMILY) == sorted(RENDERED) == sorted(ASKED)
-    assert len(FAMILY) == 10
+    assert template_names() == sorted(PROOFS)
+    assert len(PROOFS) >= 10
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_dialogue_is_rendered_as_published(name: str) -> None:
-    assert bound(name).render(DIALOGUE) == RENDERED[name]
-    assert bound(name).render([Message("user", "q")], ask=True) == ASKED[name]
+    _, asked, rendered = PROOFS[name]
+    assert bound(name).render([Message("user", "q")], ask=True) == asked
+    assert bound(name).render(DIALOGUE) == rendered
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
+from medrecipes.loading import load
 from medrecipes.rules import TINY
 from tests.conftest import ROOT
 
-FAMILIES = ("mistral", "llama2", "llama3", "gemma")
-# what the demo's base was before there were others; its results may not move
 WALK = """
 import sys
 from pathlib import Path
@@ -27,7 +26,8 @@ for name in sys.argv[2:]:
     run(load(f"recipes/{name}.toml", short).recipe, Path(sys.argv[1]), Console())
 """
 QUICK = ("tiny_llama2", "tiny_llama3", "tiny_gemma", "tiny_ner_instruct")
-OTHERS = ("demo", "tiny_medical", "tiny_healthcaremagic", "tiny_synthetic_qa")
+TINY_RECIPES = {path.stem for path in (ROOT / "recipes").glob("tiny_*.toml")}
+OTHERS = ("demo", *sorted(TINY_RECIPES - {*QUICK, "tiny_sweep"}))  # test_sweep walks tiny_sweep
 
 
 def walk(runs: Path, names: tuple[str, ...]) -> dict[str, Path]:
@@ -43,10 +43,11 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return walk(tmp_path_factory.mktemp("runs"), QUICK)
 
 
-def test_every_tiny_recipe_is_walked_by_one_of_these_tests() -> None:
-    names = {path.stem for path in (ROOT / "recipes").glob("tiny_*.toml")}
-    assert names | {"demo"} == {*QUICK, *OTHERS, "tiny_sweep"}  # test_sweep walks the last one
-    assert {f"tiny:{family}" for family in FAMILIES} == set(TINY)
+def test_there_is_a_tiny_recipe_for_every_family_and_task() -> None:
+    found = [load(ROOT / "recipes" / f"{name}.toml").recipe for name in (*QUICK, *OTHERS)]
+    assert {recipe.model.base for recipe in found} == set(TINY)
+    sources = {entry.source for recipe in found for entry in recipe.data.entries}
+    assert sources >= {"medquad", "wikidoc", "ner_instruct", "healthcaremagic", "synthetic_qa"}
 
 
 def finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -146,3 +147,25 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
         assert "Ünïcode </s> <eos> <|eot_id|>?" in one["text"]
         assert re.search(r"Ja, 7 mg\.\n\nμ", one["text"])
         assert 500 < one["size"] <= 1100
+
+
+FEW = """
+import math, sys
+from medrecipes.engines import tiny
+from medrecipes.errors import EngineError
+base = tiny.build("mistral", ["Fever is a sign.", "Rest helps."], 1)
+from medrecipes.store import read_json
+assert all(math.isfinite(loss) for _, loss in read_json(base.folder / "manifest.json")["dev_loss"])
+try:
+    tiny.build("mistral", ["Fever is a sign."], 1)
+except EngineError as error:
+    print(error)
+"""
+
+
+def test_a_handful_of_rows_makes_a_base_and_one_is_an_error_rather_than_a_loop_without_end() -> None:
+    done = subprocess.run([sys.executable, "-c", FEW], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == (
+        "model.base = 'tiny:mistral' learns from the training rows, which are too few; use more"
+    )

@@ -64,7 +64,7 @@ def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         init_lora_weights={"default": True}.get(lora.init, lora.init),
-        loftq_config=LoftQConfig(loftq_bits=recipe.model.bits) if lora.init == "loftq" else {},
+        loftq_config=LoftQConfig(loftq_bits=4) if lora.init == "loftq" else {},
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -70,13 +70,15 @@ def build(family: str, texts: Sequence[str], seed: int) -> Base:
     """The base of a family for these training texts, from the store when it was built before."""
     if family not in FAMILIES:
         raise EngineError(f"model.base = 'tiny:{family}' is unknown{did_you_mean(family, FAMILIES)}")
+    if len(texts) < 2:
+        raise EngineError(f"model.base = 'tiny:{family}' learns from the training rows, which are too few; use more")
     spec = FAMILIES[family]
     key = digest(["tiny", CODE, family, seed, list(texts), transformers.__version__, torch.__version__])
 
     def make(folder: Path) -> dict[str, Any]:
         # a ninth of the documents chooses when to stop; the tokenizer sees the same texts as the weights
-        dev = [text for i, text in enumerate(texts) if i % 9 == 8]
-        train = [text for i, text in enumerate(texts) if i % 9 != 8]
+        dev = [text for i, text in enumerate(texts) if i % 9 == 8] or list(texts[-1:])
+        train = [text for i, text in enumerate(texts) if i % 9 != 8][: len(texts) - 1]
         tokenizer = _tokenizer(spec, train)
         _save_tokenizer(spec, tokenizer, folder)
         model, history = _pretrain(spec, tokenizer, train, dev, seed)
@@ -179,7 +181,8 @@ def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str]) -> torch.
     bos, eos = (int(tokenizer.token_to_id(spec.named[name]) or 0) for name in ("bos_token", "eos_token"))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [bos, *encoding.ids, eos]
-    return torch.tensor([stream[i : i + WINDOW] for i in range(0, len(stream) - WINDOW + 1, WINDOW)])
+    length = min(WINDOW, len(stream))
+    return torch.tensor([stream[i : i + length] for i in range(0, len(stream) - length + 1, length)])
 
 
 def _batches(rows: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:

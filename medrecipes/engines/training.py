@@ -243,7 +243,7 @@ class TrlEngine:
         whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
         return {
             "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(len(e.answer.encode()) for e in dev),
+            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
         }
 
     def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:

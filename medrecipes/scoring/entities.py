@@ -113,12 +113,12 @@ def count(task: str, prompt: str, gold: str, prediction: str, *, in_text: bool =
     given = set(parsed.items)
     repeats = len(parsed.items) - len(given)
     known = {item for item in given | wanted if contained(item, text)}
-    failures = len(parsed.failures)
+    failures, unread = len(parsed.failures), len(set(map(normalise, parsed.failures)))
     if in_text:
-        given, failures = given & known, 0
+        given, unread = given & known, 0
     return Counts(
         tp=len(given & wanted),
-        predicted=len(given) + failures,
+        predicted=len(given) + unread,
         gold=len(wanted) + len(correct.failures),  # a gold line that is no item can be found by nobody
         parse_failures=failures,
         hallucinated=len(given - known),

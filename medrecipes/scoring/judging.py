@@ -14,6 +14,7 @@ from medrecipes.scoring.predictions import QA, Prediction, groups
 from medrecipes.scoring.text import repeated_items, repeated_ngrams, rouge, same_text
 
 COUNTED = ("tp", "predicted", "gold", "parse_failures", "hallucinated", "duplicates")
+FEW = 6  # groups; of fewer, intervals cover the truth less often than they say (tests/test_bootstrap.py)
 FILTER = "predicted items that the text does not contain, and lines that are no item, are left out; gold is not touched"
 
 
@@ -133,13 +134,14 @@ def score(rows: Sequence[Prediction], draws: int, seed: int, *, in_text: bool = 
         "rows": len(rows),
         "groups": len(set(groups(rows))),
         "normalisation": NORMALISATION,
-        "intervals": intervals(draws, seed),
+        "intervals": intervals(draws, seed, len(set(groups(rows)))),
     }
 
 
-def intervals(draws: int, seed: int) -> str:
-    """How the intervals came about, in words."""
-    return f"95%, bootstrap over groups, {draws} draws, seed {seed}"
+def intervals(draws: int, seed: int, count: int) -> str:
+    """How the intervals came about, in words, and whether there are groups enough for them to mean anything."""
+    few = f" (TOO FEW: {count} of them cannot show how groups differ)" if count < FEW else ""
+    return f"95%, bootstrap over groups{few}, {draws} draws, seed {seed}"
 
 
 def _totals(counts: Sequence[Counts | None]) -> dict[str, int]:

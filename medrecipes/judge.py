@@ -1,0 +1,114 @@
+"""`medrecipes eval RUN`: a finished run's base and adapter answer again, or answer more, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medrecipes import evaluate
+from medrecipes.console import Console
+from medrecipes.errors import RunError
+from medrecipes.loading import load
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir
+from medrecipes.scoring.tables import aligned
+from medrecipes.store import digest, read_json
+from medrecipes.suites import parse_suite, run_suite, suite_rows
+
+
+def judge(
+    path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
+    include: Path | None = None,
+) -> Path:  # fmt: skip
+    """Answer and report what is not answered yet, with the run's own template and base; returns the report's folder.
+
+    Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
+    """
+    rundir = finished(path)
+    tasks = parse_suite(suite) if suite else ()
+    own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
+    if own.model_copy(update={"eval": recipe.eval}) != recipe:
+        raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")
+    same = recipe.eval == own.eval and not fresh
+    folder = path / "eval" if same else _fresh(path, recipe, fresh=fresh)
+    engine, template, rows, split = _open(recipe, rundir, console)
+    limit = recipe.eval.max_new_tokens
+    with console.stage("base") as stage, console.quiet(rundir.log):
+        with engine.base():
+            before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
+        stage.says(f"answered {len(rows)} {split.held_out_name} questions")
+    with console.stage("tuned") as stage, console.quiet(rundir.log):
+        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
+        cases = _cases(recipe, engine, template, folder)
+        stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
+    report = evaluate.report(recipe, split.held_out_name, split.key, before, after, cases)
+    earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
+    if tasks:
+        earlier = [*earlier, run_suite(tasks, engine, rundir, include, console)]
+    if earlier:
+        report["suites"] = earlier
+    evaluate.write_report(recipe.name, folder, report, before, after, cases)
+    for line in evaluate.markdown_table(report):
+        console.line(line)
+    for done in earlier:
+        console.line()
+        for line in aligned(suite_rows(done)):
+            console.line(line)
+    console.line(f"report.md  {folder / 'report.md'}")
+    return folder
+
+
+def finished(path: Path) -> RunDir:
+    """A run folder with an adapter in it."""
+    if not (path / "run.json").exists():
+        raise RunError(f"{path}: is no run folder; name one of those in runs/")
+    rundir = RunDir(path)
+    rundir.require_finished()
+    if not (rundir.adapter / "adapter_config.json").exists():
+        raise RunError(f"{path}: has no adapter; train it again with `medrecipes run {path}/recipe.toml --fresh`")
+    return rundir
+
+
+def _fresh(path: Path, recipe: Recipe, *, fresh: bool) -> Path:
+    """A folder by its settings; asked for a fresh one, the first that is free."""
+    first = folder = path / f"eval-{digest(recipe.eval.model_dump(mode='json'))[:8]}"
+    number = 2
+    while fresh and folder.exists():
+        folder = first.with_name(f"{first.name}-{number}")
+        number += 1
+    return folder
+
+
+def _open(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[Any, Any, Any, Any]:
+    """Engine, template, rows and split, as the run had them; what has changed since is an error."""
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    with console.stage("data") as stage:
+        split = prepare(recipe)
+        if split.key != rundir.state["split_key"]:
+            raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
+        stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
+    with console.stage("load") as stage, console.quiet(rundir.log):
+        choice = load_libraries(recipe)
+        base = recipe_base(recipe, split)
+        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+        if template.sha256 != rundir.state["template_sha256"]:
+            raise RunError(f"{rundir.path}: template {template.name} has changed since it was trained; bring it back")
+        fitted = fit(template, split.held_out, recipe.data.max_tokens, recipe.data.on_overflow)
+        engine = open_engine(recipe, base, template, choice)
+        engine.open_adapter(rundir.adapter)
+        stage.says(f"{recipe.model.base} with the adapter of {rundir.path.name}")
+    return engine, template, evaluate.held_out(recipe, fitted), split
+
+
+def _cases(recipe: Recipe, engine: Any, template: Any, folder: Path) -> list[Any]:
+    from medrecipes.cases import read_cases
+
+    if not recipe.eval.cases:
+        return []
+    limit = recipe.eval.max_new_tokens
+    return evaluate.answer_cases(engine, template, read_cases(recipe.eval.cases), limit, folder)
