@@ -64,6 +64,12 @@ def model_card(
         f"{stats['best_step']} was kept, {kept}. "
         f"{stats['train_runtime']:.0f} s, peak memory {stats['peak_gb']} GB.",
         "",
+        "## Prompts",
+        "",
+        f"Template `{recipe.template.name}`, saved with the tokenizer: `apply_chat_template(messages, "
+        "add_generation_prompt=True)` gives the prompts of training. It differs in one case: a message that spells out a "
+        "control token is parsed there, and was kept as plain text here.",
+        "",
         "## Recipe",
         "",
         "```toml",

@@ -29,7 +29,10 @@ def varlen(
 
     assert cu_seq_lens_q is not None, "only for batches that lie end to end"
     assert query.shape[0] == 1
-    groups = query.shape[1] // key.shape[1]
+    groups, given = query.shape[1] // key.shape[1], query.dtype
+    if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
+        half = torch.get_autocast_dtype("cuda")
+        query, key, value = query.to(half), key.to(half), value.to(half)
     # [1, heads, tokens, width] to [tokens, heads, width]; the kernel of torch 2.11 knows no shared key heads
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if groups > 1:
@@ -42,7 +45,7 @@ def varlen(
         q.contiguous(), k.contiguous(), v.contiguous(), cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
         scale=scaling, window_size=window,
     )  # fmt: skip
-    return out.unsqueeze(0), None
+    return out.unsqueeze(0).to(given), None
 
 
 AttentionInterface.register(NAME, varlen)
