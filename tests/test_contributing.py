@@ -83,6 +83,7 @@ def changed(folder: Path) -> set[str]:
 GENERATED = {"README.md", "docs/recipe.md", "docs/recipe.schema.json"}
 
 
+@pytest.mark.slow
 def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> None:
     written, printed = follow("Adding a dataset", copy)
     assert written == ["medrecipes/sources/first_aid.py", "data/first_aid.jsonl", "recipes/first_aid.toml"]
@@ -92,6 +93,7 @@ def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> No
     assert '"first_aid"' in (copy / "docs" / "recipe.schema.json").read_text()
 
 
+@pytest.mark.slow
 def test_adding_a_model_family_takes_a_template_a_base_and_a_line_of_proof(copy: Path) -> None:
     written, printed = follow("Adding a model family", copy)
     assert written == ["templates/zephyr.jinja", "recipes/base/zephyr.toml", PROOFS]

@@ -73,6 +73,7 @@ NAMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_a_family_trains_with_its_own_control_tokens(name: str, walked: dict[str, Path]) -> None:
     _, config = finished(walked[name])
@@ -84,6 +85,7 @@ def test_a_family_trains_with_its_own_control_tokens(name: str, walked: dict[str
     assert saved["eos_token_id"] == [ids[stop] for stop in stops]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"), [("tiny_llama2", "llama"), ("tiny_llama3", "llama"), ("tiny_gemma", "gemma")]
 )
@@ -95,6 +97,7 @@ def test_the_base_is_one_of_its_family(name: str, kind: str, walked: dict[str, P
     assert config["max_position_embeddings"] == 1024
 
 
+@pytest.mark.slow
 def test_lists_are_learned_and_scored_as_lists(walked: dict[str, Path]) -> None:
     finished(walked["tiny_ner_instruct"])
     data = json.loads((walked["tiny_ner_instruct"] / "data.json").read_text())
