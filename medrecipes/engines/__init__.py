@@ -100,11 +100,16 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
     return Choice("unsloth", "the recipe says so" if wanted == "unsloth" else "the default on one card and on a CPU")
 
 
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
-    cuda, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    cuda, processes = torch.cuda.is_available(), world_size()
     choice = choose_engine(recipe, cuda=cuda, processes=processes)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +16,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_see
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention
+from medrecipes.engines import Choice, answering, attention, world_size
 from medrecipes.engines.callbacks import Interrupt, Progress, Samples, peak_gb
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
@@ -366,11 +365,6 @@ class TrlEngine:
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
         save_tokenizer(self.template, folder)
         write_json(folder / "generation_config.json", generation_config(self.template))
-
-
-def world_size() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _match_targets(model: Any, targets: Sequence[str]) -> None:
