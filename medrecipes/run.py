@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
@@ -15,14 +17,38 @@ LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
-    path = run_path(recipe, runs, fresh=fresh)
-    rundir = RunDir(path)
-    if rundir.finished:
-        console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
+    ranks.join()
+    path = ranks.share(run_path(recipe, runs, fresh=fresh))
+    rundir = RunDir(path, writes=ranks.leads())
+    if ranks.share(rundir.finished):
+        if ranks.leads():
+            console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
+        return rundir
+    if not ranks.leads():
+        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
+            _follow(recipe, rundir)
         return rundir
     with open_run(path, recipe) as rundir:
         _walk(recipe, rundir, console)
     return rundir
+
+
+def _follow(recipe: Recipe, rundir: RunDir) -> None:
+    """What one of several processes does beside the leader: it trains, and says and writes nothing."""
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    base = recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    train, dev = (
+        fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
+        for rows in (split.train, split.dev)
+    )
+    open_engine(recipe, base, template, choice).train(train, dev, rundir, Console.silent())
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
