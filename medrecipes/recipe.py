@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -205,7 +205,7 @@ class Sweep(Section):
     @classmethod
     def _by_dotted_key(cls, values: Any) -> Any:
         """`lora.rank = [8]` says the same as `"lora.rank" = [8]`."""
-        return dict(_leaves(values)) if isinstance(values, dict) else values
+        return dict(leaves(values)) if isinstance(values, dict) else values
 
     @property
     def grid(self) -> dict[str, list[Any]]:
@@ -213,10 +213,11 @@ class Sweep(Section):
         return self.__pydantic_extra__ or {}
 
 
-def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a table of tables by their dotted keys, e.g. `lora.rank`."""
     for name, value in table.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -28,7 +28,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
     from medrecipes.cases import read_cases
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
@@ -36,6 +36,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
+    require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
 
     with console.stage("data") as stage:

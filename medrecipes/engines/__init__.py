@@ -128,6 +128,16 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
     return Choice("unsloth", "the recipe says so" if wanted == "unsloth" else "the default on one card and on a CPU")
 
 
+def require_trackers(recipe: Recipe) -> None:
+    """Raise for a tracker that is not installed; said before anything is done."""
+    for name in recipe.train.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise EngineError(
+                f"train.report_to: {name} is not installed; pip install {name}, or leave it out: "
+                "--set 'train.report_to=[]'"
+            )
+
+
 def world_size() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))

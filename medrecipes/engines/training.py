@@ -19,6 +19,7 @@ from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, world_size
 from medrecipes.engines.callbacks import Interrupt, Progress, Samples, peak_gb
+from medrecipes.engines.trackers import PROJECT, open_trackers
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
@@ -83,29 +84,22 @@ class TrlEngine:
             _begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
-        while True:
-            try:
-                stats = self._train(packs, train, dev, dev_learned, layout, micro_batch, checkpointing, rundir, console)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if micro_batch == 1:
-                    raise EngineError(
-                        "out of memory with one row at a time"
-                        + ("" if checkpointing else "; set train.checkpointing = true")
-                        + "; lower data.max_tokens, or choose a smaller base"
-                    ) from None
-            micro_batch //= 2
-            console.line(
-                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
-            )
-            self.choices["micro_batch"] = Choice(micro_batch, "halved when the card's memory ran out")
-            rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch}])
-            gc.collect()
-            torch.cuda.empty_cache()
-            with torch.no_grad():
+        with open_trackers(recipe, rundir, console) as tracked:
+            while True:
+                try:
+                    stats = self._train(
+                        packs, train, dev, dev_learned, layout, micro_batch, checkpointing, rundir, console, tracked
+                    )
+                    break
+                except torch.cuda.OutOfMemoryError:
+                    pass  # behind this block, where the failed step's activations are no longer held
+                micro_batch = self._halved(micro_batch, checkpointing, rundir, console)
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
-                        parameter.copy_(begun[name])
+                        parameter.grad = None
+                        parameter.data.copy_(begun[name])
+                gc.collect()
+                torch.cuda.empty_cache()
         self.model.eval()
         trainable = sum(_count(p) for p in self.model.parameters() if p.requires_grad)
         return {
@@ -117,9 +111,36 @@ class TrlEngine:
             "peak_gb": peak_gb(self.device),
         }
 
+    def _halved(self, micro_batch: int, checkpointing: bool, rundir: RunDir, console: Console) -> int:
+        """The next smaller micro-batch that divides the batch; there is none below one row."""
+        if world_size() > 1 or micro_batch == 1:
+            what = (
+                "one row at a time"
+                if micro_batch == 1
+                else f"{micro_batch} rows at a time on each of {world_size()} cards"
+            )
+            cures = ["lower data.max_tokens", f"or choose a smaller base (`medrecipes plan {rundir.path}/recipe.toml` says what fits)"]  # fmt: skip
+            if micro_batch > 1:
+                cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
+            if not checkpointing:
+                cures.insert(0, "set train.checkpointing = true")
+            raise EngineError(
+                f"out of memory with {what} and checkpointing {'on' if checkpointing else 'off'}; {', '.join(cures)}"
+            )
+        smaller = next(size for size in range(micro_batch // 2, 0, -1) if self.recipe.train.batch % size == 0)
+        saved = last_checkpoint(rundir.checkpoints)
+        console.line(
+            f"{'memory':<11} out of memory: the micro-batch is now {smaller} instead of {micro_batch}, the batch stays "
+            f"{self.recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
+        )
+        self.choices["micro_batch"] = Choice(smaller, "halved when the card's memory ran out")
+        rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": smaller}])  # fmt: skip
+        return smaller
+
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
         layout: Layout, micro_batch: int, checkpointing: bool, rundir: RunDir, console: Console,
+        tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from trl import SFTConfig, SFTTrainer
 
@@ -129,7 +150,7 @@ class TrlEngine:
             rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
+        log = LossLog(rundir.path / "loss.csv", resumed_from)
         metric = METRIC[settings.keep_best] if dev else None
         arguments = SFTConfig(
             output_dir=str(rundir.checkpoints),
@@ -163,7 +184,8 @@ class TrlEngine:
             load_best_model_at_end=metric is not None,
             metric_for_best_model=metric,
             greater_is_better=False if metric else None,
-            report_to=list(settings.report_to) or "none",
+            report_to="none",  # its trackers come as callbacks
+            project=PROJECT,
             run_name=rundir.path.name,
             disable_tqdm=True,
             max_length=None,
@@ -206,6 +228,8 @@ class TrlEngine:
         steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
         if settings.early_stopping and metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        for tracker in tracked:
+            trainer.add_callback(tracker)
         if settings.sample_prompts:
             trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
         with (
@@ -220,6 +244,8 @@ class TrlEngine:
                     output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             finally:
                 log.close()
+                if noise := getattr(trainer, "neftune_hook_handle", None):
+                    noise.remove()  # or another attempt's noise would be added to this one's
         if interrupt.asked:
             raise KeyboardInterrupt
         best = trainer.state.best_global_step if metric else None
