@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.console import Console
+from medrecipes.errors import RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -27,6 +28,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.overflow import fit
@@ -54,6 +56,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = recipe_base(recipe, split)
+        if wrong := list(contradictions(recipe, base.facts)):
+            raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
 

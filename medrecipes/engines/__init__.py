@@ -114,9 +114,9 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
             if processes > 1
             else f"Unsloth does not honour {', '.join(special)}"
         )
-        return Choice("plain", reason)
+        return _plain(recipe, reason)
     if wanted == "plain":
-        return Choice("plain", "the recipe says so")
+        return _plain(recipe, "the recipe says so")
     for key, value in special.items():
         raise EngineError(
             f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
@@ -126,6 +126,15 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
     if wanted == "unsloth" and processes > 1:
         raise EngineError("model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several")
     return Choice("unsloth", "the recipe says so" if wanted == "unsloth" else "the default on one card and on a CPU")
+
+
+def _plain(recipe: Recipe, reason: str) -> Choice:
+    if "lm_head" in recipe.lora.targets:
+        raise EngineError(
+            f"lora.targets: 'lm_head' cannot be trained by the plain engine ({reason}), whose loss reads the head's weights "
+            "past an adapter; leave it out, or train with Unsloth on one card, which trains the head whole"
+        )
+    return Choice("plain", reason)
 
 
 def require_trackers(recipe: Recipe) -> None:
