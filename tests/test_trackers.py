@@ -18,7 +18,7 @@ from medrecipes.recipe import leaves
 from medrecipes.rendering import Example
 from medrecipes.rundir import RunDir, read_losses
 from tests.conftest import ROOT, Cli, Train
-from tests.test_memory import Heard
+from tests.test_memory import Heard, Memory
 
 SETTINGS = ("train.max_steps=4", "train.batch=4", "train.save_steps=2", "train.eval_steps=2", "eval.batch=4")
 NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
@@ -40,7 +40,12 @@ def tracked(name: str, train: Train, rows: list[Example], folder: Path, heard: H
         pytest.importorskip("sqlalchemy", reason="this MLflow has no store of files: mlflow-skinny")
     rundir = RunDir(folder)
     (folder / "data.json").write_text(json.dumps(DATA))
-    train(*SETTINGS, f"train.report_to=['{name}']", dev=rows[:2], rundir=rundir, console=heard or Heard())
+    told: Any = {"dev": rows[:2], "rundir": rundir, "console": heard or Heard()}
+    with pytest.raises(EngineError):  # in the third step
+        train(*SETTINGS, f"train.report_to=['{name}']", before=Memory(0, since=2), **told)
+    train(*SETTINGS, f"train.report_to=['{name}']", **told)  # goes on, and the tracker's own run with it
+    assert rundir.state["resumed_from_step"] == 2
+    assert "failed" not in rundir.state["trackers"][name]
     return rundir
 
 
@@ -85,10 +90,11 @@ def test_offline_wandb_has_losses_recipe_and_data(train: Train, rows: list[Examp
     rundir = tracked("wandb", train, rows, tmp_path, heard)
     from wandb.proto import wandb_internal_pb2
 
-    [file] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len({file.name for file in files}) == 1  # each half is a file; both are of one run
     history: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
-    for record in wandb_records(file.read_bytes()):
+    for record in (record for file in files for record in wandb_records(file.read_bytes())):
         value = wandb_internal_pb2.Record()
         value.ParseFromString(record)
         if value.WhichOneof("record_type") == "history":
@@ -103,7 +109,7 @@ def test_offline_wandb_has_losses_recipe_and_data(train: Train, rows: list[Examp
     assert config["recipe"]["lora"]["rank"] == 16
     assert config["recipe"]["train"]["max_steps"] == 4
     assert config["data_report"] == DATA
-    [said] = [line for line in heard.lines if "wandb" in line]
+    said = [line for line in heard.lines if "wandb" in line][-1]
     assert "offline, no account is logged in here; to upload it: wandb sync" in said
 
 
@@ -121,7 +127,7 @@ def test_file_backed_mlflow_has_losses_recipe_and_data(
     for name, split in (("loss", "train"), ("eval_loss", "dev")):
         found = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
         assert found == pytest.approx(losses(rundir, split))
-    assert (run.data.params["lora.rank"], run.data.params["train.max_steps"]) == ("16", "4")
+    assert (run.data.params["lora.rank"], run.data.params["seed"]) == ("16", "42")
     stored = rundir.path / "mlflow" / "artifacts" / run.info.run_id / "artifacts"
     assert json.loads((stored / "data.json").read_text()) == DATA
     assert "max_steps = 4" in (stored / "recipe.toml").read_text()

@@ -90,20 +90,20 @@ class _Guard(TrainerCallback):
 
     def close(self, whole: bool) -> None:
         """Let go of it; `whole`: training came to its end."""
-        self._try(lambda: self._tracker.close(whole), None)
+        self._try(lambda: self._tracker.close(whole))
 
-    def _try(self, tell: Callable[[], Any], step: int | None) -> None:
+    def _try(self, tell: Callable[[], Any], step: int | None = None) -> None:
         if self._failed:
             return
         try:
             tell()
         except Exception as error:
             self._failed = True
-            when = "at the end" if step is None else f"at step {step}"
+            when, rest = f"at step {step}", "training goes on without it"
+            if step is None:
+                when, rest = "at the end", "training itself is done"
             self._record({"failed": f"{when}: {_reason(error)}"})
-            self._console.line(
-                f"{'tracker':<11} {self._name} failed {when} ({_reason(error)}); training goes on without it"
-            )
+            self._console.line(f"{'tracker':<11} {self._name} failed {when} ({_reason(error)}); {rest}")
 
     def _record(self, what: dict[str, Any]) -> None:
         known = self._rundir.state.get("trackers", {})
@@ -183,15 +183,20 @@ def _mlflow(recipe: Recipe, rundir: RunDir) -> Tracker:
         mlflow.create_experiment(name, (folder / "artifacts").resolve().as_uri() if own else None)
     mlflow.set_experiment(name)
     run = mlflow.start_run(os.environ.get("MLFLOW_RUN_ID") or _earlier_id("mlflow", rundir), run_name=rundir.path.name)
+    if not _earlier_id("mlflow", rundir):  # it takes each once
+        _tell_mlflow(mlflow, recipe, rundir)
+    where = f"mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}" if own else mlflow.get_tracking_uri()
+    return Tracker(
+        MLflowCallback(), where, lambda whole: mlflow.end_run("FINISHED" if whole else "FAILED"), run.info.run_id
+    )
+
+
+def _tell_mlflow(mlflow: Any, recipe: Recipe, rundir: RunDir) -> None:
     longest = mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
     for key, value in leaves(recipe.model_dump(mode="json")):
         mlflow.log_param(key, str(value)[:longest])
     for name, text in _texts(recipe, rundir).items():
         mlflow.log_text(text, name)
-    where = f"mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}" if own else mlflow.get_tracking_uri()
-    return Tracker(
-        MLflowCallback(), where, lambda whole: mlflow.end_run("FINISHED" if whole else "FAILED"), run.info.run_id
-    )
 
 
 def _trackio(recipe: Recipe, rundir: RunDir) -> Tracker:
@@ -207,7 +212,13 @@ def _trackio(recipe: Recipe, rundir: RunDir) -> Tracker:
             self._trackio.config.update(told, allow_val_change=True)
 
     folder = importlib.import_module("trackio.utils").TRACKIO_DIR
-    return Tracker(Callback(), f"TRACKIO_DIR={folder} trackio show --project {PROJECT}", lambda _: trackio.finish())
+    callback = Callback()
+
+    def close(_: bool) -> None:
+        if callback._initialized:  # or the callback itself has ended its run
+            trackio.finish()
+
+    return Tracker(callback, f"TRACKIO_DIR={folder} trackio show --project {PROJECT}", close)
 
 
 OPEN: dict[str, Callable[[Recipe, RunDir], Tracker]] = {
