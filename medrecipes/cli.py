@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
-    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets, and mark it")  # fmt: skip
+    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets or with different decoding, and mark it")  # fmt: skip
     return parser
 
 

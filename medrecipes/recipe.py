@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -177,6 +177,15 @@ class Train(Section):
 class Eval(Section):
     rows: Count = Field(200, description="Held-out rows that are answered and scored.")
     max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
+    temperature: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="0: the likeliest token every time; above: tokens are drawn, by the recipe's seed."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the probability that tokens are drawn from, the likeliest first."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
+    )
     batch: Count = Field(8, description="Questions answered at once.")
     draws: Count = Field(1000, description="Bootstrap draws behind every interval.")
     cases: Path | None = Field(
@@ -201,7 +210,7 @@ class Sweep(Section):
     @classmethod
     def _by_dotted_key(cls, values: Any) -> Any:
         """`lora.rank = [8]` says the same as `"lora.rank" = [8]`."""
-        return dict(_leaves(values)) if isinstance(values, dict) else values
+        return dict(leaves(values)) if isinstance(values, dict) else values
 
     @property
     def grid(self) -> dict[str, list[Any]]:
@@ -209,10 +218,11 @@ class Sweep(Section):
         return self.__pydantic_extra__ or {}
 
 
-def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a table of tables by their dotted keys, e.g. `lora.rank`."""
     for name, value in table.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from medrecipes import ranks
 from medrecipes.console import Console
+from medrecipes.errors import RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -53,8 +54,9 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
@@ -62,6 +64,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
+    require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
 
     with console.stage("data") as stage:
@@ -79,6 +82,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = recipe_base(recipe, split)
+        if wrong := list(contradictions(recipe, base.facts)):
+            raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
 
@@ -165,6 +170,8 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
         console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+    if note := report.get("extraction", {}).get("note"):
+        console.line(f"{'note':<11} {note}")
     console.line()
     # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L
     scores = rouge([p.gold for p in after], [p.prediction for p in after])["rougeL"]

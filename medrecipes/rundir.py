@@ -108,10 +108,11 @@ def _remove_empty(folder: Path) -> None:
 class LossLog:
     """`loss.csv`, a row written through to the disk as it happens; of several processes one `writes`."""
 
-    def __init__(self, path: Path, resumed_from_step: int = 0, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, resumed_from_step: int | None = None, *, writes: bool = True) -> None:
         self.path = path
-        # what was logged after the checkpoint will happen again
-        kept = [row for row in read_losses(path) if int(row["step"]) <= resumed_from_step]
+        # what was logged after the checkpoint will happen again; without one, everything, the look before step 1 too
+        earlier = read_losses(path) if resumed_from_step is not None else []
+        kept = [row for row in earlier if int(row["step"]) <= (resumed_from_step or 0)]
         self.tokens = max((int(row["tokens"] or 0) for row in kept), default=0)
         self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
         self.rows: list[int] = []  # numbers of the rows since the last line, should its loss be no number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -18,9 +19,10 @@ from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention, fused
+from medrecipes.engines import Choice, Decoding, answering, attention, fused
 from medrecipes.engines.callbacks import Interrupt, Progress, Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
+from medrecipes.engines.trackers import PROJECT, open_trackers
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
@@ -72,35 +74,23 @@ class TrlEngine:
             _begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
-        while True:
-            try:
-                stats = self._train(packs, train, dev, dev_learned, setting, rundir, console)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if ranks.size() > 1:  # the others do not know
-                    raise EngineError(
-                        f"out of memory on card {ranks.rank()}; lower train.micro_batch (now {setting.micro_batch}), "
-                        "or set train.checkpointing = true"
-                    ) from None
-                if setting.micro_batch == 1:
-                    raise EngineError(
-                        "out of memory with one row at a time"
-                        + ("" if setting.recomputed else "; set train.checkpointing = true")
-                        + "; lower data.max_tokens, or choose a smaller base"
-                    ) from None
-            micro_batch = setting.micro_batch // 2
-            setting = replace(setting, micro_batch=micro_batch)
-            console.line(
-                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
-            )
-            self.choices["micro_batch"] = Choice(micro_batch, "halved when the card's memory ran out")
-            rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch}])
-            gc.collect()
-            torch.cuda.empty_cache()
-            with torch.no_grad():
+        trackers: AbstractContextManager[Sequence[Any]] = nullcontext([])
+        if ranks.leads():
+            trackers = open_trackers(recipe, rundir, console)
+        with trackers as tracked:
+            while True:
+                try:
+                    stats = self._train(packs, train, dev, dev_learned, setting, rundir, console, tracked)
+                    break
+                except torch.cuda.OutOfMemoryError:
+                    pass  # behind this block, where the failed step's activations are no longer held
+                setting = self._halved(setting, rundir, console)
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
-                        parameter.copy_(begun[name])
+                        parameter.grad = None
+                        parameter.data.copy_(begun[name])
+                gc.collect()
+                torch.cuda.empty_cache()
         self.model.eval()
         trainable = sum(_count(p) for p in self.model.parameters() if p.requires_grad)
         return {
@@ -112,9 +102,33 @@ class TrlEngine:
             "peak_gb": peak_gb(self.device),
         }
 
+    def _halved(self, setting: Setting, rundir: RunDir, console: Console) -> Setting:
+        """With the next smaller micro-batch that divides the batch; there is none below one row."""
+        micro_batch, cards = setting.micro_batch, ranks.size()
+        if cards > 1 or micro_batch == 1:  # of several cards, the others do not know
+            rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
+            what = f"{rows} at a time on each of {cards} cards" if cards > 1 else "one row at a time"
+            cures = ["lower data.max_tokens", f"or choose a smaller base (`medrecipes plan {rundir.path}/recipe.toml` says what fits)"]  # fmt: skip
+            if micro_batch > 1:
+                cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
+            if not setting.recomputed:
+                cures.insert(0, "set train.checkpointing = true")
+            checkpointing = "on" if setting.recomputed else "off"
+            raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
+        smaller = next(size for size in range(micro_batch // 2, 0, -1) if self.recipe.train.batch % size == 0)
+        saved = last_checkpoint(rundir.checkpoints)
+        console.line(
+            f"{'memory':<11} out of memory: the micro-batch is now {smaller} instead of {micro_batch}, the batch stays "
+            f"{self.recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
+        )
+        self.choices["micro_batch"] = Choice(smaller, "halved when the card's memory ran out")
+        rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": smaller}])  # fmt: skip
+        return replace(setting, micro_batch=smaller)
+
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
         setting: Setting, rundir: RunDir, console: Console,
+        tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from trl import SFTConfig, SFTTrainer
 
@@ -126,7 +140,7 @@ class TrlEngine:
             rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0, writes=ranks.leads())
+        log = LossLog(rundir.path / "loss.csv", resumed_from, writes=ranks.leads())
         metric = METRIC[settings.keep_best] if dev else None
         arguments = SFTConfig(
             output_dir=str(rundir.checkpoints),
@@ -160,7 +174,8 @@ class TrlEngine:
             load_best_model_at_end=metric is not None,
             metric_for_best_model=metric,
             greater_is_better=False if metric else None,
-            report_to=list(settings.report_to) or "none",
+            report_to="none",  # its trackers come as callbacks
+            project=PROJECT,
             run_name=rundir.path.name,
             disable_tqdm=True,
             ddp_find_unused_parameters=False if ranks.size() > 1 else None,
@@ -213,6 +228,8 @@ class TrlEngine:
         steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
         if settings.early_stopping and metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        for tracker in tracked:
+            trainer.add_callback(tracker)
         if checkpointing and self.name == "plain":
             trainer.add_callback(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
         if settings.sample_prompts and ranks.leads():
@@ -230,6 +247,8 @@ class TrlEngine:
                     output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             finally:
                 log.close()
+                if noise := getattr(trainer, "neftune_hook_handle", None):
+                    noise.remove()  # or another attempt's noise would be added to this one's
         if interrupt.asked:
             raise KeyboardInterrupt
         best = trainer.state.best_global_step if metric else None
@@ -316,11 +335,14 @@ class TrlEngine:
         return nullcontext()
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Greedy answers in the order of the prompts."""
-        settings = self.recipe.eval
-        return answering.generate(
-            self.model, self.template, prompts, settings.max_new_tokens, settings.batch, self.dtype
-        )
+        """Answers in the order of the prompts, drawn as the recipe says."""
+        decoding, batch = Decoding.of(self.recipe), self.recipe.eval.batch
+        return answering.generate(self.model, self.template, prompts, decoding, batch, self.dtype)
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+        self.model.eval()
+        return answering.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""
