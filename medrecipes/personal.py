@@ -66,13 +66,19 @@ NAME = r"[A-Z](?:[a-zà-öø-ÿ]|['’-](?=[A-Za-z])|(?<=['’-])[A-Z])+"
 INITIAL = r"(?:[A-Z]\. ?)"
 FULL = rf"(?P<name>{TITLE}?{INITIAL}{{0,3}}{NAME}(?: {INITIAL}?{NAME}){{0,3}})"
 # what stands where a name would, and is none; the artefact of HealthCareMagic among them
-NO_NAME = frozenset(
-    ["again", "all", "also", "and", "any", "anyone", "anybody", "are", "ask", "back", "be", "best", "bless", "but", "bye", "care", "chat", "chatdoctor", "cheers", "dear", "do", "doc", "doctor", "doctors", "don", "everybody", "everyone", "everything", "for", "forum", "friend", "friends", "from", "get", "god", "good", "great", "greetings", "guys", "have", "health", "hello", "help", "hi", "hope", "hoping", "how", "i", "if", "in", "is", "it", "jay", "just", "kind", "kindly", "ladies", "let", "looking", "ma", "maam", "madam", "madame", "may", "me", "mom", "much", "my", "no", "now", "of", "once", "our", "patient", "patients", "please", "possible", "pray", "questioner", "reader", "regard", "regards", "respected", "sincerely", "sir", "sirs", "so", "take", "team", "thank", "thanking", "thanks", "that", "the", "there", "these", "this", "to", "user", "very", "waiting", "warm", "warmly", "we", "welcome", "what", "when", "will", "wish", "wishes", "wishing", "with", "would", "yes", "you", "your", "yours", "xxx", "xxxx", "xxxxx"]
-)
+NOT_NAMES = """
+again all also and any anyone anybody are ask back be best bless but bye care chat chatdoctor cheers dear do doc
+doctor doctors don everybody everyone everything for forum friend friends from get god good great greetings guys have
+health hello help hi hope hoping how i if in is it jay just kind kindly ladies let looking ma maam madam madame may me
+mom much my no now of once our patient patients please possible pray questioner reader regard regards respected
+sincerely sir sirs so take team thank thanking thanks that the there these this to user very waiting warm warmly we
+welcome what when will wish wishes wishing with would yes you your yours xxx xxxx xxxxx
+"""
+NO_NAME = frozenset(NOT_NAMES.split())
 
 
 def _is_name(match: re.Match[str]) -> bool:
-    words = re.findall(r"[^\W\d_]+", match["name"].lower())
+    words: list[str] = re.findall(r"[^\W\d_]+", match["name"].lower())
     words = [word for word in words if word not in ("dr", "prof", "mr", "mrs", "ms", "miss") and len(word) > 1]
     return bool(words) and words[0] not in NO_NAME
 
@@ -81,12 +87,12 @@ def _is_name(match: re.Match[str]) -> bool:
 
 
 def _has_digits(match: re.Match[str]) -> bool:
-    return sum(character.isdigit() for character in match["number"]) >= 5
+    return len(re.findall(r"\d", match["number"])) >= 5
 
 
 def _is_social_security(match: re.Match[str]) -> bool:
     area, group, serial = re.split(r"[- ]", match[0])
-    return area not in ("000", "666") and group != "00" and serial != "0000"
+    return bool(area not in ("000", "666") and group != "00" and serial != "0000")
 
 
 def _is_card(match: re.Match[str]) -> bool:
@@ -186,8 +192,10 @@ RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str], Check | None], ...] = 
          _is_name),
         ("name", ("dear ", "hi ", "hello ", "hey "), rf"(?:^|(?<=[\s.!?]))(?:Dear|Hello|Hi|Hey|DEAR|HELLO|HI) {FULL}(?=\s*[,.!\n])", _is_name),
         ("user link", (".com/", ".me/"),
-         r"(?i)\b(?:facebook|fb|twitter|x|instagram|linkedin|tiktok|snapchat|pinterest|github|medium|myspace|flickr|tumblr|vk|t|wa)\.(?:com|me)/"
+         r"(?i)\b(?:facebook|fb|twitter|x|instagram|linkedin|tiktok|snapchat|pinterest|myspace|flickr|tumblr|vk|t|wa)\.(?:com|me)/"
          r"(?:in/|pub/|users?/|profile(?:\.php\?id=|/)|add/|people/|@)?(?!(?:pages?|groups?|hashtag|share|watch|events?|NIH|CDC|FDA|company|sharer|intent)\b)[\w.@-]{3,}", None),
+        # a name alone; with another behind it, it is a project
+        ("user link", ("github.com/",), r"(?i)\bgithub\.com/[\w-]+(?![\w/-])", None),
         ("user link", ("/~",), r"(?i)https?://[\w.-]+/~[\w.-]+", None),
         ("user link", ("/user", "/profile", "/member"), r"(?i)https?://[\w.-]+/(?:users?|profiles?|members?)/[\w.-]*[\w]", None),
         ("user link", ("twitter", "insta", "telegram", "tiktok", "snapchat", "skype", "follow me", "message me"),

@@ -84,7 +84,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+    rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"

@@ -138,7 +138,9 @@ def test_at_most_two_percent_of_clean_medquad_are_flagged(real_data: Path) -> No
 
 
 def test_real_patients_messages_are_flagged_by_their_names(real_data: Path) -> None:
-    raw = json.loads(gzip.open(real_data / "healthcaremagic" / "HealthCareMagic-sample-500.json.gz").read())
+    raw = json.loads(
+        gzip.decompress((real_data / "healthcaremagic" / "HealthCareMagic-sample-500.json.gz").read_bytes())
+    )
     kinds = [{finding.kind for finding in find(f"{row['input']}\n{row['output']}")} for row in raw]
     assert len(raw) == 500
     assert 15 < sum("name" in found for found in kinds) < 60
