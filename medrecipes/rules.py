@@ -9,6 +9,7 @@ from pathlib import Path
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
 from medrecipes.recipe import Columns, Data, Mix, Recipe, fields, source_names, template_names
+from medrecipes.sources import open_source
 
 # the keys that a problem is about, and the problem
 Problem = tuple[tuple[str, ...], str]
@@ -48,7 +49,7 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _sweep):
+    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _shared, _sweep):  # fmt: skip
         yield from rule(recipe, at)
 
 
@@ -245,8 +246,24 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
             )
 
 
+def _shared(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """What the end of a run would refuse to push is said before it begins."""
+    known = source_names()
+    for place, entry in _entries(recipe.data):
+        if not recipe.publish.push or entry.source not in known:
+            continue
+        source, keys = open_source(entry.source), ("publish.push", f"{place}.source")
+        if source.redistributable != "yes":
+            why = "states no licence" if source.licence == "unknown" else f"is under {source.licence}, which does not let it be passed on"  # fmt: skip
+            yield (
+                keys,
+                f"{at(keys[0])} contradicts {at(keys[1])} = {entry.source!r}: {source.title} {why}; leave it out, or set "
+                "publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`",
+            )
+
+
 # what changes no training, or what the runs are compared by
-NOT_SWEPT = ("name", "build", "eval", "sweep", "data.path", "train.keep_best")
+NOT_SWEPT = ("name", "build", "eval", "publish", "sweep", "data.path", "train.keep_best")
 
 
 def _sweep(recipe: Recipe, at: Where) -> Iterator[Problem]:
