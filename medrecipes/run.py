@@ -113,15 +113,15 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
-    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
-        state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,
         peak_gb=stats["peak_gb"],
         template_sha256=template.sha256,
         split_key=split.key,
     )
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
 
 

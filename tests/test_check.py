@@ -28,7 +28,9 @@ from tests import families
 from tests.conftest import ROOT, Cli
 
 QUANTISED = '[model]\nbase = "owner/model-bnb-4bit"\n'
-HAND = "leave it out, or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"
+HAND = (
+    "leave it out, or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"
+)
 SEVEN = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head"
 
 # the wrong recipe, and what is said of it
