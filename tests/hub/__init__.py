@@ -94,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if header and token is None:
                 raise RefusedError(401, "Invalid credentials in Authorization header")
-            asked = Request(self.hub.url, self.command, path, parse_qs(query), headers, body, token)
+            outside = self.hub.url.replace("127.0.0.1", "localhost")
+            asked = Request(self.hub.url, outside, self.command, path, parse_qs(query), headers, body, token)
             return answer(self.hub.store, self.hub.settings, asked)
         except RefusedError as error:
             return refused(error)
