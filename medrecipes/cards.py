@@ -78,3 +78,16 @@ def model_card(
         "",
     ]
     write_text(rundir.path / "README.md", "\n".join(lines))
+
+
+def release_card(run: RunDir, repo_id: str, formats: Any, gates: Any) -> str:
+    """The card of a repository."""
+    text = (run.path / "README.md").read_text(encoding="utf-8")
+    return f"---\nlibrary_name: peft\ntags:\n- medical\n---\n{text}"
+
+
+def dataset_card(name: str, report: Any, parts: Any, formats: Any) -> str:
+    """The card of a dataset."""
+    from medrecipes.build import card
+
+    return card(name, report, parts, formats)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
+from medrecipes.naming import pattern_problem
 from medrecipes.recipe import Columns, Data, Mix, Recipe, fields, source_names, template_names
 
 # the keys that a problem is about, and the problem
@@ -48,7 +49,21 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _sweep):
+    for rule in (
+        _base,
+        _bits,
+        _data,
+        _mixture,
+        _templates,
+        _build,
+        _split,
+        _lora,
+        _names,
+        _steps,
+        _best,
+        _publish,
+        _sweep,
+    ):
         yield from rule(recipe, at)
 
 
@@ -245,8 +260,20 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
             )
 
 
+def _publish(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    publish = recipe.publish
+    for key, pattern in (("publish.repo", publish.repo), ("publish.dataset_repo", publish.dataset_repo)):
+        if problem := pattern_problem(key, pattern):
+            yield (key,), f"{at(key)} {problem}"
+    if not publish.formats:
+        yield ("publish.formats",), f"{at('publish.formats')} is empty, so nothing would be released; name 'adapter'"
+    if publish.create_pr and publish.tag:
+        keys = "publish.create_pr", "publish.tag"
+        yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: a tag stands at a commit of a branch; leave one out"
+
+
 # what changes no training, or what the runs are compared by
-NOT_SWEPT = ("name", "build", "eval", "sweep", "data.path", "train.keep_best")
+NOT_SWEPT = ("name", "build", "eval", "publish", "sweep", "data.path", "train.keep_best")
 
 
 def _sweep(recipe: Recipe, at: Where) -> Iterator[Problem]:
