@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
+from medrecipes.naming import pattern_problem
 from medrecipes.recipe import Columns, Data, Mix, Recipe, fields, source_names, template_names
 from medrecipes.sources import open_source
 
@@ -49,7 +50,22 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _shared, _sweep):  # fmt: skip
+    for rule in (
+        _base,
+        _bits,
+        _data,
+        _mixture,
+        _templates,
+        _build,
+        _split,
+        _lora,
+        _names,
+        _steps,
+        _best,
+        _publish,
+        _shared,
+        _sweep,
+    ):
         yield from rule(recipe, at)
 
 
@@ -244,6 +260,18 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 keys,
                 f"{what}, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'",
             )
+
+
+def _publish(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    publish = recipe.publish
+    for key, pattern in (("publish.repo", publish.repo), ("publish.dataset_repo", publish.dataset_repo)):
+        if problem := pattern_problem(key, pattern):
+            yield (key,), f"{at(key)} {problem}"
+    if not publish.formats:
+        yield ("publish.formats",), f"{at('publish.formats')} is empty, so nothing would be released; name 'adapter'"
+    if publish.create_pr and publish.tag:
+        keys = "publish.create_pr", "publish.tag"
+        yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: a tag stands at a commit of a branch; leave one out"
 
 
 def _shared(recipe: Recipe, at: Where) -> Iterator[Problem]:

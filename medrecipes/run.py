@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
+    from medrecipes.publish import publish, ready
     from medrecipes.rendering import ChatTemplate, generation_config
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
+    ready(recipe)
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
@@ -119,10 +122,13 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         peak_gb=stats["peak_gb"],
         template_sha256=template.sha256,
         split_key=split.key,
+        finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
     )
     cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
+    if recipe.publish.push:
+        publish([rundir.path], console, push=True)
 
 
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:

@@ -78,6 +78,12 @@ def terms_of(base: str, declared: str | None = None) -> Terms | None:
     return Terms(declared, declared if declared in OPEN else "other")
 
 
+def notice(base: str, declared: str | None = None) -> str:
+    """What the NOTICE file of a release says, or nothing where the base asks for none."""
+    terms = None if tiny(base) else terms_of(base, declared)
+    return terms.notice if terms else ""
+
+
 def begins(name: str, prefix: str) -> bool:
     """Whether a model's name begins as its base's terms ask; `Llama 3` is met by `llama-3-8b-medical` too."""
     return _letters(name).startswith(_letters(prefix))

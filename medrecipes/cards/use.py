@@ -68,7 +68,9 @@ def _unsloth(recipe: Recipe, repo_id: str, asked: str, limit: int) -> str:
 from transformers import GenerationConfig
 
 repo = "{repo_id}"
-model, tokenizer = FastLanguageModel.from_pretrained(repo, max_seq_length={recipe.data.max_tokens}, load_in_4bit={recipe.model.bits == 4})
+model, tokenizer = FastLanguageModel.from_pretrained(
+    repo, max_seq_length={recipe.data.max_tokens}, load_in_4bit={recipe.model.bits == 4}
+)
 FastLanguageModel.for_inference(model)
 {_answer(asked, limit)}"""
 
@@ -78,9 +80,12 @@ def _answer(asked: str, limit: int) -> str:
     return f"""stops = GenerationConfig.from_pretrained(repo)  # ends answers where training taught to
 
 messages = {asked}
-prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt").to(model.device)
+prompt = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+).to(model.device)
 output = model.generate(**prompt, generation_config=stops, max_new_tokens={limit})
-print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))"""
+answer = output[0, prompt["input_ids"].shape[1]:]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
 
 
 def _rank(rank: int) -> int:
