@@ -16,6 +16,7 @@ from medrecipes.hub import Kind, content
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.store import read_json, write_json, write_text
+from medrecipes.terms import NOTICE, notice
 
 CARD = "README.md"
 # what goes with every form of a model: how it was made and judged, but none of the rows
@@ -56,7 +57,10 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
     files |= {name: rundir.path / name for name in EVIDENCE}
     write_text(work / "recipe.toml", recipe.shared().to_toml())
     files["recipe.toml"] = work / "recipe.toml"
-    gates = check_run(rundir.path, files, recipe, waived)
+    if text := notice(recipe.model.base, rundir.state.get("base_licence")):
+        write_text(work / NOTICE, text + "\n")
+        files[NOTICE] = work / NOTICE
+    gates = check_run(rundir.path, files, recipe, repo, waived)
     state, report = rundir.state, read_json(rundir.path / "eval" / "report.json")
     claims = {
         "kind": "model",
@@ -67,7 +71,7 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         "split": {"key": state["split_key"], "rows": read_json(rundir.path / "data.json")["rows"]},
         "evaluation": {key: report[key] for key in ("split", "rows", "groups", "base", "tuned", "difference")},
     }
-    card = cards.release_card(rundir, repo, [format], gates)
+    card = cards.release_card(rundir.path, repo, [format], gates)
     return Release(repo, "model", rundir.path.name, format, _finish(files, claims, gates, card, work), gates)
 
 
@@ -91,7 +95,7 @@ def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Re
         "template": {key: report["template"][key] for key in ("name", "sha256")},
         "split": {"key": report["key"], "rows": report["rows"]},
     }
-    card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"])
+    card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], repo, gates)
     return Release(repo, "dataset", report["name"], "parquet", _finish(files, claims, gates, card, work), gates)
 
 

@@ -87,7 +87,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+    rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
@@ -116,9 +116,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
-    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
-        state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,
         peak_gb=stats["peak_gb"],
@@ -126,6 +124,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         split_key=split.key,
         finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
     )
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
     if recipe.publish.push:
         publish([rundir.path], console, push=True)

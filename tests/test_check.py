@@ -28,6 +28,9 @@ from tests.conftest import ROOT, Cli
 from tests.hub import Hub
 
 QUANTISED = '[model]\nbase = "owner/model-bnb-4bit"\n'
+HAND = (
+    "leave it out, or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"
+)
 SEVEN = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head"
 
 # the wrong recipe, and what is said of it
@@ -96,6 +99,9 @@ WRONG: list[tuple[str, str]] = [
     ("[lora]\ntargets = ['q_proj', 'q_proj']\n", "x.toml:2: lora.targets: 'q_proj' stands there twice; leave one out"),
     ("[model]\nengine = 'plain'\n[lora]\ntargets = ['q_proj', 'lm_head']\n", "x.toml:4: lora.targets: 'lm_head' cannot be trained with x.toml:2: model.engine = 'plain', whose loss reads the head's weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out"),
     ("[model]\nbase = 'a/b'\nengine = 'unsloth'\n[lora]\nuse_dora = true\n", "x.toml: lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"),
+    # what could not be released in the end
+    ("[data]\nsource = 'healthcaremagic'\n[publish]\npush = true\n", f"x.toml:4: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
+    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:1: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
     # sweeps
     ("[sweep]\n'lora.rnak' = [8]\n", "x.toml:2: sweep.lora.rnak matches no key of a recipe; did you mean lora.rank?"),
     ("[sweep]\n'lora.rank' = 8\n", "x.toml:2: sweep.lora.rank = 8: must be a list"),
