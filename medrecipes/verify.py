@@ -212,7 +212,7 @@ def _loss(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], console: Co
     if said is None:
         return Claim(what, UNKNOWN, "the report has no bits per byte")
     try:
-        found = adapter_loss(recipe, rundir, console)
+        found, _ = adapter_loss(recipe, rundir, console)
     except MedRecipesError as error:
         return Claim(what, UNKNOWN, _first(error))
     told = f"{found:.4f} bits per byte of answer, claimed {said:.4f}"
