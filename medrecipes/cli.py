@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--format", action="append", choices=FORMATS, help="what of a run: adapter, or what export made (may be repeated)")  # fmt: skip
     publish.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
 
+    verify = _command(commands, "verify", _verify, "hold what a release or a run claims against what its files give")
+    verify.add_argument("name", metavar="REPO|RUN", help="OWNER/NAME or datasets/OWNER/NAME on the Hub, or a run folder")  # fmt: skip
+    verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
+    _overrides(verify)
+
     preview = _command(commands, "preview", _preview, "show examples token by token, what is learned in colour")
     preview.add_argument("recipe", nargs="?", metavar="RECIPE")
     preview.add_argument("-n", type=int, default=5, metavar="ROWS", help="how many rows (default: 5)")
@@ -203,6 +208,13 @@ def _publish(arguments: argparse.Namespace) -> None:
     names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
     changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
     publish(arguments.folders, Console(), push=arguments.push, changes=changes, waived=arguments.waive)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from medrecipes.console import Console
+    from medrecipes.verify import verify
+
+    return 0 if verify(arguments.name, arguments.set, Console(), arguments.revision) else 1
 
 
 def _preview(arguments: argparse.Namespace) -> None:

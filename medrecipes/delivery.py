@@ -10,7 +10,20 @@ from typing import Any
 
 from medrecipes.console import Console
 from medrecipes.errors import HubError
-from medrecipes.hub import WAITS_S, Content, Kind, content, failed, fetch, patient, pause, remote_files, told, transient
+from medrecipes.hub import (
+    WAITS_S,
+    Content,
+    Kind,
+    client_errors,
+    content,
+    failed,
+    fetch,
+    patient,
+    pause,
+    remote_files,
+    told,
+    transient,
+)
 
 MANIFEST = "release.json"
 
@@ -41,10 +54,8 @@ def deliver(target: Target, files: Mapping[str, Path], message: str, console: Co
     """Bring a release to the Hub in one commit, or find that it is there; a failure leaves the repository as it was."""
     with told(console):
         _make(target)
+        done = _tagged(target, files) or _commit(target, files, message)
         if target.tag:
-            _tag_is_free(target)
-        done = _commit(target, files, message)
-        if target.tag and not done.revision.startswith("refs/pr/"):
             _tag(target, done.commit)
     return done
 
@@ -61,7 +72,12 @@ def same_bytes(target: Target, done: Delivered, files: Mapping[str, Path], into:
         raise HubError(f"{where}: the Hub lists {', '.join(wrong)} otherwise than it was sent; push again")
     wanted = [path for path in files if not path.endswith(skip)]
     for attempt in (1, 2):
-        folder = fetch(target.repo, target.kind, done.commit, into / str(attempt), wanted)
+        try:
+            folder = fetch(target.repo, target.kind, done.commit, into / str(attempt), wanted)
+        except HubError:
+            if attempt == 2:
+                raise
+            continue
         wrong = [path for path in wanted if content(folder / path).sha256 != content(files[path]).sha256]
         if not wrong:
             return
@@ -110,25 +126,23 @@ def _refs(target: Target) -> tuple[dict[str, str], dict[str, str], dict[str, str
     )
 
 
-def _tag_is_free(target: Target) -> None:
-    """A tag never moves: one that stands at another content is an error before anything is sent."""
-    # compared after the commit; here only a branch of the same name is in the way
-    if target.tag in _refs(target)[0]:
-        raise HubError(f"{target.repo}: publish.tag = {target.tag!r} is the name of a branch; choose another")
+def _tagged(target: Target, files: Mapping[str, Path]) -> Delivered | None:
+    """The release, where its tag stands already; a tag never moves, so one at another release is an error at once."""
+    stands = _refs(target)[1].get(target.tag or "")
+    if not stands:
+        return None
+    if found := _there(target, files, target.revision, stands):
+        return found
+    raise HubError(
+        f"{target.repo}: tag {target.tag} stands at another release ({stands[:12]}) and does not move; choose another"
+    )
 
 
 def _tag(target: Target, commit: str) -> None:
     from huggingface_hub import HfApi
 
-    tag = str(target.tag)
-    stands = _refs(target)[1].get(tag)
-    if stands == commit:
-        return
-    if stands:
-        raise HubError(
-            f"{target.repo}: tag {tag} stands at {stands[:12]} and does not move; choose another publish.tag"
-        )
-    patient(target.repo, lambda: HfApi().create_tag(target.repo, tag=tag, revision=commit, repo_type=target.kind, exist_ok=True))  # fmt: skip
+    if _refs(target)[1].get(str(target.tag)) != commit:
+        patient(target.repo, lambda: HfApi().create_tag(target.repo, tag=str(target.tag), revision=commit, repo_type=target.kind, exist_ok=True))  # fmt: skip
 
 
 # --- the commit
@@ -146,7 +160,7 @@ def _commit(target: Target, files: Mapping[str, Path], message: str) -> Delivere
                 return found
         try:
             return _send(target, files, message, head)
-        except Exception as error:
+        except client_errors() as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status in (409, 412):
                 if raced:
@@ -194,6 +208,11 @@ def _send(target: Target, files: Mapping[str, Path], message: str, head: str) ->
     stale, foreign = _others(target, remote, files, head)
     # made anew for every attempt: they remember what the Hub had when they were first sent
     adds = [CommitOperationAdd(path, files[path]) for path in differing(remote, files)]
+    try:
+        # the client tries this part again by itself, and for long enough
+        api.preupload_lfs_files(target.repo, adds, repo_type=target.kind, revision=target.revision, create_pr=target.pull, free_memory=False)  # fmt: skip
+    except client_errors() as error:
+        raise failed(target.repo, error) from None
     made = api.create_commit(
         target.repo, [*adds, *(CommitOperationDelete(path) for path in stale)], commit_message=message, repo_type=target.kind,
         revision=target.revision, create_pr=target.pull, parent_commit=head,

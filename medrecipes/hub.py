@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import sys
@@ -87,11 +88,19 @@ def patient(what: str, call: Callable[[], T]) -> T:
     for wait in (*WAITS_S, None):
         try:
             return call()
-        except Exception as error:
+        except client_errors() as error:
             if wait is None or not transient(error):
                 raise failed(what, error) from None
             pause(error, wait)
     raise AssertionError
+
+
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the client raises: its own kinds, those of its transport, of the system, and for answers it cannot read."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError, ValueError)
 
 
 def transient(error: BaseException) -> bool:
@@ -101,6 +110,8 @@ def transient(error: BaseException) -> bool:
 
     if isinstance(error, HfHubHTTPError):
         return error.response is not None and error.response.status_code in TRANSIENT
+    if isinstance(error, json.JSONDecodeError):  # half an answer, or the page of a gateway in its place
+        return True
     return isinstance(error, httpx.TransportError) and not isinstance(error, OfflineModeIsEnabled)
 
 
@@ -121,6 +132,11 @@ def failed(what: str, error: BaseException) -> HubError:
 
     if isinstance(error, HubError):
         return error
+    # the client's "Error while uploading": its cause says why
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ValueError) and "Invalid metadata" in str(error):
+        return HubError(f"{what}: the Hub refuses the card's metadata ({' '.join(str(error).split()[4:])}); correct it")
     words, status = _words(error), getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, LocalTokenNotFoundError):
         return HubError(f"{what}: there is no token; log in with `hf auth login`, or set HF_TOKEN")

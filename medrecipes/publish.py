@@ -123,10 +123,8 @@ def _show(release: Release, chosen: Publish, console: Console, *, whole: bool) -
     width = max(map(len, release.files))
     for name, path in release.files.items():
         console.line(f"{'':<11} {name:<{width}}  {size(path.stat().st_size)}")
-    for number, gate in enumerate(release.gates):
-        verdict = "passed" if gate.passed else "waived" if gate.waived else "FAILED"
-        found = f": {'; '.join(gate.found)}" if gate.found else ""
-        console.line(f"{'' if number else 'gates':<11} {gate.name:<14} {verdict}{found}")
+    for number, line in enumerate(line for gate in release.gates for line in str(gate).splitlines()):
+        console.line(f"{'' if number else 'gates':<11} {line}".rstrip())
     if whole:
         for number, line in enumerate(release.card.splitlines()):
             console.line(f"{'' if number else 'card':<11} {line}".rstrip())

@@ -289,6 +289,8 @@ def upload(store: Store, settings: Settings, request: Request, name: str, oid: s
             raise RefusedError(422, "the uploaded file is not the one that was announced")
         return said({"message": "ok"})
     if part == "complete":
+        if oid in repo.stored:
+            return said({"message": "ok"})
         pieces = [store.parts.pop((repo.name, oid, piece["partNumber"])) for piece in request.json()["parts"]]
         repo.stored[oid] = b"".join(pieces)
         return said({"message": "ok"})
