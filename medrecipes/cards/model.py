@@ -12,7 +12,7 @@ from medrecipes.cards import text
 from medrecipes.cards.text import DISCLAIMER, RELEASE, bullets, fenced, table
 from medrecipes.cards.use import snippets
 from medrecipes.errors import MedRecipesError
-from medrecipes.evaluate import BASE, TUNED, markdown_table, one_line
+from medrecipes.evaluate import BASE, PARTS, TUNED, markdown_table, one_line
 from medrecipes.gates import Gate
 from medrecipes.loading import load
 from medrecipes.personal import find
@@ -155,7 +155,8 @@ def _figures(facts: Facts) -> Iterator[str]:
     groups = f" of {report['groups']} groups" if "groups" in report else ""
     yield f"{report.get('rows', 0)} rows{groups} of the {report.get('split')} split, none of them trained on{how}; intervals: {report.get('intervals')}."  # fmt: skip
     if BASE in report and TUNED in report:
-        yield "\n".join(markdown_table(report))
+        known = [name for name in report[BASE] if all(name in report.get(part, {}) for part in PARTS)]
+        yield "\n".join(markdown_table({part: {name: report[part][name] for name in known} for part in PARTS}))
     else:
         yield table(("measure", "figure"), list(_nested(report)))
     if cases := report.get("cases"):
@@ -203,7 +204,7 @@ def _use(facts: Facts) -> Iterator[str]:
             f"The adapter needs its base, `{facts.base}`, which is not on the Hub: it loads only where that base lies."
             + (" It was built on the spot, to show the line." if tiny(facts.base) else "")
         )
-    for snippet in snippets(facts.recipe, facts.repo_id, facts.formats):
+    for snippet in snippets(facts.recipe, facts.repo_id, facts.formats, on_hub=facts.on_hub):
         yield f"**{snippet.title}**"
         yield fenced(snippet.kind, snippet.code)
         yield snippet.note

@@ -23,8 +23,8 @@ class Snippet:
     note: str = ""
 
 
-def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str]) -> Iterator[Snippet]:
-    """The snippets of the formats that are released, in the order of the formats."""
+def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bool) -> Iterator[Snippet]:
+    """The snippets of the formats that are released; `on_hub`: whether a server can fetch the base by its name."""
     if recipe.task != "chat":
         yield Snippet("medrecipes", "bash", f'medrecipes tag {shlex.quote(repo_id)} "Naloxone reverses the effect of clonidine."', "With a copy of the run's folder.")  # fmt: skip
         return
@@ -37,7 +37,7 @@ def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str]) -> Iterator[S
             "Transformers and PEFT", "python", _plain("AutoPeftModelForCausalLM", "peft", repo_id, asked, limit)
         )
         yield Snippet("Unsloth", "python", _unsloth(recipe, repo_id, asked, limit))
-        if not base.startswith("tiny:"):
+        if on_hub:
             more = " --quantization bitsandbytes" if recipe.model.bits == 4 else ""
             yield Snippet("vLLM", "bash", f"vllm serve {shlex.quote(base)}{more} --enable-lora --max-lora-rank {_rank(recipe.lora.rank)} --lora-modules medical={shlex.quote(repo_id)}", NOT_RUN)  # fmt: skip
     for name in ("merged-16bit", "merged-4bit"):

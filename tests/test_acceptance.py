@@ -1,0 +1,90 @@
+"""scripts/acceptance: tiny bases from a Hub, trained, measured and written into the README; failures told, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, children_seconds
+from tests.hub import Hub
+
+RECIPE = """# A tiny base of the Hub.
+# reference: loss 1.099 in 2,362 s on a T4
+[model]
+base = "{base}"
+[data]
+source = "medquad"
+path = "{data}"
+max_tokens = 256
+[train]
+max_steps = 4
+learning_rate = 2e-3
+optim = "adamw_torch_fused"
+eval_steps = 2
+save_steps = 2
+[eval]
+rows = 4
+max_new_tokens = 8
+"""
+README = "# title\n\n<!-- acceptance: written by scripts/acceptance -->\nnothing yet\n<!-- /acceptance -->\n\nrest\n"
+
+
+@pytest.fixture
+def place(tiny_run: Path, tmp_path: Path) -> Path:
+    """A README and three recipes: two bases that the Hub has, and one that it has not."""
+    (tmp_path / "README.md").write_text(README)
+    for name, base in (("first", "org/tiny-mistral"), ("absent", "org/no-such-model"), ("second", "org/tiny-mistral")):
+        text = RECIPE.format(base=base, data=ROOT / "data" / "medquad")
+        (tmp_path / f"{name}.toml").write_text(
+            text.replace("max_steps = 4", "max_steps = 6") if name == "second" else text
+        )
+    return tmp_path
+
+
+def accept(hub: Hub, place: Path, *recipes: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "acceptance"), "--readme", "README.md", "--runs", "runs", "--recipes", *recipes]  # fmt: skip
+    environment = hub.environment(place / "home", OMP_NUM_THREADS="1")
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=400, env=environment)
+
+
+def test_the_table_is_measured_written_and_taken_up_again(tiny_run: Path, place: Path) -> None:
+    base = Path(json.loads((tiny_run / "run.json").read_text())["base"])
+    with Hub() as hub:
+        repo = hub.store.create("org/tiny-mistral")
+        repo.put({path.name: path.read_bytes() for path in base.iterdir() if path.name != "manifest.json"})
+        done = accept(hub, place, "first.toml", "absent.toml", "second.toml")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "absent.toml: did not finish (see above); the same command goes on from here" in done.stderr
+        assert "2 of 3 recipes measured; the table is in README.md" in done.stdout
+        text = (place / "README.md").read_text()
+        assert text.startswith("# title\n\n<!-- acceptance")
+        assert text.endswith("<!-- /acceptance -->\n\nrest\n")
+        assert "nothing yet" not in text
+        rows = re.findall(r"^\| (first|second) \| loss 1\.099 in 2,362 s on a T4 \| (.+) \|$", text, re.M)
+        assert [name for name, _ in rows] == ["first", "second"]
+        for _, line in rows:
+            loss, bits, rouge, stops, time, memory, rate, card = line.split(" | ")
+            assert 1 < float(loss) < 8
+            assert all(" → " in pair for pair in (bits, rouge, stops))
+            assert re.fullmatch(r"[\d,]+ s", time)
+            assert re.fullmatch(r"[\d.]+ GB", memory)
+            assert int(rate.replace(",", "")) > 0
+            assert re.fullmatch(r"none \(\d+ CPU cores\)", card) or "NVIDIA" in card
+        used = children_seconds()
+        again = accept(hub, place, "first.toml", "second.toml")
+        assert children_seconds() - used < 6
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.count("finished before: ") == 2
+    assert (place / "README.md").read_text() == text
+
+
+def test_a_readme_without_the_lines_is_told(place: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "acceptance"), "--help"], capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0
+    assert "--recipes RECIPE [RECIPE ...]" in done.stdout
+    assert (ROOT / "README.md").read_text().count("<!-- acceptance: written by scripts/acceptance -->") == 1
