@@ -109,6 +109,7 @@ def _open(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[Any, Any, A
     from medrecipes.prepare import prepare
     from medrecipes.rendering import ChatTemplate
 
+    recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
     with console.stage("data") as stage:
         split = prepare(recipe)
         if split.key != rundir.state["split_key"]:

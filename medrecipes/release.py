@@ -55,8 +55,8 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
     """The release of a finished run in one format; what is written for it goes to `work`."""
     files = _adapter(rundir, work) if format == "adapter" else _exported(rundir, format)
     files |= {name: rundir.path / name for name in EVIDENCE}
-    data = read_json(rundir.path / "data.json")
-    write_text(work / "recipe.toml", _pinned(recipe, rundir.state["base_revision"], data["sources"]).to_toml())
+    data, recipe = read_json(rundir.path / "data.json"), rundir.pinned(recipe)
+    write_text(work / "recipe.toml", recipe.shared().to_toml())
     files["recipe.toml"] = work / "recipe.toml"
     if text := notice(recipe.model.base, rundir.state.get("base_licence")):
         write_text(work / NOTICE, text + "\n")
@@ -98,21 +98,6 @@ def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Re
     }
     card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], repo, gates)
     return Release(repo, "dataset", report["name"], "parquet", _finish(files, claims, gates, card, work), gates)
-
-
-def _pinned(recipe: Recipe, base_revision: str | None, sources: Sequence[Mapping[str, Any]]) -> Recipe:
-    """The recipe for others: base and data of the Hub at the commits that they had, paths of this machine left out."""
-    shared = recipe.shared()
-    commits = [source["sha"] for source in sources]
-    data = shared.data
-    if data.mix:
-        entries = zip(data.mix, commits, strict=True)
-        mix = tuple(e.model_copy(update={"revision": commit}) if commit else e for e, commit in entries)
-        data = data.model_copy(update={"mix": mix})
-    elif commits[0]:
-        data = data.model_copy(update={"revision": commits[0]})
-    model = shared.model.model_copy(update={"revision": base_revision}) if base_revision else shared.model
-    return shared.model_copy(update={"data": data, "model": model})
 
 
 def _adapter(rundir: RunDir, work: Path) -> dict[str, Path]:

@@ -57,7 +57,7 @@ def verify(name: str, overrides: Sequence[str], console: Console, revision: str 
 
 
 def _run(rundir: RunDir, overrides: Sequence[str], console: Console) -> Iterator[Claim]:
-    recipe = load(rundir.path / "recipe.toml", overrides).recipe
+    recipe = rundir.pinned(load(rundir.path / "recipe.toml", overrides).recipe)
     state, data = rundir.state, read_json(rundir.path / "data.json")
     report = read_json(rundir.path / "eval" / "report.json")
     yield _template(state["template_sha256"], rundir.adapter / "chat_template.jinja")
