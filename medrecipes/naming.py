@@ -50,4 +50,5 @@ def fill(key: str, pattern: str, values: Mapping[str, str]) -> str:
 def base_name(base: str) -> str:
     """What a base is called in names: `unsloth/mistral-7b-instruct-v0.2-bnb-4bit` is mistral-7b-instruct-v0.2."""
     name = Path(base).name if base.startswith((".", "/", "~")) else base.rpartition("/")[2]
-    return name.replace(":", "-").removesuffix("-bnb-4bit").removesuffix("-unsloth").lower()
+    name = name.replace(":", "-").removesuffix("-bnb-4bit").removesuffix("-unsloth").lower()
+    return name.removeprefix("meta-")  # Meta's own terms want what is made from Llama to begin with that name

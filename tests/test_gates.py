@@ -18,10 +18,12 @@ from medrecipes.build import build
 from medrecipes.errors import MedRecipesError
 from medrecipes.gates import ADVICE, NAMES, Gate, check_dataset, check_run
 from medrecipes.gates.files import pickled
-from medrecipes.gates.runs import TOLERANCE
+from medrecipes.gates.runs import TOLERANCE, terms_unmet
 from medrecipes.gates.secrets import SHAPES, secrets_of
 from medrecipes.loading import load
+from medrecipes.naming import base_name, fill
 from medrecipes.recipe import Model, Recipe
+from medrecipes.terms import terms_of
 from tests.conftest import ROOT
 
 
@@ -186,12 +188,21 @@ def test_the_terms_of_the_base(
 
 
 def test_every_recipe_of_this_project_stands_on_a_base_of_known_terms() -> None:
-    from medrecipes.terms import terms_of
-
     bases = {load(path).recipe.model.base for path in (ROOT / "recipes" / "base").glob("*.toml")}
     known = {base: terms_of(base) for base in bases if not base.startswith("tiny:")}
     assert len(known) >= 8
     assert [base for base, terms in known.items() if terms is None] == []
+
+
+def test_every_recipe_of_this_project_names_its_release_as_its_base_asks() -> None:
+    values = {"user": "me", "recipe": "recipe", "timestamp": "20261121_101500"}
+    recipes = [load(path).recipe for path in sorted((ROOT / "recipes").glob("*.toml"))]
+    bound = [recipe for recipe in recipes if (terms := terms_of(recipe.model.base)) and terms.prefix]
+    assert len(bound) >= 7
+    for recipe in bound:
+        name = fill("publish.repo", recipe.publish.repo, {**values, "base": base_name(recipe.model.base)})
+        found = list(terms_unmet({"NOTICE": ROOT / "LICENSE"}, recipe, name, None))
+        assert not [line for line in found if "asks for a name" in line], found
 
 
 # --- a dataset
