@@ -58,6 +58,7 @@ def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
     for words in (
         DISCLAIMER,
         "A LoRA adapter for `tiny:mistral`, trained on MedQuAD. On 6 held-out rows, bits per byte of answer: ",
+        " (this model).",
         "| rows | 220 to train on, 56 dev, 51 test |",
         f"12 steps of 8 rows, {stats['tokens']:,} tokens, of which {stats['supervised_tokens']:,} were learned.",
         "The 327 rows are 64 groups of rows that share a document, an article, a question or an answer",
@@ -195,6 +196,14 @@ def test_figures_of_another_shape_are_shown_too(tiny_run: Path) -> None:
     text = card(facts(tiny_run, report=report))
     assert "500 rows of 500 groups of the test split" in text
     assert "| strict, Chemical, f1 | 0.810 [0.790, 0.830] |" in text
+
+
+def test_how_answers_were_drawn_is_said(tiny_run: Path) -> None:
+    text = card(facts(tiny_run))
+    assert "none of them trained on; greedy decoding, at most 24 tokens; intervals: 95%" in text
+    report = read_json(tiny_run / "eval" / "report.json")
+    report["decoding"] = {"method": "sampled", "temperature": 0.7, "top_p": 0.9, "seed": 42, "max_new_tokens": 24, "repetition_penalty": 1.1}  # fmt: skip
+    assert "; sampled decoding, temperature 0.7, top_p 0.9, seed 42, at most 24 tokens, repetition penalty 1.1; " in card(facts(tiny_run, report=report))  # fmt: skip
 
 
 # --- its code

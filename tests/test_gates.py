@@ -91,6 +91,13 @@ def test_a_reload_that_cannot_be_done_says_so(run: Path) -> None:
     ]
 
 
+def test_a_tagging_run_is_not_said_to_be_proved(run: Path) -> None:
+    change(run / "run.json", task="tag")
+    assert gates(run, waived=["-reload"])["reload"].found == [
+        "adapter: the scores of a tagging run are not recomputed by this gate; look at them, and waive it"
+    ]
+
+
 def test_a_waived_gate_stays_closed_but_lets_through(run: Path) -> None:
     gate = gates(run)["reload"]
     assert (gate.passed, gate.waived, gate.open, gate.found) == (False, True, True, ["not recomputed, for it is waived"])  # fmt: skip

@@ -154,8 +154,7 @@ def _figures(facts: Facts) -> Iterator[str]:
         yield "No figures were recorded."
         return
     decoding = report.get("decoding", {})
-    how = f"; {decoding['method']}" if "method" in decoding else ""
-    how += f" decoding, at most {decoding['max_new_tokens']} tokens" if "max_new_tokens" in decoding else ""
+    how = f"; {_drawn(decoding)}" if "method" in decoding else ""
     groups = f" of {report['groups']} groups" if "groups" in report else ""
     yield f"{report.get('rows', 0)} rows{groups} of the {report.get('split')} split, none of them trained on{how}; intervals: {report.get('intervals')}."  # fmt: skip
     if BASE in report and TUNED in report:
@@ -170,6 +169,15 @@ def _figures(facts: Facts) -> Iterator[str]:
     if (facts.path / "loss.png").exists():
         yield "![Training and dev loss, by step](loss.png)"
     yield from _example(facts)
+
+
+def _drawn(decoding: Mapping[str, Any]) -> str:
+    """How answers were drawn, e.g. `greedy decoding, at most 256 tokens`."""
+    penalty = decoding.get("repetition_penalty")
+    said = [f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding]
+    said += [f"at most {decoding['max_new_tokens']} tokens"] if "max_new_tokens" in decoding else []
+    said += [f"repetition penalty {penalty:g}"] if penalty not in (None, 1) else []
+    return ", ".join([f"{decoding['method']} decoding", *said])
 
 
 def _nested(value: Mapping[str, Any], *names: str) -> Iterator[tuple[str, str]]:

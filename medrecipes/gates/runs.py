@@ -20,6 +20,9 @@ def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None)
     """The saved adapter on its base must answer as likely as the model that was judged; computed once an adapter."""
     from medrecipes.judge import loss_again
 
+    if state.get("task", "chat") != "chat":
+        yield "adapter: the scores of a tagging run are not recomputed by this gate; look at them, and waive it"
+        return
     weights, answers = run / "adapter" / "adapter_model.safetensors", run / "eval" / "predictions.jsonl"
     for path in (weights, answers):
         if not path.exists():
