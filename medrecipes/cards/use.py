@@ -29,7 +29,8 @@ def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bo
         yield Snippet("medrecipes", "bash", f'medrecipes tag {shlex.quote(repo_id)} "Naloxone reverses the effect of clonidine."', "With a copy of the run's folder.")  # fmt: skip
         return
     messages = [*([("system", recipe.template.system)] if recipe.template.system else []), ("user", QUESTION)]
-    asked = json.dumps([{"role": role, "content": content} for role, content in messages], ensure_ascii=False)
+    turns = (json.dumps({"role": role, "content": content}, ensure_ascii=False) for role, content in messages)
+    asked = "[\n" + "".join(f"    {turn},\n" for turn in turns) + "]"
     system = f" --system {shlex.quote(recipe.template.system)}" if recipe.template.system else ""
     base, limit = recipe.model.base, recipe.eval.max_new_tokens
     if "adapter" in formats:
