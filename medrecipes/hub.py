@@ -55,9 +55,9 @@ def content(path: Path) -> Content:
 
 def user() -> str:
     """Whose token it is; it comes from the environment or from `hf auth login`, and is never passed on."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    return str(patient("whoami", lambda: HfApi().whoami(cache=True))["name"])
+    return str(patient(constants.ENDPOINT, lambda: HfApi().whoami())["name"])
 
 
 def remote_files(repo: str, kind: Kind, revision: str) -> dict[str, Any]:
