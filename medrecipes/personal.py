@@ -179,7 +179,7 @@ RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str], Check | None], ...] = 
          r"(?i)\b(?:(?:I|we) (?:live|reside) at|(?:my|home|residential|postal|mailing|his|her) address(?: is)?[ :]{1,3})[ :]?\d+[^\n.;]{5,60}", None),
         ("record number", ("",), r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b", None),
         ("record number", (DIGITS,), r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])", _is_social_security),
-        ("record number", (DIGITS,), r"(?<![\w-])\d(?:[ -]?\d){12,15}(?![\w-])", _is_card),
+        ("record number", (DIGITS,), r"(?<![\w.-])\d(?:[ -]?\d){12,15}(?![\w-])", _is_card),
         ("date of birth", ("birth", "dob", "d.o.b", "born", "b'day"),
          rf"(?i)\b(?:D\.?O\.?B\.?|(?:date of birth|birth ?date|birth ?day|born|b'day))(?: (?:is|was|on|in|the))*[ :,-]{{1,4}}(?:on )?{DATE}", None),
         ("name", ("regards", "wishes", "thank", "sincerely", "yours", "respectful", "cheers", "warmly", "love", "take care", "signed"),

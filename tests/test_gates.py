@@ -40,7 +40,11 @@ def dataset(tmp_path: Path) -> Path:
 
 def released(run: Path) -> dict[str, Path]:
     """What a release of the adapter would hold."""
-    return {path.name: path for path in (*sorted((run / "adapter").iterdir()), run / "README.md", run / "recipe.toml")}
+    own = [
+        run / name for name in ("README.md", "recipe.toml", "data.json", "loss.csv", "loss.png", "trainer_stats.json")
+    ]
+    adapter = sorted((run / "adapter").iterdir())
+    return {path.name: path for path in (*adapter, *own) if path.exists()}
 
 
 def gates(run: Path, repo: str = "me/demo", waived: Sequence[str] = (), **model: Any) -> dict[str, Gate]:

@@ -95,6 +95,7 @@ CLEAN = [
     "ICD-10 code E11.9, gene 7q31.2, PMID 12345678, OMIM 219700, chromosome 15q11-q13.",
     "See https://www.nlm.nih.gov/medlineplus/asthma.html and http://www.facebook.com/pages/asthma.",
     "The file of 2019 lists 10 records; the patient at 120/80 mmHg was discharged.",
+    "12,0.857,train,3.4111111111111111,0.0004111111111111111,4.2,16395,11548",  # a line of loss.csv
     "Her number of red cells was 4 million; call for help if 3 doses were missed.",
 ]
 

@@ -24,6 +24,7 @@ from medrecipes.terms import Terms, shown, terms_of, tiny
 
 TASKS = {"chat": "text-generation", "tag": "token-classification"}
 KINDS = {"adapter": "LoRA adapter", "merged-16bit": "merged model in 16 bits", "merged-4bit": "merged model in 4 bits", "gguf": "GGUF file"}  # fmt: skip
+LEARNED = {"answers": "answers and their stop tokens", "all": "whole texts"}
 LIBRARY = {"adapter": "peft", "gguf": "gguf"}
 
 
@@ -104,6 +105,7 @@ def card(facts: Facts) -> str:
 
 def _summary(facts: Facts) -> str:
     kinds = " and ".join(KINDS.get(name, name) for name in facts.formats)
+    kinds += "" if facts.recipe.task == "chat" else " with a tagging head"
     titles = " and ".join(source["title"] for source in facts.data.get("sources", ())) or "data that was not recorded"
     said = f"A {kinds} for {_linked(facts)}, trained on {titles}."
     if figure := _headline(facts.report):
@@ -120,7 +122,8 @@ def _headline(report: Mapping[str, Any]) -> str:
     base, tuned = report.get(BASE, {}), report.get(TUNED, {})
     for name in (name for name in HEADLINES if name in base and name in tuned):
         before, after = (show(name, part[name]) for part in (base, tuned))
-        return f"On {report.get('rows')} held-out rows, {METRICS[name][0]}: {before} before training, {after} after."
+        first = report.get("columns", PARTS)[0]
+        return f"On {report.get('rows')} held-out rows, {METRICS[name][0]}: {before} ({first}), {after} (this model)."
     return ""
 
 
@@ -151,12 +154,15 @@ def _figures(facts: Facts) -> Iterator[str]:
         yield "No figures were recorded."
         return
     decoding = report.get("decoding", {})
-    how = f"; {decoding.get('method')} decoding, at most {decoding.get('max_new_tokens')} tokens" if decoding else ""
+    how = f"; {decoding['method']}" if "method" in decoding else ""
+    how += f" decoding, at most {decoding['max_new_tokens']} tokens" if "max_new_tokens" in decoding else ""
     groups = f" of {report['groups']} groups" if "groups" in report else ""
     yield f"{report.get('rows', 0)} rows{groups} of the {report.get('split')} split, none of them trained on{how}; intervals: {report.get('intervals')}."  # fmt: skip
     if BASE in report and TUNED in report:
         known = [name for name in report[BASE] if all(name in report.get(part, {}) for part in PARTS)]
-        yield "\n".join(markdown_table({part: {name: report[part][name] for name in known} for part in PARTS}))
+        yield "\n".join(
+            markdown_table({**report, **{part: {name: report[part][name] for name in known} for part in PARTS}})
+        )
     else:
         yield table(("measure", "figure"), list(_nested(report)))
     if cases := report.get("cases"):
@@ -247,7 +253,7 @@ def _training(facts: Facts) -> Iterator[str]:
     settings = {
         "LoRA rank, alpha, dropout": f"{recipe.lora.rank}, {recipe.lora.alpha}, {recipe.lora.dropout:g}",
         "LoRA on": ", ".join(recipe.lora.targets),
-        "learned": {"answers": "answers and their stop tokens", "all": "whole texts"}[train.loss_on],
+        "learned": LEARNED[train.loss_on] if recipe.task == "chat" else "the tags of words",
         "epochs or steps": f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs",
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, weight decay {train.weight_decay:g}",
         "optimiser": train.optim,
