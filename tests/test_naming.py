@@ -41,7 +41,11 @@ def test_what_a_base_is_called(base: str, name: str) -> None:
     [
         ("publish.repo", "{user}/{bas}", "= '{user}/{bas}': {bas} is unknown; did you mean {base}?"),
         ("publish.repo", "{user}/{x}", "= '{user}/{x}': {x} is unknown; known: {user}, {base}, {recipe}, {timestamp}"),
-        ("publish.repo", "{user}/{base", "= '{user}/{base': expected '}' before end of string; write a placeholder as {base}"),
+        (
+            "publish.repo",
+            "{user}/{base",
+            "= '{user}/{base': expected '}' before end of string; write a placeholder as {base}",
+        ),
         ("publish.repo", "medical", "= 'medical': must be OWNER/NAME, such as '{user}/my-model'"),
         ("publish.dataset_repo", "{user}/{base}", "= '{user}/{base}': {base} is unknown; known: {user}, {name}"),
     ],

@@ -343,6 +343,19 @@ def test_the_command_line_knows_the_formats_of_the_schema() -> None:
     assert get_args(Format) == FORMATS
 
 
+def test_a_pull_request_and_a_branch_leave_main_alone(released: Released, shell: Shell, hub: Hub) -> None:
+    pull = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--create-pr")
+    assert (pull.code, pull.err) == (0, "")
+    assert re.search(r"push +one commit, \w{12} on refs/pr/1 ", pull.out)
+    assert f"release     {hub.url}/ann/pulled/discussions/1\n" in pull.out
+    branch = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--revision", "next")
+    assert (branch.code, branch.err) == (0, "")
+    repo = hub.store.repos["model", "ann/pulled"]
+    assert not repo.private
+    assert repo.contents("main") == {}
+    assert repo.contents("next") == repo.contents("refs/pr/1") != {}
+
+
 # --- other forms of a model
 
 
