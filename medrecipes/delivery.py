@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,13 @@ class Delivered:
     commit: str
     revision: str
     pushed: bool
-    foreign: tuple[str, ...] = field(default=())  # files there that no release brought; they stay
+    foreign: tuple[str, ...] = ()  # files there that no release brought; they stay
 
 
 def deliver(target: Target, files: Mapping[str, Path], message: str, console: Console) -> Delivered:
     """Bring a release to the Hub in one commit, or find that it is there; a failure leaves the repository as it was."""
     with told(console):
-        _make(target)
+        _make(target, console)
         done = _tagged(target, files) or _commit(target, files, message)
         if target.tag:
             _tag(target, done.commit)
@@ -87,7 +87,7 @@ def same_bytes(target: Target, done: Delivered, files: Mapping[str, Path], into:
 # --- the repository
 
 
-def _make(target: Target) -> None:
+def _make(target: Target, console: Console) -> None:
     """The repository and its branch; one that is public is no place for what the recipe wants private."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -109,21 +109,32 @@ def _make(target: Target) -> None:
             f"{target.repo}: is public, and this release is private; set publish.private = false, or choose another "
             "publish.repo"
         )
+    elif info.private and not target.private:
+        console.line(f"{'note':<11} {target.repo} is private and stays so; it is made public on its own page")
     if target.revision not in _refs(target)[0]:
         patient(target.repo, lambda: api.create_branch(target.repo, branch=target.revision, repo_type=target.kind, exist_ok=True))  # fmt: skip
 
 
-def _refs(target: Target) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Branches, tags and pull requests, newest first, each with its commit."""
+def _refs(target: Target) -> tuple[dict[str, str], dict[str, str]]:
+    """Branches and tags, each with its commit."""
     from huggingface_hub import HfApi
 
-    refs = patient(target.repo, lambda: HfApi().list_repo_refs(target.repo, repo_type=target.kind, include_pull_requests=True))  # fmt: skip
-    pulls = sorted(refs.pull_requests or [], key=lambda ref: -int(ref.ref.rpartition("/")[2]))
-    return (
-        {ref.name: ref.target_commit for ref in refs.branches},
-        {ref.name: ref.target_commit for ref in refs.tags},
-        {ref.ref: ref.target_commit for ref in pulls},
-    )
+    refs = patient(target.repo, lambda: HfApi().list_repo_refs(target.repo, repo_type=target.kind))
+    return {ref.name: ref.target_commit for ref in refs.branches}, {ref.name: ref.target_commit for ref in refs.tags}
+
+
+def _open_pulls(target: Target) -> dict[str, str]:
+    """The pull requests that nobody has merged or closed, each with its commit."""
+    from huggingface_hub import HfApi
+
+    def ask() -> dict[str, str]:
+        api = HfApi()
+        found = api.get_repo_discussions(target.repo, repo_type=target.kind, discussion_type="pull_request", discussion_status="open")  # fmt: skip
+        names = {f"refs/pr/{pull.num}" for pull in found}
+        refs = api.list_repo_refs(target.repo, repo_type=target.kind, include_pull_requests=True)
+        return {ref.ref: ref.target_commit for ref in refs.pull_requests or [] if ref.ref in names}
+
+    return patient(target.repo, ask)
 
 
 def _tagged(target: Target, files: Mapping[str, Path]) -> Delivered | None:
@@ -150,15 +161,14 @@ def _tag(target: Target, commit: str) -> None:
 
 def _commit(target: Target, files: Mapping[str, Path], message: str) -> Delivered:
     """Compare, upload, commit on what was compared with; whatever went wrong, look again before sending anything twice."""
-    raced = False
+    raced = sent = False
     for wait in (*WAITS_S, None):
-        branches, _, pulls = _refs(target)
-        head = branches[target.revision]
-        # an answer that was lost may have been to a commit that arrived
-        for revision, sha in {target.revision: head, **(pulls if target.pull else {})}.items():
+        head = _refs(target)[0][target.revision]
+        for revision, sha in {target.revision: head, **(_open_pulls(target) if target.pull else {})}.items():
             if found := _there(target, files, revision, sha):
-                return found
+                return replace(found, pushed=sent)  # the answer was lost, the commit had arrived
         try:
+            sent = True
             return _send(target, files, message, head)
         except client_errors() as error:
             status = getattr(getattr(error, "response", None), "status_code", None)

@@ -55,9 +55,9 @@ def content(path: Path) -> Content:
 
 def user() -> str:
     """Whose token it is; it comes from the environment or from `hf auth login`, and is never passed on."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    return str(patient("whoami", lambda: HfApi().whoami(cache=True))["name"])
+    return str(patient(constants.ENDPOINT, lambda: HfApi().whoami())["name"])
 
 
 def remote_files(repo: str, kind: Kind, revision: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _words(error: BaseException) -> str:
 @contextmanager
 def told(console: Console) -> Iterator[None]:
     """What the client says while it waits becomes a line of ours; its bars are drawn on a terminal only."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     class Waits(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -180,10 +180,11 @@ def told(console: Console) -> Iterator[None]:
     log, handler = logging.getLogger("huggingface_hub"), Waits()
     before, propagate = log.handlers[:], log.propagate
     log.handlers, log.propagate = [handler], False
-    if not sys.stderr.isatty():
+    if quiet := not sys.stderr.isatty() and not are_progress_bars_disabled():
         disable_progress_bars()
     try:
         yield
     finally:
         log.handlers, log.propagate = before, propagate
-        enable_progress_bars()
+        if quiet:
+            enable_progress_bars()

@@ -160,7 +160,9 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
         others = [r for r in rundir.state.get("releases", []) if {key: r[key] for key in mine} != mine]
         rundir.update(releases=[*others, {**mine, "commit": done.commit, "revision": done.revision, "tag": chosen.tag}])
     prefix = "datasets/" if release.kind == "dataset" else ""
-    console.line(f"{'release':<11} {constants.ENDPOINT}/{prefix}{release.repo}/tree/{done.commit}")
+    number = done.revision.removeprefix("refs/pr/")
+    page = f"discussions/{number}" if number != done.revision else f"tree/{done.commit}"
+    console.line(f"{'release':<11} {constants.ENDPOINT}/{prefix}{release.repo}/{page}")
 
 
 @contextmanager

@@ -269,6 +269,10 @@ def _publish(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield (key,), f"{at(key)} {problem}"
     if not publish.formats:
         yield ("publish.formats",), f"{at('publish.formats')} is empty, so nothing would be released; name 'adapter'"
+    if publish.push and set(publish.formats) - {"adapter"}:
+        keys = "publish.push", "publish.formats"
+        text = "what is exported exists only after the run; release it by hand with `medrecipes publish RUN --push`"
+        yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: {text}"
     if publish.create_pr and publish.tag:
         keys = "publish.create_pr", "publish.tag"
         yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: a tag stands at a commit of a branch; leave one out"

@@ -19,11 +19,23 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     path = run_path(recipe, runs, fresh=fresh)
     rundir = RunDir(path)
     if rundir.finished:
-        console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
-        return rundir
-    with open_run(path, recipe) as rundir:
-        _walk(recipe, rundir, console)
+        done = "only its release is looked at" if recipe.publish.push else "nothing done"
+        console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    else:
+        with open_run(path, recipe) as rundir:
+            _walk(recipe, rundir, console)
+    if recipe.publish.push:
+        _release(recipe, rundir, console)
     return rundir
+
+
+def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    import gc
+
+    from medrecipes.publish import publish
+
+    gc.collect()  # the release loads the adapter once more, and the trained model is not needed any longer
+    publish([rundir.path], console, push=True, settings=recipe.publish)
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
@@ -33,7 +45,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
-    from medrecipes.publish import publish, ready
+    from medrecipes.publish import ready
     from medrecipes.rendering import ChatTemplate, generation_config
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
@@ -127,8 +139,6 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
-    if recipe.publish.push:
-        publish([rundir.path], console, push=True)
 
 
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:

@@ -274,6 +274,7 @@ def test_the_repository_is_whole_whatever_happens(title: str, outcomes: dict[str
     if scenario.comes == OK:
         assert "error" not in outcome.first, outcome.first
         assert outcome.between == NEW
+        assert outcome.first["pushed"] is True
         assert outcome.second["pushed"] is False
     else:
         said = outcome.first["error"]
@@ -303,6 +304,35 @@ def test_main_is_not_touched_by_a_branch_or_a_pull_request(outcomes: dict[str, O
             assert outcomes[title].repo.contents("main") == OLD
         if scenario.pull:
             assert sum(ref.startswith("refs/pr/") for ref in outcomes[title].repo.refs) == 1
+
+
+def test_what_was_uploaded_is_not_uploaded_again(outcomes: dict[str, Outcome], hub: Hub) -> None:
+    for title in ("the commit never works", "the commit is refused", "somebody always commits first"):
+        sent = [request for request in hub.requests if re.match(f"PUT .*/{outcomes[title].name}/", request)]
+        assert len(sent) == len(set(sent)) == 5  # four parts of the weights, and the tokenizer
+
+
+def test_a_pull_request_that_was_closed_is_opened_anew(outcomes: dict[str, Outcome], hub: Hub, driver: Driver, new: Path) -> None:  # fmt: skip
+    target = {"repo": "ann/pulls", "kind": "dataset", "pull": True}
+    repo = hub.store.create("ann/pulls", "dataset", private=True)
+    job = {"folder": str(new), "target": target}
+    assert [driver.push(job)[0]["revision"] for _ in range(2)] == ["refs/pr/1", "refs/pr/1"]
+    repo.closed.add(1)
+    again = driver.push(job)[0]
+    assert (again["revision"], again["pushed"]) == ("refs/pr/2", True)
+    # merged: then it is there
+    repo.put({name: file.content for name, file in repo.resolve("refs/pr/2").files.items()}, "merged")
+    repo.closed.add(2)
+    merged = driver.push(job)[0]
+    assert (merged["revision"], merged["pushed"]) == ("main", False)
+
+
+def test_a_private_repository_stays_so(hub: Hub, driver: Driver, new: Path) -> None:
+    repo = hub.store.create("ann/stays", private=True)
+    done = driver.push({"folder": str(new), "target": {"repo": "ann/stays", "kind": "model", "private": False}})[0]
+    assert done["pushed"]
+    assert repo.private
+    assert "note        ann/stays is private and stays so; it is made public on its own page" in driver.said.read_text()
 
 
 def test_a_tag_stands_at_the_release(outcomes: dict[str, Outcome]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from medrecipes.cli import _parser
 from tests.conftest import ROOT
 
-GUIDES = ("quickstart", "splits", "uses-and-limits")
+GUIDES = ("quickstart", "splits", "publishing", "uses-and-limits")
 # a file's name in a line by itself, then the block that it holds; or a block of commands
 BLOCK = re.compile(r"(?:^`(?P<file>[^`\n]+)`\n\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
 QUICK = ("check", "preview", "show", "build", "score")
@@ -67,6 +67,8 @@ def test_every_command_of_the_guides_is_one_that_there_is(guide: str) -> None:
     for words in found:
         if words[0] == "bash":
             assert (ROOT / words[1]).is_file()
+        elif words[0] == "hf":
+            assert words[1:] == ["auth", "login"]
         else:
             assert words[0] == "medrecipes"
             _parser().parse_args(words[1:])  # an unknown command or option ends the test

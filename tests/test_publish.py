@@ -16,7 +16,7 @@ from medrecipes.cli import FORMATS
 from medrecipes.recipe import Format
 from tests import families
 from tests.conftest import ROOT
-from tests.hub import Hub, Repo, Token
+from tests.hub import Fault, Harm, Hub, Repo, Token
 from tests.hub.shell import Done, Shell
 
 WRITE, READ, OTHER = "hf_plantedWRITEtoken012345", "hf_plantedREADtoken012345", "hf_plantedOTHERtoken01234"
@@ -261,6 +261,42 @@ def test_a_run_is_verified_too(released: Released, shell: Shell, tmp_path: Path)
     assert {what for what, verdict in found.items() if verdict == "differs"} == {"figures in the card", "report", "evaluation loss"}  # fmt: skip
 
 
+def test_a_recipe_may_release_its_run_and_a_second_look_finishes_what_failed(released: Released, shell: Shell, hub: Hub, tmp_path: Path) -> None:  # fmt: skip
+    runs = tmp_path / "runs"
+    shutil.copytree(released.run, runs / released.run.name)
+    command = ["run", released.run.parent.parent / "small.toml", "--runs", runs, "--set", "publish.push=true", "--set", "publish.repo='{user}/ner-{recipe}-{timestamp}'"]  # fmt: skip
+    name = f"ann/ner-small-{json.loads((released.run / 'run.json').read_text())['finished_at']}"
+    hub.faults.add(Fault(f"POST .*/{name}/commit/", Harm(status=400, body='{"error": "not today"}')))
+    first = shell(*command)
+    assert (first.code, first.err) == (2, f"{name}: {hub.url} did not do it (not today); the same command goes on\n")
+    second = shell(*command)
+    assert (second.code, second.err) == (0, "")
+    assert second.out.startswith(f"finished before: {runs / released.run.name} (only its release is looked at; ")
+    assert "release.json" in hub.store.repos["model", name].contents()
+
+
+def test_without_a_token_nothing_begins_that_would_push(released: Released, shell: Shell, tmp_path: Path) -> None:
+    command = ["run", released.run.parent.parent / "small.toml", "--runs", tmp_path / "runs", "--set", "publish.push=true"]  # fmt: skip
+    done = shell(*command, HF_TOKEN="")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.endswith(": there is no token; log in with `hf auth login`, or set HF_TOKEN\n")
+    assert not (tmp_path / "runs").exists()
+    shown = shell("publish", released.run, HF_TOKEN="")
+    assert shown.code == 0
+    assert re.match(r"note +\{user\} stays open: http\S+: there is no token; log in", shown.out)
+    assert "repository  {user}/small-mistral-medical (model, private, main)" in shown.out
+
+
+def test_the_token_of_hf_auth_login_is_found(released: Released, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(WRITE)
+    code = "from huggingface_hub import constants\nconstants.HF_TOKEN_PATH, result = path, constants.HF_TOKEN_PATH"
+    usual = shell.python(code, path=str(tmp_path / "token"))
+    try:
+        assert "repository  ann/small-mistral-medical" in shell("publish", released.run, HF_TOKEN="").out
+    finally:
+        shell.python(code, path=usual)
+
+
 # --- what is refused, each in one line
 
 
@@ -307,6 +343,19 @@ def test_the_command_line_knows_the_formats_of_the_schema() -> None:
     assert get_args(Format) == FORMATS
 
 
+def test_a_pull_request_and_a_branch_leave_main_alone(released: Released, shell: Shell, hub: Hub) -> None:
+    pull = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--create-pr")
+    assert (pull.code, pull.err) == (0, "")
+    assert re.search(r"push +one commit, \w{12} on refs/pr/1 ", pull.out)
+    assert f"release     {hub.url}/ann/pulled/discussions/1\n" in pull.out
+    branch = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--revision", "next")
+    assert (branch.code, branch.err) == (0, "")
+    repo = hub.store.repos["model", "ann/pulled"]
+    assert not repo.private
+    assert repo.contents("main") == {}
+    assert repo.contents("next") == repo.contents("refs/pr/1") != {}
+
+
 # --- other forms of a model
 
 
@@ -347,7 +396,7 @@ def test_every_format_has_a_repository_of_its_own(released: Released, shell: She
 
 
 def test_the_whole_family_of_datasets_is_released_and_loads_again(shell: Shell, hub: Hub, tmp_path: Path) -> None:
-    command = ["build", "recipes/datasets.toml", "--set", "data.path=data", "--out", tmp_path, "--push", "--waive", "licence", "--waive", "personal-data"]  # fmt: skip
+    command = ["build", "recipes/datasets.toml", "--set", "data.path=data", "--out", tmp_path, "--push", "--waive", "licence"]  # fmt: skip
     done = shell(*command)
     assert done.code == 0, done.err
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -363,7 +412,7 @@ def test_the_whole_family_of_datasets_is_released_and_loads_again(shell: Shell, 
     assert parts == local == ["train", "validation", "test"]
     assert same
     assert rows > 10
-    again = shell("publish", tmp_path / name, "--push", "--waive", "licence", "--waive", "personal-data")
+    again = shell("publish", tmp_path / name, "--push", "--waive", "licence")
     assert "already there, nothing pushed" in again.out
     verified = shell("verify", f"datasets/ann/{name}")
     assert (verified.code, verified.err) == (0, "")

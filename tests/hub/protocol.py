@@ -241,6 +241,22 @@ def commits(store: Store, settings: Settings, request: Request, repo: Repo, revi
     )
 
 
+def discussions(store: Store, settings: Settings, request: Request, repo: Repo) -> Answer:
+    """Its pull requests; the test Hub has no discussions else."""
+    numbers = [int(ref.removeprefix("refs/pr/")) for ref in repo.refs if ref.startswith("refs/pr/")]
+    status = request.query.get("status", ["all"])[0]
+    found = [
+        {
+            "num": number, "title": repo.resolve(f"refs/pr/{number}").title, "author": {"name": "ann"}, "isPullRequest": True,
+            "status": "closed" if number in repo.closed else "open", "createdAt": repo.resolve(f"refs/pr/{number}").date,
+            "repo": {"name": repo.name, "type": repo.kind},
+        }
+        for number in numbers
+    ]  # fmt: skip
+    found = [pull for pull in found if status in ("all", pull["status"])]
+    return said({"discussions": found, "count": len(found), "start": 0, "numClosedDiscussions": len(repo.closed)})
+
+
 # --- writing
 
 
@@ -346,6 +362,7 @@ ROUTES: list[Route] = [
     ("POST", rf"{REPO}/paths-info/([^/]+)", paths_info, {}),
     ("GET", rf"{REPO}/refs", refs, {}),
     ("GET", rf"{REPO}/commits/([^/]+)", commits, {}),
+    ("GET", rf"{REPO}/discussions", discussions, {}),
     ("GET", rf"{PLAIN}/resolve/([^/]+)/(.+)", resolve, CONTENT),
     ("GET", r"/cdn/(.+)/([0-9a-f]{64})", cdn, {}),
     ("POST", rf"{REPO}/preupload/([^/]+)", preupload, WRITE),

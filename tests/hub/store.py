@@ -94,6 +94,7 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)  # large files by their sha256, committed or not yet
+    closed: set[int] = field(default_factory=set)  # pull requests that were merged or closed
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
