@@ -65,7 +65,9 @@ def test_every_command_of_the_guides_is_one_that_there_is(guide: str) -> None:
     found = list(commands(guide))
     assert len(found) >= 2
     for words in found:
-        if words[0] == "bash":
+        if words[0] == "hf":
+            assert words == ["hf", "auth", "login"]
+        elif words[0] == "bash":
             assert (ROOT / words[1]).is_file()
         elif words[0] == "hf":
             assert words[1:] == ["auth", "login"]
