@@ -78,6 +78,25 @@ def test_the_table_is_measured_written_and_taken_up_again(tiny_run: Path, place:
     assert (place / "README.md").read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipes", "nne.toml"], "nne.toml: no such recipe"),
+        (["--readme", "none.md"], "none.md: needs the lines <!-- acceptance: written by scripts/acceptance --> and <!-- /acceptance -->; name another file with --readme"),
+        (["--recipes", "x.toml", "--set", "lora.rnak=8"], "--set: lora.rnak is unknown; did you mean lora.rank?"),
+    ],
+    ids=["recipe", "readme", "key"],
+)  # fmt: skip
+def test_a_mistake_is_told_before_anything_is_trained(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("")
+    command = [sys.executable, str(ROOT / "scripts" / "acceptance"), "--runs", "runs", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 def test_it_explains_itself_and_the_readme_has_a_place_for_it() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "acceptance"), "--help"], capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0
