@@ -18,7 +18,8 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from medrecipes.build import build
 from medrecipes.cards import DISCLAIMER, dataset_card, release_card
-from medrecipes.cards.model import Facts, card
+from medrecipes.cards.facts import Facts
+from medrecipes.cards.model import card
 from medrecipes.cards.use import snippets
 from medrecipes.gates import Gate
 from medrecipes.loading import load
