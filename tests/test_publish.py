@@ -383,6 +383,22 @@ def test_every_format_has_a_repository_of_its_own(released: Released, shell: She
     assert held["model-q8_0.gguf"] == b"GGUF eight"
     assert {"model-q4_k_m.gguf", "gguf-q8_0.json", "gguf-q4_k_m.json", "README.md", "release.json"} <= set(held)
     assert "adapter_model.safetensors" not in held
+    names = ("chat_template.jinja", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    merged = {name: (run / "adapter" / name).read_bytes() for name in names}
+    weights = (run / "adapter" / "adapter_model.safetensors").read_bytes()
+    exported(run, "merged-16bit", {**merged, "model.safetensors": weights})
+    asked = len(hub.requests)
+    done = shell("publish", run, "--push", "--format", "merged-16bit")
+    assert (done.code, done.err) == (0, "")
+    assert "files, the same by their hashes; 2 prompts give the same ids" in done.out
+    merged_repo = hub.store.repos["model", f"{REPO}-merged-16bit"]
+    assert merged_repo.contents()["model.safetensors"] == weights
+    # gigabytes are compared by the hash that the Hub states, and not fetched again
+    heavy = merged_repo.resolve("main").files["model.safetensors"].sha256
+    assert not [request for request in hub.requests[asked:] if request.startswith("GET /cdn/") and heavy in request]
+    verified = shell("verify", f"{REPO}-merged-16bit")
+    assert verified.code == 0
+    assert verdicts(verified.out) == {**dict.fromkeys(CLAIMS, "ok"), "evaluation loss": "not checked"}
     (run / "export/gguf-q8_0/model-q8_0.gguf").write_bytes(b"GGUF other")
     done = shell("publish", run, "--format", "gguf")
     assert done.err.endswith("gguf-q8_0/model-q8_0.gguf: is not what was exported; export it again\n")
