@@ -55,6 +55,7 @@ def blocks(text: str, kind: str) -> list[str]:
 def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
     text = (tiny_run / "README.md").read_text()
     assert headings(text) == SECTIONS
+    engine = read_json(tiny_run / "run.json")["choices"]["engine"]
     stats, report = read_json(tiny_run / "trainer_stats.json"), read_json(tiny_run / "eval" / "report.json")
     for words in (
         DISCLAIMER,
@@ -67,7 +68,7 @@ def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
         "grouped (used): test       51         0        -         0       0               -",
         "![Training and dev loss, by step](loss.png)",
         "<s>[INST] What is asthma? [/INST]",
-        "| engine | unsloth (the default on one card and on a CPU) |",
+        f"| engine | unsloth ({engine['reason']}) |",
         "A. Ben Abacha and D. Demner-Fushman",
         f"{report['tuned']['bits_per_byte']['value']:.3f} [",
     ):
