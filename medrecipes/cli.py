@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
     )
     run.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
+    run.add_argument("--gpus", type=_positive, default=1, metavar="N", help="train on so many cards of this machine (default: 1)")  # fmt: skip
     _overrides(run)
 
     check = _command(commands, "check", _check, "say all that is wrong with recipes, without training")
@@ -155,12 +156,26 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
+    from medrecipes import ranks
     from medrecipes.console import Console
     from medrecipes.loading import load
     from medrecipes.run import run
 
-    run(load(arguments.recipe, arguments.set).recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    recipe = load(arguments.recipe, arguments.set).recipe
+    processes = max(arguments.gpus, ranks.size())
+    if recipe.train.batch % processes:
+        raise RecipeError(
+            [
+                f"{arguments.recipe}: train.batch = {recipe.train.batch} is not to be shared by {processes} cards; choose a multiple"
+            ]
+        )
+    if arguments.gpus > 1:
+        again = ["--fresh"] if arguments.fresh else []
+        sets = [word for value in arguments.set for word in ("--set", value)]
+        return ranks.launch([arguments.recipe, "--runs", str(arguments.runs), *again, *sets], arguments.gpus)
+    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from medrecipes import ranks
 from medrecipes.console import Console
+from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -16,11 +19,21 @@ LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
-    path = run_path(recipe, runs, fresh=fresh)
-    rundir = RunDir(path)
-    if rundir.finished:
-        done = "only its release is looked at" if recipe.publish.push else "nothing done"
-        console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    if recipe.publish.push and ranks.size() > 1:
+        raise EngineError(
+            "publish.push = true: several processes train together here; set it to false, and release the run afterwards "
+            "with `medrecipes publish RUN --push`"
+        )
+    ranks.join()
+    path = ranks.share(run_path(recipe, runs, fresh=fresh))
+    rundir = RunDir(path, writes=ranks.leads())
+    if ranks.share(rundir.finished):
+        if ranks.leads():
+            done = "only its release is looked at" if recipe.publish.push else "nothing done"
+            console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    elif not ranks.leads():
+        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
+            _follow(recipe, rundir)
     else:
         with open_run(path, recipe) as rundir:
             _walk(recipe, rundir, console)
@@ -36,6 +49,24 @@ def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     gc.collect()  # the release loads the adapter once more, and the trained model is not needed any longer
     publish([rundir.path], console, push=True, settings=recipe.publish)
+
+
+def _follow(recipe: Recipe, rundir: RunDir) -> None:
+    """What one of several processes does beside the leader: it trains, and says and writes nothing."""
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    base = recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    train, dev = (
+        fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
+        for rows in (split.train, split.dev)
+    )
+    open_engine(recipe, base, template, choice).train(train, dev, rundir, Console.silent())
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:

@@ -281,6 +281,9 @@ def test_without_a_token_nothing_begins_that_would_push(released: Released, shel
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert done.err.endswith(": there is no token; log in with `hf auth login`, or set HF_TOKEN\n")
     assert not (tmp_path / "runs").exists()
+    together = shell(*command, WORLD_SIZE="2")
+    assert (together.code, together.err.count("\n")) == (2, 1)
+    assert together.err.startswith("publish.push = true: several processes train together here; set it to false, ")
     shown = shell("publish", released.run, HF_TOKEN="")
     assert shown.code == 0
     assert re.match(r"note +\{user\} stays open: http\S+: there is no token; log in", shown.out)

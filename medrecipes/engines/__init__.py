@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
@@ -108,16 +109,11 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
     return Choice("unsloth", f"the default without fused layers: {slow}" if cuda else "the default on a CPU")
 
 
-def world_size() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
-    cuda, processes = torch.cuda.is_available(), world_size()
+    cuda, processes = torch.cuda.is_available(), ranks.size()
     slow = _slow(recipe) if cuda and recipe.model.engine == "auto" else None
     choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":

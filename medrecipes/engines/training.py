@@ -14,11 +14,12 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_seed
 
+from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention, fused, world_size
-from medrecipes.engines.callbacks import Interrupt, Progress, Samples, SomeLayers, peak_gb
+from medrecipes.engines import Choice, answering, attention, fused
+from medrecipes.engines.callbacks import Interrupt, Progress, Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
@@ -76,6 +77,11 @@ class TrlEngine:
                 stats = self._train(packs, train, dev, dev_learned, setting, rundir, console)
                 break
             except torch.cuda.OutOfMemoryError:
+                if ranks.size() > 1:  # the others do not know
+                    raise EngineError(
+                        f"out of memory on card {ranks.rank()}; lower train.micro_batch (now {setting.micro_batch}), "
+                        "or set train.checkpointing = true"
+                    ) from None
                 if setting.micro_batch == 1:
                     raise EngineError(
                         "out of memory with one row at a time"
@@ -116,18 +122,18 @@ class TrlEngine:
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
         resume = last_checkpoint(rundir.checkpoints)
-        if resume:
+        if resume and ranks.leads():
             rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
+        log = LossLog(rundir.path / "loss.csv", resumed_from or 0, writes=ranks.leads())
         metric = METRIC[settings.keep_best] if dev else None
         arguments = SFTConfig(
             output_dir=str(rundir.checkpoints),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=settings.batch // micro_batch // world_size(),
+            gradient_accumulation_steps=settings.batch // micro_batch // ranks.size(),
             learning_rate=settings.learning_rate,
             lr_scheduler_type=settings.scheduler,
             # below 1 transformers takes it for a share of all steps
@@ -157,12 +163,17 @@ class TrlEngine:
             report_to=list(settings.report_to) or "none",
             run_name=rundir.path.name,
             disable_tqdm=True,
+            ddp_find_unused_parameters=False if ranks.size() > 1 else None,
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
+
+        # several processes want steps of equal size: the last is filled with packs of which nothing is learned
+        fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
+        padded = [*packs, *[Pack([], [self.template.tokenizer.pad[1]], [MASKED], [1])] * fill]
 
         class Trainer(SFTTrainer):
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
@@ -172,6 +183,11 @@ class TrlEngine:
                 log.tokens += inputs.pop("tokens")
                 log.supervised_tokens += inputs.pop("supervised")
                 return super().training_step(model, inputs, *args, **kwargs)
+
+            def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+                if ranks.size() == 1:
+                    return super()._get_train_sampler(train_dataset)
+                return Shuffled(len(packs), len(padded), recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 training = self.model.training
@@ -185,10 +201,10 @@ class TrlEngine:
         trainer = Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=Dataset.from_dict({"pack": list(range(len(packs)))}),
+            train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
             eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
             processing_class=self._processing_class(),
-            data_collator=lambda items: self._tensors([packs[item["pack"]] for item in items], layout),
+            data_collator=lambda items: self._tensors([padded[item["pack"]] for item in items], layout),
         )
         # in half precision a resumed run would differ: trl casts these weights down, a reload does not
         for parameter in self.model.parameters():
@@ -199,7 +215,7 @@ class TrlEngine:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         if checkpointing and self.name == "plain":
             trainer.add_callback(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
-        if settings.sample_prompts:
+        if settings.sample_prompts and ranks.leads():
             trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
         with (
             Interrupt() as interrupt,
@@ -233,11 +249,13 @@ class TrlEngine:
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
         self.model.eval()
-        texts = self._nats(dev)
-        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
+        own = slice(ranks.rank(), None, ranks.size())  # several processes share the rows
+        texts = self._nats(dev[own])
+        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned[own])
+        sums = ranks.gather((sum(text + end for text, end in whole), sum(text for text, _ in texts)))
         return {
-            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
+            "eval_loss": sum(loss for loss, _ in sums) / sum(e.supervised for e in learned),
+            "eval_bits_per_byte": bits(sum(nats for _, nats in sums)) / sum(e.answer_bytes for e in dev),
         }
 
     def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:
