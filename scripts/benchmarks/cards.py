@@ -2,7 +2,7 @@
 
 usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--work FOLDER] [--tokenizer FOLDER]
 
-A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, 32 of them a step whatever the number of cards.
+A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, 16 of them a step whatever the number of cards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         "scripts/bench cards", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--gpus", default="1,2,4")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     arguments = parser.parse_args(argv)
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         make_base(base, arguments.tokenizer)
     settings = [
         f"model.base='{base}'", "model.engine=plain", "template.name=mistral-v3", "data.max_tokens=2048",
-        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", "train.batch=32",
-        "train.micro_batch=8", "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
+        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", "train.batch=16",
+        "train.micro_batch=4", "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
         "train.eval_steps=1000", "eval.rows=2", "eval.max_new_tokens=4", "lora.alpha=16",
     ]  # fmt: skip
     counts = [int(count) for count in arguments.gpus.split(",")]
