@@ -52,6 +52,13 @@ def join() -> None:
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
 
 
+def alone() -> None:
+    """Of several cards, let a process that trains by itself see the first alone; asked for before the cards are touched."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    if size() == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[0]
+
+
 def share(value: T) -> T:
     """The leader's value, for all."""
     if size() == 1:

@@ -46,7 +46,7 @@ def test_an_update_made_by_the_optimiser_reaches_the_next_step(found: dict[str, 
 def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> None:
     assert found["reasons"] == {
         "dropout": "not with lora.dropout = 0.1",
-        "dora": "not with lora.use_dora = True",
+        "dora": "not with lora.use_dora = true",
         "8 bits": "not with model.bits = 8",
         "gemma2": "gemma2 layers are built otherwise",
         "none": None,

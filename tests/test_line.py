@@ -171,7 +171,7 @@ MISTAKES = [
     (["run", "recipes/demo.toml", "--set", "data.path='nowhere'"], r"--set: data\.path = '.*nowhere' does not exist"),
     (["run", "recipes/demo.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
     (["run", "recipes/demo.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),
-    (["run", "recipes/demo.toml", "--set", "lora.targets=['q_porj']"], r"lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
+    (["run", "recipes/demo.toml", "--set", "lora.targets=['q_porj']"], r"demo: lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
     (["run", "recipes/demo.toml", "--set", "model.base='tiny:mistrel'"], r"--set: model\.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral\?"),
 ]  # fmt: skip
 

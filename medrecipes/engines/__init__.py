@@ -158,6 +158,7 @@ def require_trackers(recipe: Recipe) -> None:
 
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
+    ranks.alone()
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
     cuda, processes = torch.cuda.is_available(), ranks.size()
