@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
     _overrides(judge)
 
+    export = _command(commands, "export", _export, "write the trained model in the form that its user runs, checked against the adapter")  # fmt: skip
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("--format", required=True, choices=["adapter", "merged-16bit", "merged-4bit", "gguf"], help="what is written, into RUN/export/FORMAT")  # fmt: skip
+    export.add_argument("--quant", choices=["q4_k_m", "q8_0", "f16"], help="with gguf: its number format (default: q4_k_m)")  # fmt: skip
+    export.add_argument("--base", metavar="ID|DIR", help="the 16-bit base to merge on, where the run's own is published in 4 bits")  # fmt: skip
+
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
@@ -223,6 +229,13 @@ def _eval(arguments: argparse.Namespace) -> None:
 
     console, suite = Console(), arguments.suite
     judge(arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.export import export
+
+    export(arguments.run, arguments.format, arguments.quant, Console(), arguments.base)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
