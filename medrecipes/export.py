@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from medrecipes import llamacpp, merging, parity, serving
 from medrecipes.bases import Base, open_base
@@ -38,7 +37,8 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     recipe = load(path / "recipe.toml").recipe
     template = run_template(recipe, rundir)
     with console.stage("prompts") as stage:
-        prompts = held_out_prompts(recipe, template)
+        asked = held_out_prompts(recipe, template)
+        texts, prompts = [text for text, _ in asked], [ids for _, ids in asked]
         stage.says(f"{len(prompts)} that training never saw")
     base = run_base(recipe, rundir)
     ground = merging.choose_ground(base, wanted)
@@ -64,7 +64,9 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
                 del model  # one model in memory at a time
                 gc.collect()
                 if kind == "gguf":
-                    logits = llamacpp.export(merged, folder, str(quant))
+                    logits = llamacpp.export(
+                        merged, folder, str(quant), template, max(map(len, prompts)) + parity.TOKENS
+                    )
                     shutil.rmtree(merged)
                 elif kind == "merged-4bit":
                     merging.quantise(merged, folder, trust)
@@ -74,7 +76,8 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
                     logits = parity.torch_logits(merging.open_saved(folder, trust))
             stage.says(f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.3g} GB")
         with console.stage("parity") as stage, console.quiet(rundir.log):
-            found = parity.compare(reference, logits, name)
+            alike = read_alike(folder, kind, template, texts, prompts)
+            found = parity.compare(reference, logits, name, alike)
             stage.says(str(found))
         commands = serving.write(folder, kind, recipe, template, ground.base, rundir.path.name)
         value = {
@@ -120,14 +123,32 @@ def run_base(recipe: Recipe, rundir: RunDir) -> Base:
     return Base(str(folder), folder) if (folder / "config.json").exists() else recipe_base(recipe, prepare(recipe))
 
 
-def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[list[int]]:
-    """Prompts of test and dev rows, the same ones each time, as many as a comparison takes."""
+def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, list[int]]]:
+    """Prompts of test and dev rows, as text and as ids: the same ones each time, as many as a comparison takes."""
     from medrecipes.prepare import prepare
 
     split = prepare(recipe)
     rows = sorted([*split.test, *split.dev], key=lambda row: digest(f"{recipe.seed}:{row.id}"))
-    asked = template.prompts(row.prompt() for row in rows[: 2 * parity.PROMPTS])
-    return [ids for ids in asked if len(ids) + parity.TOKENS <= recipe.data.max_tokens][: parity.PROMPTS]
+    asked = [row.prompt() for row in rows[: 2 * parity.PROMPTS]]
+    both = zip((template.render(messages, ask=True) for messages in asked), template.prompts(asked), strict=True)
+    fitting = [(text, ids) for text, ids in both if len(ids) + parity.TOKENS <= recipe.data.max_tokens]
+    if not fitting:
+        raise MedRecipesError("no held-out prompt is short enough to compare answers on; raise data.max_tokens")
+    return fitting[: parity.PROMPTS]
+
+
+def read_alike(
+    folder: Path, kind: str, template: ChatTemplate, texts: Sequence[str], ids: Sequence[list[int]]
+) -> float:
+    """The share of prompts that the export's own tokenizer, left to itself, reads as the ids of training."""
+    if kind == "gguf":  # llama.cpp and Ollama put BOS before a prompt themselves
+        bos = template.tokenizer.named.get("bos_token", "")
+        return llamacpp.read_alike(folder / "model.gguf", [text.removeprefix(bos) for text in texts], ids)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    read = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return float(sum(one == other for one, other in zip(read, ids, strict=True)) / len(ids))
 
 
 @contextmanager

@@ -13,14 +13,20 @@ from typing import Any
 
 from medrecipes.errors import MedRecipesError
 from medrecipes.parity import Logits
+from medrecipes.rendering import ChatTemplate
 from medrecipes.store import read_json
 from medrecipes.tokens import merge_pairs, parts
 
 VARIABLE = "MEDRECIPES_LLAMA_CPP"
 CONVERTER = "convert_hf_to_gguf.py"
-PACKAGES = {"llama_cpp": "llama-cpp-python", "sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+PACKAGES = {
+    "llama_cpp": "llama-cpp-python",
+    "gguf": "gguf",
+    "sentencepiece": "sentencepiece",
+    "google.protobuf": "protobuf",
+}
 FTYPES = {"q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0", "q4_k_m": "LLAMA_FTYPE_MOSTLY_Q4_K_M"}
-CONTEXT = 4096  # tokens that a comparison takes at most; prompts beyond it are no use on a small machine
+ENDS = ("eos", "eot", "eom")  # what GGUF calls the tokens that end an answer
 
 
 def require() -> Path:
@@ -44,15 +50,16 @@ def _found(module: str) -> bool:
         return False
 
 
-def export(merged: Path, folder: Path, quant: str) -> Logits:
-    """Convert a merged model, quantise it, and open what came out."""
+def export(merged: Path, folder: Path, quant: str, template: ChatTemplate, longest: int) -> Logits:
+    """Convert a merged model, quantise it, and open what came out for rows of at most `longest` tokens."""
     whole, path = folder / "f16.gguf", folder / "model.gguf"
     _sentencepiece_model(merged)
     _convert(merged, path if quant == "f16" else whole)
     if quant != "f16":
         _quantise(whole, path, quant)
         whole.unlink()
-    return gguf_logits(path)
+    _set_stops(path, template)
+    return gguf_logits(path, longest)
 
 
 def _convert(merged: Path, path: Path) -> None:
@@ -72,17 +79,34 @@ def _quantise(source: Path, path: Path, quant: str) -> None:
         raise MedRecipesError(f"{source}: llama.cpp could not quantise it as {quant}; try --quant f16")
 
 
+def _set_stops(path: Path, template: ChatTemplate) -> None:
+    """Let the file end an answer where training did: the converter takes some of these ids from a list of its own."""
+    reader = importlib.import_module("gguf").GGUFReader(str(path), "r+")
+    for end in ENDS:
+        field = reader.get_field(f"tokenizer.ggml.{end}_token_id")
+        if field is not None and int(field.parts[field.data[0]][0]) not in template.stop_ids:
+            field.parts[field.data[0]][0] = template.stop_id
+    del reader  # writes through
+    llama = importlib.import_module("llama_cpp")
+    model = open_gguf(path, vocab_only=True)
+    vocabulary = llama.llama_model_get_vocab(model.model)
+    for token, id in zip(template.stops, template.stop_ids, strict=True):
+        if not llama.llama_vocab_is_eog(vocabulary, id):
+            raise MedRecipesError(f"{path}: llama.cpp would not stop at {token}; choose another format")
+
+
 def open_gguf(path: Path, **settings: Any) -> Any:
     """A GGUF in llama.cpp, on the CPU, quietly."""
-    return importlib.import_module("llama_cpp").Llama(str(path), n_gpu_layers=0, verbose=False, **settings)
+    # its threads spin while they wait; on all cores of a busy machine that takes many times as long
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    return importlib.import_module("llama_cpp").Llama(
+        str(path), n_gpu_layers=0, verbose=False, n_threads=threads, n_threads_batch=threads, **settings
+    )
 
 
-def gguf_logits(path: Path) -> Logits:
+def gguf_logits(path: Path, longest: int) -> Logits:
     """The logits that llama.cpp computes from a GGUF."""
-    model = open_gguf(path, n_ctx=0, logits_all=False)
-    context = min(CONTEXT, model.n_ctx())
-    del model
-    model = open_gguf(path, n_ctx=context, logits_all=True)
+    model = open_gguf(path, n_ctx=longest, logits_all=True)
 
     def logits(ids: Sequence[int], n: int) -> Any:
         model.reset()
@@ -90,6 +114,13 @@ def gguf_logits(path: Path) -> Logits:
         return model.scores[len(ids) - n : len(ids)].copy()
 
     return logits
+
+
+def read_alike(path: Path, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> float:
+    """The share of prompts whose text llama.cpp's own tokenizer reads as the ids of training."""
+    model = open_gguf(path, vocab_only=True)
+    read = (model.tokenize(text.encode(), add_bos=True, special=True) for text in texts)
+    return float(sum(one == list(other) for one, other in zip(read, ids, strict=True)) / len(texts))
 
 
 def _sentencepiece_model(merged: Path) -> None:
@@ -121,4 +152,3 @@ def _sentencepiece_model(merged: Path) -> None:
     proto.normalizer_spec.add_dummy_prefix = dummy
     proto.normalizer_spec.remove_extra_whitespaces = False
     (merged / "tokenizer.model").write_bytes(proto.SerializeToString())
-

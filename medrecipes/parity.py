@@ -12,12 +12,12 @@ PROMPTS = 64  # held-out prompts that are asked, where there are as many
 TOKENS = 32  # tokens of each answer that are compared
 # how far an export may be from its adapter: what rounding to its number format costs, and no more
 TOLERANCE = {
-    "adapter": {"greedy_agreement": 0.999, "mean_kl": 0.0001},
-    "merged-16bit": {"greedy_agreement": 0.98, "mean_kl": 0.005},
-    "merged-4bit": {"greedy_agreement": 0.8, "mean_kl": 0.2},
-    "gguf-f16": {"greedy_agreement": 0.99, "mean_kl": 0.005},
-    "gguf-q8_0": {"greedy_agreement": 0.97, "mean_kl": 0.01},
-    "gguf-q4_k_m": {"greedy_agreement": 0.8, "mean_kl": 0.2},
+    "adapter": {"greedy_agreement": 0.999, "mean_kl": 0.0001, "prompts_read_alike": 0.98},
+    "merged-16bit": {"greedy_agreement": 0.98, "mean_kl": 0.005, "prompts_read_alike": 0.98},
+    "merged-4bit": {"greedy_agreement": 0.88, "mean_kl": 0.08, "prompts_read_alike": 0.98},
+    "gguf-f16": {"greedy_agreement": 0.99, "mean_kl": 0.005, "prompts_read_alike": 0.98},
+    "gguf-q8_0": {"greedy_agreement": 0.97, "mean_kl": 0.01, "prompts_read_alike": 0.98},
+    "gguf-q4_k_m": {"greedy_agreement": 0.88, "mean_kl": 0.08, "prompts_read_alike": 0.98},
 }
 # ids in, the logits of the last `n` of their positions out: `logits(ids, n)`
 Logits = Callable[[Sequence[int], int], Any]
@@ -40,6 +40,7 @@ class Parity:
     tokens: int
     greedy_agreement: float
     mean_kl: float
+    prompts_read_alike: float  # whose text the export's own tokenizer reads as the ids of training
     tolerance: dict[str, float]
     passed: bool
 
@@ -47,7 +48,7 @@ class Parity:
         return (
             f"{self.greedy_agreement:.2%} of {self.tokens:,} tokens on {self.prompts} held-out prompts are the adapter's "
             f"own choice (at least {self.tolerance['greedy_agreement']:.1%}), mean KL {self.mean_kl:.2g} nats "
-            f"(at most {self.tolerance['mean_kl']:g})"
+            f"(at most {self.tolerance['mean_kl']:g}); {self.prompts_read_alike:.0%} of the prompts are read alike"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -70,9 +71,9 @@ def torch_logits(model: Any) -> Logits:
 
 def spoken(model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]]) -> list[Spoken]:
     """What the adapter answers greedily, with its certainty at every token: what exports are held against."""
-    from medrecipes.engines.answering import generate
-
     import torch
+
+    from medrecipes.engines.answering import generate
 
     logits, found = torch_logits(model), []
     answers = generate(model, template, prompts, TOKENS, 8, next(model.parameters()).dtype)
@@ -82,7 +83,7 @@ def spoken(model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]])
     return found
 
 
-def compare(reference: Sequence[Spoken], logits: Logits, name: str) -> Parity:
+def compare(reference: Sequence[Spoken], logits: Logits, name: str, read_alike: float) -> Parity:
     """Let an export read the adapter's answers; at each token, would it have said the same, and how much less surely?"""
     import torch
 
@@ -93,8 +94,9 @@ def compare(reference: Sequence[Spoken], logits: Logits, name: str) -> Parity:
         known = row.likely[:, : seen.shape[-1]]
         seen = seen[:, : known.shape[-1]]
         same += int((seen.argmax(-1) == known.argmax(-1)).sum())
-        kl += float((known.exp() * (known - seen)).sum())
+        kl += float((known.exp() * (known - seen)).double().sum())
         tokens += len(row.answer)
     agreement, mean_kl, tolerance = same / tokens, max(0.0, kl / tokens), TOLERANCE[name]
-    passed = agreement >= tolerance["greedy_agreement"] and mean_kl <= tolerance["mean_kl"]
-    return Parity(len(reference), tokens, agreement, mean_kl, tolerance, passed)
+    near = agreement >= tolerance["greedy_agreement"] and mean_kl <= tolerance["mean_kl"]
+    passed = near and read_alike >= tolerance["prompts_read_alike"]
+    return Parity(len(reference), tokens, agreement, mean_kl, read_alike, tolerance, passed)

@@ -46,7 +46,9 @@ def turns_of(template: ChatTemplate) -> Turns:
         and [text for text, _ in system[2:]] == [text for text, _ in plain[1:]]
     )
     if not same:
-        raise TemplateError(f"template {template.name!r} changes from turn to turn, which an Ollama Modelfile cannot say")
+        raise TemplateError(
+            f"template {template.name!r} changes from turn to turn, which an Ollama Modelfile cannot say"
+        )
     bos = template.tokenizer.named.get("bos_token", "")
     before = system[0][0].removeprefix(bos), system[1][0]
     return Turns(first.removeprefix(bos), later, before, cue, opening, end)
@@ -99,7 +101,14 @@ def modelfile(template: ChatTemplate) -> str:
 
 def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
-    always = ["--chat-template", "chat_template.jinja", "--generation-config", ".", "--override-generation-config", '{"temperature": 0}']
+    always = [
+        "--chat-template",
+        "chat_template.jinja",
+        "--generation-config",
+        ".",
+        "--override-generation-config",
+        '{"temperature": 0}',
+    ]
     if kind != "adapter":
         return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
     lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]
