@@ -172,6 +172,15 @@ class Train(Section):
 class Eval(Section):
     rows: Count = Field(200, description="Held-out rows that are answered and scored.")
     max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
+    temperature: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="0: the likeliest token every time; above: tokens are drawn, by the recipe's seed."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the probability that tokens are drawn from, the likeliest first."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
+    )
     batch: Count = Field(8, description="Questions answered at once.")
     draws: Count = Field(1000, description="Bootstrap draws behind every interval.")
     cases: Path | None = Field(

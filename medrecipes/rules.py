@@ -48,7 +48,21 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _sweep):
+    for rule in (
+        _base,
+        _bits,
+        _data,
+        _mixture,
+        _templates,
+        _build,
+        _split,
+        _lora,
+        _names,
+        _steps,
+        _best,
+        _eval,
+        _sweep,
+    ):
         yield from rule(recipe, at)
 
 
@@ -243,6 +257,12 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 keys,
                 f"{what}, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'",
             )
+
+
+def _eval(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    if recipe.eval.top_p < 1 and recipe.eval.temperature == 0:
+        keys = "eval.top_p", "eval.temperature"
+        yield keys, f"{at(keys[0])} is read when tokens are drawn; set {keys[1]} above 0, or leave it out"
 
 
 # what changes no training, or what the runs are compared by

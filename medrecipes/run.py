@@ -139,6 +139,8 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
         console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+    if note := report.get("extraction", {}).get("note"):
+        console.line(f"{'note':<11} {note}")
     console.line()
     # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L
     scores = rouge([p.gold for p in after], [p.prediction for p in after])["rougeL"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
 import torch
 
 from medrecipes.console import Console
-from medrecipes.engines import choose_engine, load_libraries, open_engine, recipe_base
+from medrecipes.engines import Decoding, choose_engine, load_libraries, open_engine, recipe_base
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
 from medrecipes.overflow import fit
@@ -20,6 +22,7 @@ from medrecipes.prepare import prepare
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir, read_losses
 from tests.conftest import ROOT
+from tests.test_templates import bound
 
 # the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
@@ -67,6 +70,13 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
         return engine, rundir, seen
 
     return call
+
+
+@pytest.fixture(scope="module")
+def answering() -> Any:
+    """The module, imported behind the engine's own libraries as they want it."""
+    load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
+    return importlib.import_module("medrecipes.engines.answering")
 
 
 def adapter(engine: Any) -> dict[str, Any]:
@@ -181,6 +191,75 @@ def test_batched_answers_are_those_of_one_at_a_time(train: Train, rows: list[Exa
     assert batched == [answer for prompt in prompts for answer in engine.generate([prompt])]
     nats = engine.answer_nats(rows[:8])
     assert nats == pytest.approx([n for e in rows[:8] for n in engine.answer_nats([e])], abs=1e-3)
+
+
+DECODINGS = [
+    Decoding(40, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=1),
+    Decoding(40, temperature=0.0, top_p=1.0, repetition_penalty=1.5, seed=1),
+    Decoding(40, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=1),
+    Decoding(40, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=2),
+]
+
+
+def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
+    train: Train, rows: list[Example], answering: Any
+) -> None:
+    engine, _, _ = train(*STEP)
+    template = engine.template
+    prompts = [e.input_ids[:n] for n, e in zip((5, 17, 9, 30), rows[10:], strict=False)]
+    said = []
+    for decoding in DECODINGS:
+        batched = list(answering.generate(engine.model, template, prompts, decoding, 4, engine.dtype))
+        pieces = [list(engine.stream(prompt, decoding)) for prompt in prompts]
+        assert ["".join(p) for p in pieces] == [text.strip() for text in template.tokenizer.decode(batched)]
+        assert max(map(len, pieces)) > 5  # it came in pieces
+        again = list(answering.generate(engine.model, template, prompts[::-1], decoding, 3, engine.dtype))
+        assert again == batched[::-1]
+        said.append(batched)
+    assert all(one != other for one, other in combinations(said, 2))
+
+
+def test_drawn_tokens_occur_as_often_as_they_are_likely(answering: Any) -> None:
+    decoding = Decoding(1, temperature=0.5, top_p=0.9, repetition_penalty=1.0, seed=1)
+    likely = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    squared = likely**2 / (likely**2).sum()  # at half the temperature; a share of 0.9 leaves the first two
+    wanted = squared[:2] / squared[:2].sum()
+    prompts = [[i] for i in range(4000)]
+    drawn = answering._Drawn(decoding, prompts)(torch.zeros(4000, 1, dtype=torch.long), likely.log().repeat(4000, 1))
+    found = drawn.argmax(-1).bincount(minlength=4) / 4000
+    assert torch.allclose(found, torch.tensor([*wanted, 0, 0]), atol=0.025)
+
+
+def test_a_stream_can_be_asked_to_stop_or_left(train: Train, rows: list[Example]) -> None:
+    engine, _, _ = train(*STEP)
+    threads = threading.active_count()
+    whole = "".join(engine.stream(rows[20].input_ids[:20], DECODINGS[1]))
+    stop = threading.Event()
+    heard = ""
+    for piece in engine.stream(rows[20].input_ids[:20], DECODINGS[1], stop):
+        heard += piece
+        stop.set()
+    assert whole.startswith(heard)
+    assert 0 < len(heard) < len(whole)
+    stream = engine.stream(rows[20].input_ids[:20], DECODINGS[1])
+    assert whole.startswith(next(stream))
+    stream.close()
+    broken = engine.stream([10**9], DECODINGS[1])  # no such token
+    with pytest.raises(IndexError):
+        next(broken)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("name", ["mistral-v1", "llama3", "gemma"])
+def test_a_stream_never_splits_a_character(name: str, answering: Any) -> None:
+    tokenizer = bound(name).tokenizer
+    text = "Größe: 5 µg – «хорошо» 心臓 😀"
+    [ids] = tokenizer.encode([text], continuing=False)
+    pieces = list(answering.text_pieces(tokenizer, [*ids, bound(name).stop_id]))
+    assert "".join(pieces) == text
+    assert len(pieces) > 10
+    broken = list(answering.text_pieces(tokenizer, ids[:-1]))  # in the middle of the last character
+    assert "".join(broken) == tokenizer.decode([ids[:-1]])[0].strip()
 
 
 def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:

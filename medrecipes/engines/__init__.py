@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,6 +33,30 @@ class Choice:
         return f"{self.value} ({self.reason})"
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is drawn from a model; with the prompt it settles the answer, in whatever batch it is asked."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+    seed: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Decoding:
+        """What the recipe says."""
+        judged = recipe.eval
+        return cls(judged.max_new_tokens, judged.temperature, judged.top_p, judged.repetition_penalty, recipe.seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What answers depend on, as reports keep it: a greedy answer knows no seed."""
+        drawn = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed} if self.temperature else {}
+        method = "sampled" if self.temperature else "greedy"
+        limits = {"max_new_tokens": self.max_new_tokens, "repetition_penalty": self.repetition_penalty}
+        return {"method": method, **limits, **drawn}
+
+
 class Engine(Protocol):
     """A loaded base that can answer, be trained and be saved; it takes ids and labels and never renders text."""
 
@@ -48,6 +73,9 @@ class Engine(Protocol):
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The ids that answer each prompt, in order, the stop token included where one came."""
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's supervised tokens but the stop token, in nats."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_see
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention, world_size
+from medrecipes.engines import Choice, Decoding, answering, attention, world_size
 from medrecipes.engines.callbacks import Interrupt, Progress, Samples, peak_gb
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
@@ -331,11 +332,14 @@ class TrlEngine:
         return nullcontext()
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Greedy answers in the order of the prompts."""
-        settings = self.recipe.eval
-        return answering.generate(
-            self.model, self.template, prompts, settings.max_new_tokens, settings.batch, self.dtype
-        )
+        """Answers in the order of the prompts, drawn as the recipe says."""
+        decoding, batch = Decoding.of(self.recipe), self.recipe.eval.batch
+        return answering.generate(self.model, self.template, prompts, decoding, batch, self.dtype)
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+        self.model.eval()
+        return answering.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""
