@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medrecipes.engines import Decoding
 from medrecipes.rendering import ChatTemplate
 
 PROMPTS = 64  # held-out prompts that are asked, where there are as many
 TOKENS = 32  # tokens of each answer that are compared
+GREEDY = Decoding(max_new_tokens=TOKENS, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=0)
 # how far an export may be from its adapter: what rounding to its number format costs, and no more
 TOLERANCE = {
     "adapter": {"greedy_agreement": 0.999, "mean_kl": 0.0001, "prompts_read_alike": 0.98},
@@ -76,7 +78,7 @@ def spoken(model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]])
     from medrecipes.engines.answering import generate
 
     logits, found = torch_logits(model), []
-    answers = generate(model, template, prompts, TOKENS, 8, next(model.parameters()).dtype)
+    answers = generate(model, template, prompts, GREEDY, 8, next(model.parameters()).dtype)
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = [*prompt, *answer]
         found.append(Spoken(list(prompt), answer, torch.log_softmax(logits(ids[:-1], len(answer)), -1)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medrecipes.bases import Base
+from medrecipes.engines import Decoding
 from medrecipes.errors import TemplateError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message, Role
@@ -88,27 +89,25 @@ def go_template(template: ChatTemplate) -> str:
     ])  # fmt: skip
 
 
-def modelfile(template: ChatTemplate) -> str:
-    """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message and greedy decoding."""
+def modelfile(recipe: Recipe, template: ChatTemplate) -> str:
+    """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message, and the decoding judged with."""
     lines = ["FROM ./model.gguf", f'TEMPLATE """{go_template(template)}"""']
+    if '"""' in (template.system or ""):
+        raise TemplateError('the system message holds """, which ends it in an Ollama Modelfile; say it otherwise')
     if template.system:
         lines.append(f'SYSTEM """{template.system}"""')
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in template.stops]
-    # the figures of the run are those of greedy answers
-    lines.append("PARAMETER temperature 0")
+    # all three, for Ollama's own defaults draw answers and punish repetition
+    decoding = Decoding.of(recipe)
+    lines += [f"PARAMETER temperature {decoding.temperature:g}", f"PARAMETER top_p {decoding.top_p:g}", f"PARAMETER repeat_penalty {decoding.repetition_penalty:g}"]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
 def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
-    always = [
-        "--chat-template",
-        "chat_template.jinja",
-        "--generation-config",
-        ".",
-        "--override-generation-config",
-        '{"temperature": 0}',
-    ]
+    decoding = Decoding.of(recipe)
+    judged = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
+    always = ["--chat-template", "chat_template.jinja", "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
     if kind != "adapter":
         return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
     lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]
@@ -124,7 +123,7 @@ def _rank(rank: int) -> int:
 def write(folder: Path, kind: str, recipe: Recipe, template: ChatTemplate, base: Base, name: str) -> list[str]:
     """Put what serves an export into its folder; returns the commands."""
     if kind == "gguf":
-        write_text(folder / MODELFILE, modelfile(template))
+        write_text(folder / MODELFILE, modelfile(recipe, template))
         commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", "llama-server -m model.gguf --jinja"]
     else:
         commands = [vllm_command(kind, recipe, base, name)]
