@@ -18,7 +18,7 @@ from tests.conftest import ROOT, children_seconds
 ORDER = [
     "errors", "store", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
     "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
-    "tagging", "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "serving", "parity", "merging", "llamacpp", "export", "build", "publish", "chat", "run", "sweep", "cli",
+    "tagging", "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "serving", "parity", "merging", "llamacpp", "export", "build", "publish", "chat", "web", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
