@@ -50,10 +50,15 @@ def token_view(template: ChatTemplate, ids: Sequence[int]) -> str:
     """A prompt token by token as HTML; what stands in it is text, whatever it looks like."""
     control = set(template.tokenizer.control.values())
     tokens = (
-        f'<span{" class=control" if id in control else ""} title="{id}">{escape(template.tokenizer.token(id))}</span>'
+        f'<span{" class=control" if id in control else ""} title="{id}">{escape(_visible(template.tokenizer.token(id)))}</span>'
         for id in ids
     )
     return f'<div class="tokens">{len(ids)} tokens<br>{" ".join(tokens)}</div>'
+
+
+def _visible(token: str) -> str:
+    """A token with its line ends to be seen."""
+    return token.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
 
 
 class Page:
@@ -75,10 +80,10 @@ class Page:
             try:
                 ids, gone = talk.ask(question, decoding.max_new_tokens)
             except MedRecipesError as error:
-                yield talks, view, str(error)
+                yield talks, view, escape(str(error))
                 return
             note = trimmed(gone) if gone else note
-            view = token_view(self.opened.template, ids)
+            view = view or token_view(self.opened.template, ids)
             asked = [{"role": m.role, "content": m.content} for m in talk.messages]
             said = ""
             yield {**talks, model: [*asked, _turn("…")]}, view, note
@@ -149,14 +154,16 @@ def build(page: Page) -> Any:
         gr.Markdown(f"> {DISCLAIMER}")
         talks = gr.State(empty)
         with gr.Row():
-            tuned = gr.Chatbot(label="tuned", elem_id="tuned", **box)
-            base = gr.Chatbot(label=f"base: {page.opened.recipe.model.base}", elem_id="base", **box)
-        note = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="note", placeholder="")
+            with gr.Column(min_width=300):
+                tuned = gr.Chatbot(label="tuned", elem_id="tuned", **box)
+            with gr.Column(min_width=300):
+                base = gr.Chatbot(label=f"base: {page.opened.recipe.model.base}", elem_id="base", **box)
+        note = gr.HTML("", elem_id="note")
         question = gr.Textbox(label="Question", lines=2, elem_id="question", submit_btn=False)
         with gr.Row():
             asked = gr.Button("Ask", variant="primary", elem_id="ask", min_width=80)
             stopped = gr.Button("Stop", elem_id="stop", min_width=80)
-            anew = gr.Button("New conversation", elem_id="new", min_width=80)
+            anew = gr.Button("New", elem_id="new", min_width=80)
         gr.Examples([[text] for text in samples(page.opened)], [question], label="Questions of the dev set")
         with gr.Accordion("Decoding", open=False):
             beside = gr.Checkbox(True, label="let the base answer too", elem_id="beside")
@@ -172,7 +179,8 @@ def build(page: Page) -> Any:
         # one answer at a time: there is one model
         gr.on([asked.click, question.submit], ask, inputs, outputs, concurrency_limit=1, show_progress="hidden")
         stopped.click(stop, queue=False)
-        anew.click(lambda: (empty, [], [], "", "", ""), None, outputs)
+        # the little bins of the two conversations do what the button does
+        gr.on([anew.click, tuned.clear, base.clear], lambda: (empty, [], [], "", "", ""), None, outputs)
         blocks.unload(leave)
     return blocks
 
