@@ -33,7 +33,7 @@ def require() -> Path:
     """llama.cpp's folder; raise, with what to install, for any piece that is missing."""
     missing = [package for module, package in PACKAGES.items() if not _found(module)]
     if missing:
-        raise MedRecipesError(f"--format gguf needs {' and '.join(missing)}; pip install {' '.join(missing)}")
+        raise MedRecipesError(f"--format gguf needs {' and '.join(missing)}; pip install 'medrecipes[gguf]'")
     folder = Path(os.environ.get(VARIABLE) or "llama.cpp").expanduser()
     if not (folder / CONVERTER).is_file():
         raise MedRecipesError(

@@ -130,7 +130,7 @@ def build(page: Page) -> Any:
 
     def ask(
         question: str, talks: Talks, beside: bool, limit: float, temperature: float, top_p: float, penalty: float,
-        seed: float, request: gr.Request,
+        seed: float, request: Any,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         if not question.strip():
             yield talks, shown(talks["tuned"]), shown(talks["base"]), gr.skip(), "Ask something first.", question
@@ -139,13 +139,13 @@ def build(page: Page) -> Any:
         for grown, view, note in page.answer(question.strip(), talks, beside, decoding, request.session_hash):
             yield grown, shown(grown["tuned"]), shown(grown["base"]), view, note, ""
 
-    def stop(request: gr.Request) -> None:
+    def stop(request: Any) -> None:
         page.stop(request.session_hash)
 
-    def leave(request: gr.Request) -> None:
+    def leave(request: Any) -> None:
         page.forget(request.session_hash)
 
-    # the annotations above are text, which Gradio cannot look up here
+    # by this annotation Gradio knows what to hand over
     for function in (ask, stop, leave):
         function.__annotations__["request"] = gr.Request
     box = {"render_markdown": False, "sanitize_html": True, "height": 360, "buttons": []}
