@@ -76,10 +76,11 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
                     logits = parity.torch_logits(merging.open_saved(folder, trust))
             stage.says(f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.3g} GB")
         with console.stage("parity") as stage, console.quiet(rundir.log):
-            alike = read_alike(folder, kind, template, texts, prompts)
+            alike = read_alike(folder, quant, template, texts, prompts)
             found = parity.compare(reference, logits, name, alike)
             stage.says(str(found))
-        commands = serving.write(folder, kind, recipe, template, ground.base, rundir.path.name)
+        gguf = llamacpp.file_name(quant) if quant else None
+        commands = serving.write(folder, kind, gguf, recipe, template, ground.base, rundir.path.name)
         value = {
             "format": kind,
             "quant": quant,
@@ -138,12 +139,12 @@ def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, 
 
 
 def read_alike(
-    folder: Path, kind: str, template: ChatTemplate, texts: Sequence[str], ids: Sequence[list[int]]
+    folder: Path, quant: str | None, template: ChatTemplate, texts: Sequence[str], ids: Sequence[list[int]]
 ) -> float:
     """The share of prompts that the export's own tokenizer, left to itself, reads as the ids of training."""
-    if kind == "gguf":  # llama.cpp and Ollama put BOS before a prompt themselves
+    if quant:  # llama.cpp and Ollama put BOS before a prompt themselves
         bos = template.tokenizer.named.get("bos_token", "")
-        return llamacpp.read_alike(folder / "model.gguf", [text.removeprefix(bos) for text in texts], ids)
+        return llamacpp.read_alike(folder / llamacpp.file_name(quant), [text.removeprefix(bos) for text in texts], ids)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))

@@ -50,9 +50,14 @@ def _found(module: str) -> bool:
         return False
 
 
+def file_name(quant: str) -> str:
+    """What a GGUF is called; several can lie in one repository."""
+    return f"model-{quant}.gguf"
+
+
 def export(merged: Path, folder: Path, quant: str, template: ChatTemplate, longest: int) -> Logits:
     """Convert a merged model, quantise it, and open what came out for rows of at most `longest` tokens."""
-    whole, path = folder / "f16.gguf", folder / "model.gguf"
+    whole, path = folder / "whole.gguf", folder / file_name(quant)
     _sentencepiece_model(merged)
     _convert(merged, path if quant == "f16" else whole)
     if quant != "f16":

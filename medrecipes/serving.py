@@ -89,9 +89,9 @@ def go_template(template: ChatTemplate) -> str:
     ])  # fmt: skip
 
 
-def modelfile(recipe: Recipe, template: ChatTemplate) -> str:
+def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
     """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message, and the decoding judged with."""
-    lines = ["FROM ./model.gguf", f'TEMPLATE """{go_template(template)}"""']
+    lines = [f"FROM ./{gguf}", f'TEMPLATE """{go_template(template)}"""']
     if '"""' in (template.system or ""):
         raise TemplateError('the system message holds """, which ends it in an Ollama Modelfile; say it otherwise')
     if template.system:
@@ -120,11 +120,13 @@ def _rank(rank: int) -> int:
     return next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
 
 
-def write(folder: Path, kind: str, recipe: Recipe, template: ChatTemplate, base: Base, name: str) -> list[str]:
+def write(
+    folder: Path, kind: str, gguf: str | None, recipe: Recipe, template: ChatTemplate, base: Base, name: str
+) -> list[str]:
     """Put what serves an export into its folder; returns the commands."""
-    if kind == "gguf":
-        write_text(folder / MODELFILE, modelfile(recipe, template))
-        commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", "llama-server -m model.gguf --jinja"]
+    if gguf:
+        write_text(folder / MODELFILE, modelfile(gguf, recipe, template))
+        commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", f"llama-server -m {gguf} --jinja"]
     else:
         commands = [vllm_command(kind, recipe, base, name)]
     lines = ["# Serving", "", "In this folder:", "", "```bash", *commands, "```", ""]

@@ -380,11 +380,11 @@ def test_a_gguf_says_what_the_adapter_says_and_stops_by_itself(recipe: str, cli:
     assert found["prompts"] == 64
     assert found["greedy_agreement"] >= 0.99
     assert found["prompts_read_alike"] == 1.0
-    assert {"Modelfile", "SERVING.md", "model.gguf"} == set(said["files"])
+    assert {"Modelfile", "SERVING.md", "model-f16.gguf"} == set(said["files"])
     asked = held_out_prompts(
         load(run / "recipe.toml").recipe, run_template(load(run / "recipe.toml").recipe, RunDir(run))
     )
-    model = open_gguf(folder / "model.gguf", n_ctx=1024)
+    model = open_gguf(folder / "model-f16.gguf", n_ctx=1024)
     answers = [model.create_completion(ids, max_tokens=400, temperature=0)["choices"][0] for _, ids in asked[:12]]
     ended = [answer["text"].strip() for answer in answers if answer["finish_reason"] == "stop"]
     assert len(ended) >= 6  # a model this small also repeats itself for ever, as its adapter does
@@ -409,7 +409,7 @@ def test_a_quantised_gguf_stays_within_its_tolerance_and_llama_cpp_itself_answer
     command = [
         tool,
         "-m",
-        str(folder / "model.gguf"),
+        str(folder / f"model-{quant}.gguf"),
         "--jinja",
         "-st",
         "--temp",

@@ -104,8 +104,8 @@ def test_the_interpreter_knows_what_go_trims_and_how_it_chooses() -> None:
 
 
 def test_the_modelfile_in_full() -> None:
-    assert modelfile(RECIPE, bound("gemma", "Be brief.")) == (
-        "FROM ./model.gguf\n"
+    assert modelfile("model-q8_0.gguf", RECIPE, bound("gemma", "Be brief.")) == (
+        "FROM ./model-q8_0.gguf\n"
         'TEMPLATE """{{- range $i, $message := .Messages -}}\n'
         '{{- if eq $message.Role "system" -}}\n'
         '{{- "<start_of_turn>user\\n" -}}{{- $message.Content -}}{{- "\\n\\n" -}}\n'
@@ -129,19 +129,22 @@ def test_the_modelfile_in_full() -> None:
 @pytest.mark.parametrize("name", template_names())
 def test_the_modelfile_stops_at_every_stop_token(name: str) -> None:
     template = bound(name)
-    stops = [json.loads(s) for s in re.findall(r"^PARAMETER stop (.+)$", modelfile(RECIPE, template), re.MULTILINE)]
+    stops = [
+        json.loads(s)
+        for s in re.findall(r"^PARAMETER stop (.+)$", modelfile("model-q8_0.gguf", RECIPE, template), re.MULTILINE)
+    ]
     assert stops == template.stops
     assert len(stops) >= 1
 
 
 def test_the_recipes_system_message_is_said_once() -> None:
-    written = modelfile(RECIPE, bound("llama3", "You are a doctor."))
+    written = modelfile("model-q8_0.gguf", RECIPE, bound("llama3", "You are a doctor."))
     assert written.count("You are a doctor.") == 1
 
 
 def test_a_system_message_that_a_modelfile_cannot_hold_is_refused() -> None:
     with pytest.raises(TemplateError, match='the system message holds """, which ends it in an Ollama Modelfile'):
-        modelfile(RECIPE, bound("llama3", 'Say """.'))
+        modelfile("model-q8_0.gguf", RECIPE, bound("llama3", 'Say """.'))
 
 
 def test_a_template_that_changes_from_turn_to_turn_is_refused() -> None:
