@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -51,29 +50,26 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
         stage.says(f"answered {len(prompts)} prompts")
     with building(path / "export" / name, name) as folder:
         with console.stage("export") as stage, console.quiet(rundir.log):
+            merged = folder if kind == "merged-16bit" else folder / "merged"
             if kind == "adapter":
                 shutil.copytree(rundir.adapter, folder, dirs_exist_ok=True)
-                model = None
-                gc.collect()
-                model = merging.attach(merging.open_ground(ground, trust), folder)
-                logits = parity.torch_logits(model)
             else:
-                merged = folder if kind == "merged-16bit" else folder / "merged"
-                model = merging.merge(model, merged)
+                merging.merge(model, merged)
                 _dress(template, merged)
-                del model  # one model in memory at a time
-                gc.collect()
-                if kind == "gguf":
-                    logits = llamacpp.export(
-                        merged, folder, str(quant), template, max(map(len, prompts)) + parity.TOKENS
-                    )
-                    shutil.rmtree(merged)
-                elif kind == "merged-4bit":
+            del model
+            merging.tidy()  # one model in memory at a time
+            if kind == "adapter":
+                logits = parity.torch_logits(merging.attach(merging.open_ground(ground, trust), folder))
+            elif quant:
+                longest = max(map(len, prompts)) + parity.TOKENS
+                logits = llamacpp.export(merged, folder, quant, template, longest)
+                shutil.rmtree(merged)
+            else:
+                if kind == "merged-4bit":
                     merging.quantise(merged, folder, trust)
                     _dress(template, folder)
                     shutil.rmtree(merged)
-                if kind != "gguf":
-                    logits = parity.torch_logits(merging.open_saved(folder, trust))
+                logits = parity.torch_logits(merging.open_saved(folder, trust))
             stage.says(f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.3g} GB")
         with console.stage("parity") as stage, console.quiet(rundir.log):
             alike = read_alike(folder, quant, template, texts, prompts)

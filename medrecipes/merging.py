@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,3 +158,12 @@ def open_saved(folder: Path, trust_remote_code: bool, **settings: Any) -> Any:
         str(folder), dtype="auto", device_map={"": place}, attn_implementation="sdpa",
         trust_remote_code=trust_remote_code, **settings,
     ).eval()  # fmt: skip
+
+
+def tidy() -> None:
+    """Give back the memory of models that are not used any more, on the card as well."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
