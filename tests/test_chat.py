@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,32 +124,46 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(opened: Any, capsys: 
     assert said.count("\n> ") == 3
 
 
-def test_the_command_talks_with_tuned_base_and_checkpoint(tiny_run: Path, cli: Cli) -> None:
-    said = {}
-    for name, flags in (("tuned", []), ("base", ["--base"]), ("old", ["--checkpoint", "6"])):
-        done = cli(
-            "chat", tiny_run, *flags, "--set", "eval.max_new_tokens=24", input="What causes Asthma ?\n/x\n/new\n"
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        said[name] = done.stdout
-    assert "with adapter, template mistral-v1" in said["tuned"]
-    assert "without an adapter" in said["base"]
-    assert "with checkpoints/checkpoint-6" in said["old"]
-    assert "Not a medical device" in said["tuned"]
-    assert "/x is no command; /new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer" in said["tuned"]
-    answers = {name: text.split("\n> ")[1] for name, text in said.items()}
-    assert all(answer.strip() for answer in answers.values())
-    assert answers["tuned"] != answers["base"]
-
-
-def test_a_checkpoint_is_judged_in_a_folder_of_its_own(tiny_run: Path, cli: Cli) -> None:
-    done = cli("eval", tiny_run, "--checkpoint", "6")
+def test_the_command_talks_with_the_adapter_of_a_checkpoint(tiny_run: Path, cli: Cli) -> None:
+    asked = "What causes Asthma ?\n/x\n/new\n"
+    done = cli("chat", tiny_run, "--checkpoint", "6", "--set", "eval.max_new_tokens=24", input=asked)
     assert (done.returncode, done.stderr) == (0, "")
-    [folder] = tiny_run.glob("eval-*-checkpoint-6")
-    first, again = ({(r["model"], r["id"]): r for r in map(json.loads, (path / "predictions.jsonl").read_text().splitlines())} for path in (tiny_run / "eval", folder))  # fmt: skip
+    head, answer, *others = done.stdout.split("\n> ")
+    assert "tiny:mistral with checkpoints/checkpoint-6, template mistral-v1" in head
+    assert "Not a medical device" in head
+    assert answer.strip()
+    assert others == [
+        "/x is no command; /new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer\n", "a new conversation\n", "\n",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_base_and_tuned_model_answer_otherwise(tiny_run: Path, cli: Cli) -> None:
+    said = {}
+    for name, flags in (("tuned", []), ("base", ["--base"])):
+        done = cli("chat", tiny_run, *flags, "--set", "eval.max_new_tokens=24", input="What causes Asthma ?\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        said[name] = done.stdout.split("\n> ")
+    assert "tiny:mistral with adapter, template mistral-v1" in said["tuned"][0]
+    assert "tiny:mistral without an adapter" in said["base"][0]
+    assert said["tuned"][1] != said["base"][1]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_judged_in_a_folder_of_its_own(tiny_run: Path, cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    done = cli("eval", run, "--checkpoint", "6")
+    assert (done.returncode, done.stderr) == (0, "")
+    [folder] = run.glob("eval-*-checkpoint-6")
+    bits = {
+        path: {(r["model"], r["id"]): r["bits"] for r in map(json.loads, (path / "predictions.jsonl").open())}
+        for path in (run / "eval", folder)
+    }
+    first, again = bits.values()
     assert first.keys() == again.keys()
-    assert [r["bits"] for k, r in first.items() if k[0] == "base"] == pytest.approx([again[k]["bits"] for k in first if k[0] == "base"], abs=0.01)  # fmt: skip
-    assert [r["bits"] for k, r in first.items() if k[0] == "tuned"] != pytest.approx([again[k]["bits"] for k in first if k[0] == "tuned"], abs=0.01)  # fmt: skip
+    changed = {key[0] for key in first if abs(first[key] - again[key]) > 0.01}
+    assert changed == {"tuned"}
 
 
 def test_mistakes_are_one_line_each(tiny_run: Path, cli: Cli, tmp_path: Path) -> None:
