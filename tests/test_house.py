@@ -17,7 +17,7 @@ from tests.conftest import ROOT, children_seconds
 # A module imports only what stands above it.
 ORDER = [
     "errors", "store", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
-    "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
+    "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "outlook", "check",
     "tagging", "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "serving", "parity", "merging", "llamacpp", "export", "build", "publish", "chat", "web", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"

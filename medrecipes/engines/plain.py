@@ -9,7 +9,8 @@ from peft import LoftQConfig, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from medrecipes.bases import Base
-from medrecipes.engines.training import TrlEngine, choose_precision
+from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.training import TrlEngine
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
@@ -48,13 +49,13 @@ def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | Non
     return None
 
 
-def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
+def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
     """Put the recipe's LoRA on the base."""
     lora = recipe.lora
     # peft's own preparation would blow norms, embeddings and head up to 32 bits; freezing is all they need
     for parameter in model.parameters():
         parameter.requires_grad = False
-    if checkpointing:
+    if recomputed:
         model.enable_input_require_grads()
     config = LoraConfig(
         r=lora.rank,
