@@ -48,9 +48,9 @@ def merged(run: Path, cli: Cli) -> tuple[Path, subprocess.CompletedProcess[str]]
 def train(cli: Cli, runs: Path, recipe: str) -> Path:
     """A short run of another tiny recipe."""
     settings = (
-        "train.max_steps=12",
-        "train.save_steps=6",
-        "train.eval_steps=6",
+        "train.max_steps=40",  # enough to learn to stop
+        "train.save_steps=20",
+        "train.eval_steps=20",
         "eval.rows=6",
         "eval.max_new_tokens=24",
     )
