@@ -78,6 +78,7 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
     if own.model_copy(update={"eval": recipe.eval}) != recipe:
         raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.temperature=0.7")
+    recipe = rundir.pinned(recipe)
     with console.stage("load") as stage, console.quiet(rundir.log):
         choice = load_libraries(recipe)
         template = run_template(recipe, rundir)

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
     )
     run.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
+    run.add_argument("--gpus", type=_positive, default=1, metavar="N", help="train on so many cards of this machine (default: 1)")  # fmt: skip
     _overrides(run)
 
     check = _command(commands, "check", _check, "say all that is wrong with recipes, without training")
@@ -79,7 +80,27 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--format", action="append", default=[], choices=["jsonl", "parquet"], help="write the splits as files too"
     )
+    build.add_argument("--push", action="store_true", help="release every dataset that it made")
+    build.add_argument("--waive", action="append", default=[], metavar="GATE", help="with --push: as publish does")
     _overrides(build)
+
+    publish = _command(commands, "publish", _publish, "show what would be released to the Hub, and with --push release it")  # fmt: skip
+    publish.add_argument("folders", nargs="+", type=Path, metavar="RUN|DATASET")
+    publish.add_argument("--push", action="store_true", help="release it: one commit a repository, read back after")
+    publish.add_argument("--repo", metavar="OWNER/NAME", help="the repository, or a pattern such as {user}/{base}-medical")  # fmt: skip
+    seen = publish.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_const", const=True, help="a private repository (the default, unless the recipe says otherwise)")  # fmt: skip
+    seen.add_argument("--public", dest="private", action="store_const", const=False, help="a public repository")
+    publish.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to; made where it is missing")
+    publish.add_argument("--create-pr", action="store_const", const=True, help="open a pull request instead")
+    publish.add_argument("--tag", metavar="NAME", help="a tag for the release")
+    publish.add_argument("--format", action="append", choices=FORMATS, help="what of a run: adapter, or what export made (may be repeated)")  # fmt: skip
+    publish.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
+
+    verify = _command(commands, "verify", _verify, "hold what a release or a run claims against what its files give")
+    verify.add_argument("name", metavar="REPO|RUN", help="OWNER/NAME or datasets/OWNER/NAME on the Hub, or a run folder")  # fmt: skip
+    verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
+    _overrides(verify)
 
     preview = _command(commands, "preview", _preview, "show examples token by token, what is learned in colour")
     preview.add_argument("recipe", nargs="?", metavar="RECIPE")
@@ -127,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
-    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets, and mark it")  # fmt: skip
+    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets or with different decoding, and mark it")  # fmt: skip
     return parser
 
 
@@ -151,12 +172,26 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
+    from medrecipes import ranks
     from medrecipes.console import Console
     from medrecipes.loading import load
     from medrecipes.run import run
 
-    run(load(arguments.recipe, arguments.set).recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    recipe = load(arguments.recipe, arguments.set).recipe
+    processes = max(arguments.gpus, ranks.size())
+    if recipe.train.batch % processes:
+        raise RecipeError(
+            [
+                f"{arguments.recipe}: train.batch = {recipe.train.batch} is not to be shared by {processes} cards; choose a multiple"
+            ]
+        )
+    if arguments.gpus > 1:
+        again = ["--fresh"] if arguments.fresh else []
+        sets = [word for value in arguments.set for word in ("--set", value)]
+        return ranks.launch([arguments.recipe, "--runs", str(arguments.runs), *again, *sets], arguments.gpus)
+    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -208,9 +243,30 @@ def _build(arguments: argparse.Namespace) -> None:
     from medrecipes.console import Console
     from medrecipes.loading import load
 
-    console = Console()
-    for built in build(load(arguments.recipe, arguments.set).recipe, arguments.out, arguments.format):
+    console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
+    for built in build(recipe, arguments.out, arguments.format):
         console.line(built.lines())
+        folders.append(built.folder)
+    if arguments.push:
+        from medrecipes.publish import publish
+
+        publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.publish import publish
+
+    names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
+    changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
+    publish(arguments.folders, Console(), push=arguments.push, changes=changes, waived=arguments.waive)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from medrecipes.console import Console
+    from medrecipes.verify import verify
+
+    return 0 if verify(arguments.name, arguments.set, Console(), arguments.revision) else 1
 
 
 def _preview(arguments: argparse.Namespace) -> None:

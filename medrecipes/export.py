@@ -33,7 +33,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     rundir = finished(path)
     if kind == "gguf":
         llamacpp.require()
-    recipe = load(path / "recipe.toml").recipe
+    recipe = rundir.pinned(load(path / "recipe.toml").recipe)
     template = run_template(recipe, rundir)
     with console.stage("prompts") as stage:
         asked = held_out_prompts(recipe, template)

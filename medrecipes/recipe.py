@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -18,6 +18,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Format = Literal["adapter", "merged-16bit", "merged-4bit", "gguf"]
 
 
 class Section(BaseModel):
@@ -196,6 +197,25 @@ class Eval(Section):
     )
 
 
+class Publish(Section):
+    repo: str = Field(
+        "{user}/{base}-medical",
+        description="Repository of a model; {user}, {base}, {recipe} and {timestamp} (of the run's end) are filled in, "
+        "and every format but the adapter adds its own name.",
+    )
+    dataset_repo: str = Field(
+        "{user}/{name}", description="Repository of a dataset; {user} and {name}, the dataset's own, are filled in."
+    )
+    private: bool = Field(True, description="Whether new repositories are private; one that is public is refused then.")
+    push: bool = Field(False, description="Release the model at the end of its run.")
+    formats: Annotated[tuple[Format, ...], Field(strict=False)] = Field(
+        ("adapter",), description="What is released: the adapter, or what `medrecipes export` makes of it."
+    )
+    revision: str = Field("main", description="Branch of the repository that the release goes to.")
+    create_pr: bool = Field(False, description="Open a pull request instead of committing to the branch.")
+    tag: str | None = Field(None, description="Tag that the release gets; a tag never moves.")
+
+
 class Sweep(Section):
     """Several runs of one recipe: besides the keys below, any key of the recipe with the values to try."""
 
@@ -210,7 +230,7 @@ class Sweep(Section):
     @classmethod
     def _by_dotted_key(cls, values: Any) -> Any:
         """`lora.rank = [8]` says the same as `"lora.rank" = [8]`."""
-        return dict(_leaves(values)) if isinstance(values, dict) else values
+        return dict(leaves(values)) if isinstance(values, dict) else values
 
     @property
     def grid(self) -> dict[str, list[Any]]:
@@ -218,10 +238,11 @@ class Sweep(Section):
         return self.__pydantic_extra__ or {}
 
 
-def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a table of tables by their dotted keys, e.g. `lora.rank`."""
     for name, value in table.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -239,18 +260,29 @@ class Recipe(Section):
     lora: Lora = Field(default=Lora(), description="The adapter.")
     train: Train = Field(default=Train(), description="How it is trained.")
     eval: Eval = Field(default=Eval(), description="How it is judged.")
+    publish: Publish = Field(default=Publish(), description="What is released to the Hub, and where.")
     sweep: Sweep = Field(default=Sweep(), description="What `medrecipes sweep` tries.")
 
     @cached_property
     def key(self) -> str:
         """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
-        without: dict[str, Any] = dict.fromkeys(("name", "build", "sweep"), True)
+        without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
         value = self.model_dump(mode="json", exclude=without)
         value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
         value["data"]["content"] = [digest_path(path) if path else None for path in paths]
         return digest(value)
+
+    def shared(self) -> Recipe:
+        """The recipe as others may read it: without paths of this machine, and as one run or one dataset."""
+        data = self.data.model_copy(
+            update={"path": None, "mix": tuple(entry.model_copy(update={"path": None}) for entry in self.data.mix)}
+        )
+        local = self.model.base.startswith((".", "/", "~"))
+        model = self.model.model_copy(update={"base": Path(self.model.base).name}) if local else self.model
+        changes = {"data": data, "model": model, "eval": self.eval.model_copy(update={"cases": None}), "build": Build()}
+        return self.model_copy(update=changes)
 
     def to_toml(self) -> str:
         """The recipe as TOML, every value written out but those that another takes the place of."""

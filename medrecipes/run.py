@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from medrecipes import ranks
 from medrecipes.console import Console
+from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -15,28 +19,72 @@ LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
-    path = run_path(recipe, runs, fresh=fresh)
-    rundir = RunDir(path)
-    if rundir.finished:
-        console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
-        return rundir
-    with open_run(path, recipe) as rundir:
-        _walk(recipe, rundir, console)
+    if recipe.publish.push and ranks.size() > 1:
+        raise EngineError(
+            "publish.push = true: several processes train together here; set it to false, and release the run afterwards "
+            "with `medrecipes publish RUN --push`"
+        )
+    ranks.join()
+    path = ranks.share(run_path(recipe, runs, fresh=fresh))
+    rundir = RunDir(path, writes=ranks.leads())
+    if ranks.share(rundir.finished):
+        if ranks.leads():
+            done = "only its release is looked at" if recipe.publish.push else "nothing done"
+            console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    elif not ranks.leads():
+        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
+            _follow(recipe, rundir)
+    else:
+        with open_run(path, recipe) as rundir:
+            _walk(recipe, rundir, console)
+    if recipe.publish.push:
+        _release(recipe, rundir, console)
     return rundir
+
+
+def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    import gc
+
+    from medrecipes.publish import publish
+
+    gc.collect()  # the release loads the adapter once more, and the trained model is not needed any longer
+    publish([rundir.path], console, push=True, settings=recipe.publish)
+
+
+def _follow(recipe: Recipe, rundir: RunDir) -> None:
+    """What one of several processes does beside the leader: it trains, and says and writes nothing."""
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    base = recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    train, dev = (
+        fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
+        for rows in (split.train, split.dev)
+    )
+    open_engine(recipe, base, template, choice).train(train, dev, rundir, Console.silent())
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
+    from medrecipes.publish import ready
     from medrecipes.rendering import ChatTemplate, generation_config
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
+    require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
+    ready(recipe)
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
@@ -53,6 +101,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = recipe_base(recipe, split)
+        if wrong := list(contradictions(recipe, base.facts)):
+            raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
 
@@ -84,7 +134,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+    rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
@@ -113,15 +163,16 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
-    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
-        state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,
         peak_gb=stats["peak_gb"],
         template_sha256=template.sha256,
         split_key=split.key,
+        finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
     )
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
 
 

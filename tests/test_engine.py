@@ -4,72 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
 import torch
 
-from medrecipes.console import Console
-from medrecipes.engines import Decoding, choose_engine, load_libraries, open_engine, recipe_base
+from medrecipes.engines import Decoding, choose_engine, load_libraries
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
-from medrecipes.overflow import fit
-from medrecipes.prepare import prepare
-from medrecipes.rendering import MASKED, ChatTemplate, Example
-from medrecipes.rundir import RunDir, read_losses
-from tests.conftest import ROOT
+from medrecipes.rendering import MASKED, Example
+from medrecipes.rundir import read_losses
+from tests.conftest import ENGINE, ROOT, Train, extremes, rendered_rows
 from tests.test_templates import bound
-
-# the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
-ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
-Trained = tuple[Any, RunDir, list[dict[str, Any]]]
-Train = Callable[..., Trained]
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[Example]:
-    """Thirty rendered rows of very different length."""
-    recipe = load(ROOT / "recipes" / "demo.toml").recipe
-    split = prepare(recipe)
-    load_libraries(recipe)
-    template = ChatTemplate("mistral-v1", recipe_base(recipe, split).tokenizer)
-    examples = fit(template, split.train, 256, "drop").examples
-    examples.sort(key=lambda e: len(e.input_ids))
-    return examples[:15] + examples[-15:]
-
-
-@pytest.fixture(scope="module")
-def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Trains with these overrides and gives the engine, the run folder, and every batch that the model saw."""
-
-    def call(*overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = ()) -> Trained:
-        settings = [
-            f"model.engine={ENGINE}",
-            "train.precision=fp32",
-            "train.keep_best=last",
-            "train.warmup_steps=0",
-            "train.scheduler=constant",
-            *overrides,
-        ]
-        recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
-        base = recipe_base(recipe, prepare(recipe))
-        template = ChatTemplate("mistral-v1", base.tokenizer)
-        engine: Any = open_engine(recipe, base, template, load_libraries(recipe))
-        seen: list[dict[str, Any]] = []
-        engine.model.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append({k: v.tolist() for k, v in kwargs.items() if hasattr(v, "tolist")}),
-            with_kwargs=True,
-        )
-        rundir = RunDir(tmp_path_factory.mktemp("run"))
-        with Console().quiet(rundir.log):
-            engine.train(examples, dev, rundir, Console())
-        return engine, rundir, seen
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +122,28 @@ def test_trained_on_whole_texts_every_token_is_a_label(train: Train, rows: list[
     assert all(labels[1:] == ids[1:] for ids, labels in found)
 
 
-def test_thirty_rows_learned_by_heart_are_said_and_stopped(train: Train, rows: list[Example]) -> None:
+FAMILIES = {
+    "tiny:mistral": "mistral-v1",
+    "tiny:llama2": "llama2",
+    "tiny:llama3": "llama3",
+    "tiny:gemma": "gemma",
+}
+
+
+@pytest.mark.parametrize(
+    "base", [pytest.param(base, marks=[] if base == "tiny:mistral" else [pytest.mark.slow]) for base in FAMILIES]
+)
+def test_thirty_rows_learned_by_heart_are_said_and_stopped(base: str, train: Train) -> None:
+    family = f"model.base={base}", f"template.name={FAMILIES[base]}"
+    rows = extremes(rendered_rows(256, *family))
     engine, _, _ = train(
-        "train.epochs=40", "train.batch=10", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
-        "eval.max_new_tokens=160", "train.logging_steps=20",
+        *family, "train.epochs=40", "train.batch=10", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
+        "eval.max_new_tokens=200", "train.logging_steps=20", examples=rows,
     )  # fmt: skip
     prompts = [e.input_ids[: next(i for i, label in enumerate(e.labels) if label != MASKED)] for e in rows]
     answers = list(engine.generate(prompts))
     wanted = [[label for label in e.labels if label != MASKED] for e in rows]
+    assert {answer[-1] for answer in wanted} == {engine.template.stop_id}
     assert sum(a == w for a, w in zip(answers, wanted, strict=True)) == 30
 
 
@@ -194,10 +157,10 @@ def test_batched_answers_are_those_of_one_at_a_time(train: Train, rows: list[Exa
 
 
 DECODINGS = [
-    Decoding(40, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=1),
-    Decoding(40, temperature=0.0, top_p=1.0, repetition_penalty=1.5, seed=1),
-    Decoding(40, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=1),
-    Decoding(40, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=2),
+    Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=1),
+    Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.5, seed=1),
+    Decoding(24, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=1),
+    Decoding(24, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=2),
 ]
 
 
@@ -294,6 +257,8 @@ HONOUR = [
     (["model.engine=unsloth", "lora.use_dora=true"], True, 1, "lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain'"),
     (["model.bits=8"], False, 1, "model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16"),
     (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
+    (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by the plain engine (2 processes train together), whose loss"),
+    (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by the plain engine (Unsloth does not honour lora.use_dora), whose loss"),
     (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
 ]  # fmt: skip
 

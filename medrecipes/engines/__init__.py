@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
@@ -116,9 +117,9 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
             if processes > 1
             else f"Unsloth does not honour {', '.join(special)}"
         )
-        return Choice("plain", reason)
+        return _plain(recipe, reason)
     if wanted == "plain":
-        return Choice("plain", "the recipe says so")
+        return _plain(recipe, "the recipe says so")
     if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
         slow = "lora.targets has lm_head, which Unsloth alone trains"
     if wanted == "auto" and cuda and slow is None:
@@ -136,16 +137,30 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
     return Choice("unsloth", f"the default without fused layers: {slow}" if cuda else "the default on a CPU")
 
 
-def world_size() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _plain(recipe: Recipe, reason: str) -> Choice:
+    if "lm_head" in recipe.lora.targets:
+        raise EngineError(
+            f"lora.targets: 'lm_head' cannot be trained by the plain engine ({reason}), whose loss reads the head's weights "
+            "past an adapter; leave it out, or train with Unsloth on one card, which trains the head whole"
+        )
+    return Choice("plain", reason)
+
+
+def require_trackers(recipe: Recipe) -> None:
+    """Raise for a tracker that is not installed; said before anything is done."""
+    for name in recipe.train.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise EngineError(
+                f"train.report_to: {name} is not installed; pip install {name}, or leave it out: "
+                "--set 'train.report_to=[]'"
+            )
 
 
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
-    cuda, processes = torch.cuda.is_available(), world_size()
+    cuda, processes = torch.cuda.is_available(), ranks.size()
     slow = _slow(recipe) if cuda and recipe.model.engine == "auto" else None
     choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
