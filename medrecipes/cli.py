@@ -126,8 +126,24 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
     )
+    judge.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
     _overrides(judge)
+
+    export = _command(commands, "export", _export, "write the trained model in the form that its user runs, checked against the adapter")  # fmt: skip
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("--format", required=True, choices=FORMATS, help="what is written, into RUN/export/FORMAT")  # fmt: skip
+    export.add_argument("--quant", choices=["q4_k_m", "q8_0", "f16"], help="with gguf: its number format (default: q4_k_m)")  # fmt: skip
+    export.add_argument("--base", metavar="ID|DIR", help="the 16-bit base to merge on, where the run's own is published in 4 bits")  # fmt: skip
+
+    chat = _command(commands, "chat", _chat, "talk to a finished run, on the terminal or on a page")
+    chat.add_argument("run", type=Path, metavar="RUN")
+    chat.add_argument("--base", action="store_true", help="the base alone, without the adapter")
+    chat.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
+    chat.add_argument("--web", action="store_true", help="a page with base and tuned side by side (extra: web)")
+    chat.add_argument("--host", metavar="ADDRESS", help="with --web: where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
+    chat.add_argument("--port", type=int, metavar="N", help="with --web: its port (default: 7860)")
+    _overrides(chat)
 
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
@@ -302,7 +318,36 @@ def _eval(arguments: argparse.Namespace) -> None:
     from medrecipes.judge import judge
 
     console, suite = Console(), arguments.suite
-    judge(arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include)
+    judge(
+        arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include,
+        checkpoint=arguments.checkpoint,
+    )  # fmt: skip
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.export import export
+
+    export(arguments.run, arguments.format, arguments.quant, Console(), arguments.base)
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    from medrecipes import web
+    from medrecipes.chat import chat, open_chat
+    from medrecipes.console import Console
+
+    if arguments.web and arguments.base:
+        raise MedRecipesError("--base goes without --web: the page shows the base beside the tuned model")
+    if not arguments.web and (arguments.host or arguments.port):
+        raise MedRecipesError("--host and --port go with --web; add it")
+    if arguments.web:
+        web.require()
+    console = Console()
+    opened = open_chat(arguments.run, arguments.set, console, base=arguments.base, checkpoint=arguments.checkpoint)
+    if arguments.web:
+        web.serve(opened, console, arguments.host or web.HOST, arguments.port or web.PORT)
+    else:
+        chat(opened, console)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

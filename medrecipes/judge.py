@@ -21,7 +21,7 @@ from medrecipes.suites import parse_suite, run_suite, suite_rows
 
 def judge(
     path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
-    include: Path | None = None,
+    include: Path | None = None, checkpoint: int | None = None,
 ) -> Path:  # fmt: skip
     """Answer and report what is not answered yet, with the run's own template and base; returns the report's folder.
 
@@ -32,9 +32,10 @@ def judge(
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
     if own.model_copy(update={"eval": recipe.eval}) != recipe:
         raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")
-    same = recipe.eval == own.eval and not fresh
-    folder = path / "eval" if same else _fresh(path, recipe, fresh=fresh)
-    engine, template, rows, split = _open(recipe, rundir, console)
+    adapter = adapter_of(rundir, checkpoint)
+    same = recipe.eval == own.eval and not fresh and checkpoint is None
+    folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
+    engine, template, rows, split = _open(recipe, rundir, adapter, console)
     limit = recipe.eval.max_new_tokens
     with console.stage("base") as stage, console.quiet(rundir.log):
         with engine.base():
@@ -74,7 +75,7 @@ def loss_again(path: Path, console: Console) -> tuple[float, float]:
 
 def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[float, Sequence[evaluate.Row]]:
     """Bits per byte of the held-out answers, as the saved adapter has them on its base, and those rows."""
-    engine, _, rows, _ = _open(recipe, rundir, console)
+    engine, _, rows, _ = _open(recipe, rundir, rundir.adapter, console)
     with console.stage("loss") as stage, console.quiet(rundir.log):
         nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
         stage.says(f"{len(rows)} answers of the saved adapter")
@@ -92,9 +93,21 @@ def finished(path: Path) -> RunDir:
     return rundir
 
 
-def _fresh(path: Path, recipe: Recipe, *, fresh: bool) -> Path:
+def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
+    """The adapter that a run kept, or the one of a checkpoint."""
+    if checkpoint is None:
+        return rundir.adapter
+    folder = rundir.checkpoints / f"checkpoint-{checkpoint}"
+    if not (folder / "adapter_config.json").exists():
+        kept = sorted(int(p.name.rsplit("-", 1)[1]) for p in rundir.checkpoints.glob("checkpoint-*"))
+        raise RunError(f"{rundir.path}: has no checkpoint {checkpoint}; it kept {', '.join(map(str, kept)) or 'none'}")
+    return folder
+
+
+def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -> Path:
     """A folder by its settings; asked for a fresh one, the first that is free."""
-    first = folder = path / f"eval-{digest(recipe.eval.model_dump(mode='json'))[:8]}"
+    at = "" if checkpoint is None else f"-checkpoint-{checkpoint}"
+    first = folder = path / f"eval-{digest(recipe.eval.model_dump(mode='json'))[:8]}{at}"
     number = 2
     while fresh and folder.exists():
         folder = first.with_name(f"{first.name}-{number}")
@@ -102,7 +115,7 @@ def _fresh(path: Path, recipe: Recipe, *, fresh: bool) -> Path:
     return folder
 
 
-def _open(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[Any, Any, Any, Any]:
+def _open(recipe: Recipe, rundir: RunDir, adapter: Path, console: Console) -> tuple[Any, Any, Any, Any]:
     """Engine, template, rows and split, as the run had them; what has changed since is an error."""
     from medrecipes.engines import load_libraries, open_engine, recipe_base
     from medrecipes.overflow import fit
@@ -123,8 +136,8 @@ def _open(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[Any, Any, A
             raise RunError(f"{rundir.path}: template {template.name} has changed since it was trained; bring it back")
         fitted = fit(template, split.held_out, recipe.data.max_tokens, recipe.data.on_overflow)
         engine = open_engine(recipe, base, template, choice)
-        engine.open_adapter(rundir.adapter)
-        stage.says(f"{recipe.model.base} with the adapter of {rundir.path.name}")
+        engine.open_adapter(adapter)
+        stage.says(f"{recipe.model.base} with {adapter.relative_to(rundir.path)} of {rundir.path.name}")
     return engine, template, evaluate.held_out(recipe, fitted), split
 
 

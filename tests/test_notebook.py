@@ -1,0 +1,108 @@
+"""The quickstart notebook, cell by cell, with a tiny recipe on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.cli import main
+from tests.conftest import ROOT
+
+NOTEBOOK = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))
+CODE = {cell["id"]: "".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"}
+INSTALL = "!pip install -q virtualenv && virtualenv -q .venv && bash scripts/install"
+SHORT = """extends = "demo.toml"
+[train]
+epochs = 0.4
+save_steps = 4
+eval_steps = 4
+[eval]
+rows = 6
+max_new_tokens = 24
+"""
+
+
+def test_it_is_short_clean_and_a_notebook() -> None:
+    assert (NOTEBOOK["nbformat"], NOTEBOOK["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    assert len(NOTEBOOK["cells"]) <= 16
+    assert len({cell["id"] for cell in NOTEBOOK["cells"]}) == len(NOTEBOOK["cells"])
+    for cell in NOTEBOOK["cells"]:
+        assert cell["cell_type"] in ("markdown", "code")
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+    assert (ROOT / re.search(r'RECIPE = "(.+?)"', CODE["settings"])[1]).exists()  # type: ignore[index]
+
+
+def run_cell(source: str, names: dict[str, Any], environment: dict[str, str]) -> str:
+    """What IPython does with a cell: `!` goes to a shell with {names} filled in, `%cd` moves, the rest is Python."""
+    said, python = "", ""
+
+    def flush() -> str:
+        nonlocal python
+        out, code, python = io.StringIO(), python, ""
+        with contextlib.redirect_stdout(out):
+            exec(code, names)
+        return out.getvalue()
+
+    for line in source.splitlines():
+        if line.startswith(("!", "%")):
+            said += flush()
+            filled = re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), line)
+            if filled.startswith("%cd "):
+                os.chdir(filled.removeprefix("%cd "))
+                continue
+            done = subprocess.run(
+                ["bash", "-c", filled[1:]], capture_output=True, text=True, timeout=400, env=environment
+            )
+            assert done.returncode == 0, f"{filled}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            said += done.stdout
+        else:
+            python += f"{line}\n"
+    return said + flush()
+
+
+def knows(command: str) -> bool:
+    """Whether there is such a command."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main(["--help"])
+    return f"    {command} " in out.getvalue()
+
+
+@pytest.mark.slow
+def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = tmp_path / "origin"
+    left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "runs", "shared", "*.egg-info")  # fmt: skip
+    shutil.copytree(ROOT, origin, ignore=left_out)
+    (origin / "recipes" / "short.toml").write_text(SHORT)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(origin)]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.chdir(tmp_path)
+    # the environment of the tests stands for the one that the notebook installs; the clone's own package comes first
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "medrecipes"), "HF_HUB_OFFLINE": "1"}
+    names: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for name, source in CODE.items():
+        if name == "publish" and not knows("publish"):
+            continue
+        if name == "settings":
+            source = f'{source}\nREPOSITORY = "{origin}"\nRECIPE = "recipes/short.toml"\n'
+        if name == "install":
+            assert source.count(INSTALL) == 1
+            source = source.replace(INSTALL, f"!ln -s {Path(sys.prefix)} .venv")
+        said[name] = run_cell(source, names, environment)
+    assert "bits per byte of answer" in said["report"]
+    assert "finished before" not in said["run"]
+    assert "Not a medical device" in said["use"]
+    assert "parity      100.00% of " in said["export"]
+    assert names["RUN"].name.startswith("short-")

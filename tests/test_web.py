@@ -1,0 +1,164 @@
+"""The chat page in a real browser: asked, watched, stopped, compared, wide and narrow."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.errors import MedRecipesError
+from medrecipes.web import require, token_view
+from tests.conftest import ROOT
+from tests.test_serving import bound
+
+GRADIO = importlib.util.find_spec("gradio") is not None
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+browsed = pytest.mark.skipif(
+    not GRADIO or CHROMIUM is None or importlib.util.find_spec("playwright") is None,
+    reason="looking at the page needs gradio, playwright and chromium",
+)
+SCRIPT = "<script>document.title='x'</script><b>What</b> causes Asthma ?"
+
+
+@pytest.mark.skipif(GRADIO, reason="gradio is installed")
+def test_without_gradio_it_is_one_clear_line() -> None:
+    with pytest.raises(MedRecipesError, match=re.escape("--web needs gradio; pip install 'medrecipes[web]'")):
+        require()
+
+
+def test_the_prompt_is_shown_token_by_token_as_text() -> None:
+    template = bound("llama3")
+    ids = template.tokenizer.encode(["<b>a\n"], continuing=True)[0]
+    view = token_view(template, [template.stop_id, *ids])
+    assert f'<span class=control title="{template.stop_id}">&lt;|eot_id|&gt;</span>' in view
+    assert "<b>" not in view
+    assert view.startswith(f'<div class="tokens">{1 + len(ids)} tokens<br>')
+
+
+@pytest.fixture(scope="module")
+def address(tiny_run: Path) -> Iterator[str]:
+    """A page whose model babbles on, so that there is something to stop."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "medrecipes.cli", "chat", str(tiny_run), "--web", "--port", str(port),
+               "--set", "eval.temperature=2", "--set", "eval.max_new_tokens=120"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    yield url
+    process.send_signal(2)
+    out, error = process.communicate(timeout=60)
+    assert f"page        {url}  (Ctrl-C ends it)" in out
+    assert out.endswith("closed\n")
+    assert process.returncode == 0, error
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def visit(browser: Any, address: str, width: int) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": 1000})
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.wait_for_selector("#ask")
+    page.wait_for_timeout(1000)
+    return page
+
+
+def answers(page: Any, model: str) -> list[str]:
+    return [box.inner_text() for box in page.query_selector_all(f"#{model} .bot.message")]
+
+
+def shoot(page: Any, name: str) -> None:
+    """A picture for whoever wants to look: MEDRECIPES_PICTURES names the folder."""
+    if folder := os.environ.get("MEDRECIPES_PICTURES"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+@browsed
+@pytest.mark.parametrize("width", [1280, 400])
+def test_ask_watch_compare_and_html_stays_text(browser: Any, address: str, width: int) -> None:
+    page = visit(browser, address, width)
+    assert "Not a medical device" in page.inner_text("body")
+    page.fill("#question textarea", SCRIPT)
+    page.click("#ask")
+    lengths = set()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (page.is_visible("#prompt") and len(answers(page, "base")) == 1 and len(lengths) > 3):  # fmt: skip
+        lengths |= {len(text) for text in answers(page, "tuned") if len(text) > 1}
+        page.wait_for_timeout(30)
+    assert len(lengths) > 3  # it grew before the reader's eyes
+    page.wait_for_function("() => { const b = document.querySelector('#base .bot.message'); return b && b.innerText.length > 40 }", timeout=60_000)  # fmt: skip
+    assert page.title().endswith("· medrecipes")
+    assert SCRIPT in page.inner_text("#tuned")
+    assert SCRIPT in page.inner_text("#base")
+    assert page.query_selector("#tuned .message b") is None
+    assert page.query_selector("#tuned .message script") is None
+    page.click("#prompt button")
+    page.wait_for_selector("#prompt .tokens span.control")
+    assert re.match(r"\d+ tokens", page.inner_text("#prompt .tokens"))
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    shoot(page, f"chat-{width}")
+    assert [url for url in page.asked if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+
+
+@browsed
+def test_an_answer_is_stopped_and_a_new_conversation_begun(browser: Any, address: str) -> None:
+    page = visit(browser, address, 1280)
+    page.click("button:has-text('What')")  # a question of the dev set
+    page.wait_for_function("() => document.querySelector('#question textarea').value.length > 5")
+    page.click("#ask")
+    page.wait_for_function("() => { const b = document.querySelector('#tuned .bot.message'); return b && b.innerText.length > 3 }")  # fmt: skip
+    page.click("#stop")
+    page.wait_for_function("() => document.querySelector('#note').innerText.includes('stopped')", timeout=30_000)
+    stopped = answers(page, "tuned")
+    page.wait_for_timeout(1500)
+    assert answers(page, "tuned") == stopped
+    assert answers(page, "base") == []
+    page.fill("#question textarea", "And then ?")
+    page.click("#ask")
+    page.wait_for_function("() => document.querySelectorAll('#tuned .bot.message').length === 2")
+    page.click("#stop")
+    page.wait_for_function("() => document.querySelector('#note').innerText.includes('stopped')", timeout=30_000)
+    page.click("#new")
+    page.wait_for_function("() => document.querySelectorAll('.bot.message').length === 0")
+    page.close()
+
+
+@browsed
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    port = int(address.rsplit(":", 1)[1])
+    listening = [
+        line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
+    ]
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
