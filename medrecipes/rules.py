@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
-from medrecipes.recipe import Columns, Data, Mix, Recipe, fields, source_names, template_names
+from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, fields, source_names, template_names
 
 # the keys that a problem is about, and the problem
 Problem = tuple[tuple[str, ...], str]
@@ -48,7 +48,7 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _sweep):
+    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _task, _sweep):
         yield from rule(recipe, at)
 
 
@@ -243,6 +243,44 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 keys,
                 f"{what}, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'",
             )
+
+
+BEST = {"chat": ("bits_per_byte", "loss", "last"), "tag": ("f1", "loss", "last")}
+
+
+def _task(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    task, best = recipe.task, recipe.train.keep_best
+    for key, _ in fields():
+        section = next((name for name in UNREAD[task] if key == name or key.startswith(f"{name}.")), None)
+        if section and at.said(key):
+            why = f"a {task} recipe has no use for it"
+            if section == "template":
+                why = "a tag recipe has no chat template, for it trains on words"
+            yield (key, "task"), f"{at(key)}: {why}; leave it out, or set another task than {task!r}"
+    if best not in BEST[task]:
+        known = ", ".join(BEST[task])
+        yield (
+            ("train.keep_best", "task"),
+            f"{at('train.keep_best')} = {best!r} is not measured when task = {task!r}; set one of {known}",
+        )
+    if task != "tag":
+        return
+    if recipe.model.engine == "unsloth":
+        yield (
+            ("model.engine", "task"),
+            f"{at('model.engine')} = 'unsloth' has no tagging head; leave it out, or set 'plain'",
+        )
+    if at.said("tag.focal_gamma") and recipe.tag.loss != "focal":
+        yield (
+            ("tag.focal_gamma", "tag.loss"),
+            f"{at('tag.focal_gamma')} is read with tag.loss = 'focal' only; set that, or leave it out",
+        )
+    if recipe.tag.overlap * 2 >= recipe.data.max_tokens:
+        yield (
+            ("tag.overlap", "data.max_tokens"),
+            f"{at('tag.overlap')} = {recipe.tag.overlap} must be less than half of data.max_tokens = "
+            f"{recipe.data.max_tokens}; lower it",
+        )
 
 
 # what changes no training, or what the runs are compared by

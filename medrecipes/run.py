@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medrecipes import tagline
 from medrecipes.console import Console
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
@@ -21,7 +22,8 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
         console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
         return rundir
     with open_run(path, recipe) as rundir:
-        _walk(recipe, rundir, console)
+        walk = _walk if recipe.task == "chat" else tagline.walk
+        walk(recipe, rundir, console)
     return rundir
 
 

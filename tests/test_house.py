@@ -16,9 +16,9 @@ from tests.conftest import ROOT, children_seconds
 
 # A module imports only what stands above it.
 ORDER = [
-    "errors", "store", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
-    "prepare", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "engines", "check",
-    "tagging", "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "export", "build", "publish", "chat", "run", "sweep", "cli",
+    "errors", "store", "bio", "words", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
+    "prepare", "tagged", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "hardware", "rundir", "plot", "tagging", "engines", "check",
+    "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "export", "build", "publish", "chat", "spanreport", "tagline", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

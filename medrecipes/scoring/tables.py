@@ -26,6 +26,10 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "negations_contradicted": ("negations contradicted", False),
     "micro_f1": ("F1 of lists, micro", True),
     "macro_f1": ("F1 of lists, macro", True),
+    "span_f1": ("F1 of spans, micro", True),
+    "span_macro_f1": ("F1 of spans, macro", True),
+    "span_precision": ("precision of spans, micro", True),
+    "span_recall": ("recall of spans, micro", True),
 }
 SHARES = {
     name
@@ -33,7 +37,8 @@ SHARES = {
     if name.split("_")[0] in ("stops", "limit", "repeated", "exact", "doses", "units", "negations")
 }
 # what the console shows; report.md has the rest
-HEADLINES = ("bits_per_byte", "rouge1", "rouge2", "rougeL", "stops", "exact_match", "micro_f1", "macro_f1")
+HEADLINES = ("bits_per_byte", "rouge1", "rouge2", "rougeL", "stops", "exact_match", "micro_f1", "macro_f1", "span_f1",
+             "span_macro_f1", "span_precision", "span_recall")  # fmt: skip
 LISTS = {
     "precision": "precision",
     "recall": "recall",

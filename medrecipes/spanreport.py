@@ -1,0 +1,273 @@
+"""A tagging run's held-out rows tagged and scored against gold and against a dictionary: predictions, report and card."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrecipes.bio import Span, read_spans, write_tags
+from medrecipes.recipe import Recipe
+from medrecipes.records import Tagged
+from medrecipes.rundir import RunDir
+from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
+from medrecipes.scoring.judging import intervals
+from medrecipes.scoring.predictions import SPANS, Prediction, spans_text
+from medrecipes.scoring.spans import (
+    MISSED,
+    SPURIOUS,
+    WAYS,
+    Tagging,
+    confusion,
+    frequent_errors,
+    look_up,
+    majority,
+    span_figures,
+    token_accuracy,
+    types_of,
+)
+from medrecipes.scoring.tables import aligned, markdown, show
+from medrecipes.store import write_json, write_text
+from medrecipes.tagged import TaggedSplit
+from medrecipes.tagging import DECODING, decode, gather
+
+if TYPE_CHECKING:
+    from medrecipes.engines.tagger import Tagger
+
+DICTIONARY, TUNED = "dictionary", "tuned"
+
+
+def judge(recipe: Recipe, engine: Tagger, split: TaggedSplit, folder: Path) -> dict[str, Any]:
+    """Tag the held-out rows and write predictions.jsonl, report.json and report.md."""
+    rows = split.held_out
+    found = engine.windows(rows)
+    said = [decode(words, engine.labels) for words in gather(len(rows), found, list(engine.predict(found)))]
+    dictionary = majority((row.tokens, row.tags) for row in split.train)
+    model = taggings(rows, [one.spans for one in said])
+    baseline = taggings(rows, [look_up(dictionary, row.tokens) for row in rows])
+    repaired: Counter[str] = sum((one.repaired for one in said), Counter())
+    report = make_report(recipe, split, model, baseline, repaired)
+    lines = [
+        *predictions(baseline, DICTIONARY, None),
+        *predictions(model, TUNED, [one.probabilities for one in said]),
+    ]
+    write_text(folder / "predictions.jsonl", "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.md", "\n".join(as_markdown(recipe.name, report)))
+    return report
+
+
+def taggings(rows: Sequence[Tagged], spans: Sequence[Sequence[Span]]) -> list[Tagging]:
+    """Rows with what somebody found in them."""
+    return [
+        Tagging(row.id, row.group, row.tokens, tuple(read_spans(row.tags)), tuple(found))
+        for row, found in zip(rows, spans, strict=True)
+    ]
+
+
+def predictions(
+    rows: Sequence[Tagging], model: str, probabilities: Sequence[Sequence[float]] | None
+) -> list[dict[str, Any]]:
+    """The rows as lines of a predictions file: a span a line, its type, first and last word, and text."""
+    lines = []
+    for number, row in enumerate(rows):
+        said = Prediction(
+            row.id, row.group, SPANS, " ".join(row.tokens), spans_text(row.tokens, row.gold),
+            spans_text(row.tokens, row.found), model,
+        )  # fmt: skip
+        line = {name: value for name, value in asdict(said).items() if value is not None}
+        if probabilities is not None:
+            line["probabilities"] = [round(p, 4) for p in probabilities[number]]
+        lines.append(line)
+    return lines
+
+
+def make_report(
+    recipe: Recipe, split: TaggedSplit, model: Sequence[Tagging], baseline: Sequence[Tagging], repaired: Counter[str]
+) -> dict[str, Any]:
+    """Every figure with its interval over groups; the dictionary stands where chat reports have the base."""
+    draws, seed = recipe.eval.draws, recipe.seed
+    groups = [row.group for row in model]
+    weights, of_row = draw_weights(groups, draws, seed)
+    types = sorted({*types_of(model), *types_of(baseline)})
+
+    def figured(figures: Mapping[str, Mapping[str, Figure]]) -> dict[str, Any]:
+        return {
+            part: {name: estimate(figure, weights, of_row).as_dict() for name, figure in those.items()}
+            for part, those in figures.items()
+        }
+
+    ways = {way: span_figures(model, way, types) for way in WAYS}
+    before = span_figures(baseline, "strict", types)
+    headline = {DICTIONARY: _headline(before), TUNED: _headline(ways["strict"])}
+    report: dict[str, Any] = {
+        "task": "tag",
+        "split": split.held_out_name,
+        "split_key": split.key,
+        "rows": len(model),
+        "groups": len(set(groups)),
+        "groups_are": split.report["groups"]["are"],
+        "intervals": intervals(draws, seed, len(set(groups))),
+        "decoding": {"method": DECODING, "repaired": dict(repaired)},
+        # by the names that reports of conversations have: compare and cards read them
+        "columns": [DICTIONARY, TUNED, "difference"],
+        "base": {name: estimate(figure, weights, of_row).as_dict() for name, figure in headline[DICTIONARY].items()},
+        "tuned": {name: estimate(figure, weights, of_row).as_dict() for name, figure in headline[TUNED].items()},
+        "difference": {
+            name: difference(figure, headline[DICTIONARY][name], weights, of_row).as_dict()
+            for name, figure in headline[TUNED].items()
+        },
+        **{way: figured(figures) for way, figures in ways.items()},
+        "dictionary": figured(before),
+        "support": {type: sum(span.type == type for row in model for span in row.gold) for type in types},
+        "token_accuracy": token_accuracy(
+            (write_tags(len(row.tokens), row.gold), write_tags(len(row.tokens), row.found)) for row in model
+        ),
+        "confusion": confusion(model),
+        "errors": [asdict(error) for error in frequent_errors(model)],
+    }
+    return report
+
+
+def _headline(figures: Mapping[str, Mapping[str, Figure]]) -> dict[str, Figure]:
+    micro, macro = figures["micro"], figures["macro"]
+    return {
+        "span_f1": micro["f1"], "span_precision": micro["precision"], "span_recall": micro["recall"],
+        "span_macro_f1": macro["f1"],
+    }  # fmt: skip
+
+
+def _table(figures: Mapping[str, Mapping[str, Any]], support: Mapping[str, int]) -> list[list[str]]:
+    rows = [["type", "gold spans", "precision", "recall", "F1"]]
+    for name, those in figures.items():
+        spans = support.get(name, sum(support.values()) if name == "micro" else None)
+        rows.append([f"{name} average" if name in ("micro", "macro") else name, "" if spans is None else f"{spans:,}",
+                     *(show("", those[key]) for key in ("precision", "recall", "f1"))])  # fmt: skip
+    return rows
+
+
+def _confusion_rows(table: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
+    columns = sorted({kind for row in table.values() for kind in row}, key=lambda kind: (kind == MISSED, kind))
+    order = sorted(table, key=lambda gold: (gold == SPURIOUS, gold))
+    return [["gold \\ found", *columns], *([gold, *(str(table[gold].get(kind, 0)) for kind in columns)] for gold in order)]  # fmt: skip
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The few lines that a run ends with."""
+    rows = [[f"{report['rows']:,} {report['split']} rows, strict", *report["columns"]]]
+    for name, title in (("span_f1", "F1, micro"), ("span_macro_f1", "F1, macro"), ("span_precision", "precision"), ("span_recall", "recall")):  # fmt: skip
+        rows.append([title, *(show(name, report[part][name], signed=part == "difference") for part in ("base", "tuned", "difference"))])  # fmt: skip
+    return [*aligned(rows), "", *aligned(_table(report["strict"], report["support"]))]
+
+
+def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
+    """report.md."""
+    accuracy = report["token_accuracy"]
+    shares = {key: "-" if value is None else f"{value:.1%}" for key, value in accuracy.items()}
+    lines = [
+        f"# {name}: spans against gold",
+        "",
+        f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split ({report['groups_are']}); "
+        f"intervals: {report['intervals']}. Decoding: {report['decoding']['method']}.",
+        "",
+        "The dictionary gives every word the tag that it bears most often in the training rows.",
+        "",
+        *markdown([["strict", *report["columns"]], *(
+            [title, *(show(key, report[part][key], signed=part == "difference") for part in ("base", "tuned", "difference"))]
+            for key, title in (("span_f1", "F1, micro"), ("span_macro_f1", "F1, macro"), ("span_precision", "precision, micro"), ("span_recall", "recall, micro"))
+        )]),
+        "",
+    ]  # fmt: skip
+    for way, meaning in WAYS.items():
+        lines += [f"## {way.replace('_', ' ').capitalize()}", "", f"{meaning[0].upper()}{meaning[1:]}.", "",
+                  *markdown(_table(report[way], report["support"])), ""]  # fmt: skip
+    lines += [
+        "## Words",
+        "",
+        f"Share of words with the right tag, `O` counted: {shares['with_O']}; without the words that are `O` in gold: "
+        f"{shares['without_O']}. Both flatter a tagger: most words are no entity, and half a span counts for half. They are "
+        "shown because others report them.",
+        "",
+        "## Confusion",
+        "",
+        "A row for what gold says, a column for what was found in its place.",
+        "",
+        *markdown(_confusion_rows(report["confusion"])),
+        "",
+        *(f"- repaired when decoding, {what}: {count:,}" for what, count in report["decoding"]["repaired"].items()),
+        "",
+        "## The most frequent errors",
+        "",
+        "In the context, [gold] stands in brackets and {what was found} in braces.",
+        "",
+        *markdown([["times", "gold", "found", "first place"], *(
+            [str(error["count"]), error["gold"], error["found"], error["context"]] for error in report["errors"]
+        )]),
+        "",
+    ]  # fmt: skip
+    return lines
+
+
+def tag_card(
+    recipe: Recipe, rundir: RunDir, report: dict[str, Any], data: dict[str, Any], stats: dict[str, Any]
+) -> None:
+    """Write README.md of the run folder."""
+    from medrecipes.cards import DISCLAIMER
+    from medrecipes.leakage import table
+
+    rows, sources = data["rows"], data["sources"]
+    titles = ", ".join(f"{source['title']} ({source['licence']})" for source in sources)
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"A LoRA adapter (rank {recipe.lora.rank}) with a tagging head for `{recipe.model.base}`, trained in "
+        f"{recipe.model.bits} bits with {recipe.model.attention} attention on {titles}.",
+        "",
+        f"> {DISCLAIMER}",
+        "",
+        "![loss](loss.png)",
+        "",
+        "## Figures",
+        "",
+        f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split; intervals: "
+        f"{report['intervals']}. Strict: type and both borders right.",
+        "",
+        *markdown(_table(report["strict"], report["support"])),
+        "",
+        f"A dictionary of the training words reaches F1 {show('span_f1', report['base']['span_f1'])}.",
+        "",
+        "## Data",
+        "",
+        f"{rows['train']:,} rows to train on, {rows['dev']:,} dev, {rows['test']:,} test; groups are "
+        f"{data['groups']['are']}.",
+        "",
+        "```text",
+        table(data["leakage"]),
+        "```",
+        "",
+        *(f"- {s['title']}: {s['kept']:,} of {s['seen']:,} rows. {s['citation']}." for s in sources),
+        *(f"- dropped, {reason}: {count:,}" for reason, count in data["dropped"].items()),
+        *(f"- repaired, {reason}: {count:,}" for reason, count in data["repaired"].items()),
+        "",
+        "## Training",
+        "",
+        f"{stats['steps']} steps of {recipe.train.batch} rows, learning rate {recipe.train.learning_rate:g}; the "
+        f"checkpoint of step {stats['best_step']} was kept, by {recipe.train.keep_best} of the dev rows. "
+        f"{stats['train_runtime']:.0f} s, peak memory {stats['peak_gb']} GB.",
+        "",
+        "## Use",
+        "",
+        f"`medrecipes tag {rundir.path} \"text\"`. `adapter/tagging.json` holds the labels and how rows are cut."
+        + (" The causal mask must be removed as in training." if recipe.model.attention == "bidirectional" else ""),
+        "",
+        "## Recipe",
+        "",
+        "```toml",
+        recipe.to_toml().strip(),
+        "```",
+        "",
+    ]  # fmt: skip
+    write_text(rundir.path / "README.md", "\n".join(lines))

@@ -1,0 +1,116 @@
+"""The straight line of a tag recipe: tagged words to a run folder with an adapter and span scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medrecipes.bases import Base, open_base
+from medrecipes.console import Console
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir
+from medrecipes.tagged import TaggedSplit
+
+REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
+
+
+def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
+    """The recipe's base; a tiny one is built on the spot, and sees the training documents alone."""
+    if not recipe.model.base.startswith("tiny:"):
+        return open_base(recipe.model.base, recipe.model.revision)
+    from medrecipes.engines import tiny
+
+    documents: dict[str, list[str]] = {}
+    for row in split.train:
+        documents.setdefault(row.group, []).append(" ".join(row.tokens))
+    texts = ["\n".join(rows) for rows in documents.values()]
+    return tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
+
+
+def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    """All stages of a tagging run, top to bottom."""
+    from medrecipes import hardware, leakage, plot, spanreport
+    from medrecipes.engines import Choice
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import write_json
+    from medrecipes.tagged import prepare_tagged
+
+    with console.stage("data") as stage:
+        split = prepare_tagged(recipe)
+        rows, entities = split.report["rows"], sum(split.report["entities"]["train"].values())
+        dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
+        parts = f"official {' and '.join(split.report['official'])}" if split.report["official"] else "split by group"
+        stage.says(
+            f"{rows['train']:,} rows with {entities:,} entities to train on, {rows['dev']:,} dev, {rows['test']:,} test, "
+            f"{parts}; {dropped:,} dropped, {repaired:,} repaired"
+        )
+    console.line(leakage.table(split.report["leakage"]))
+    console.line(f"{'groups':<11} {split.report['groups']['are']}")
+
+    with console.stage("base") as stage, console.quiet(rundir.log):
+        base = tag_base(recipe, split)
+        stage.says(f"{recipe.model.base}, {recipe.model.attention} attention, tags {' '.join(split.labels)}")
+
+    with console.stage("load") as stage, console.quiet(rundir.log):
+        from medrecipes.engines.tagger import Tagger
+
+        engine = Tagger(recipe, base, split.labels)
+        engine.choices["engine"] = Choice("plain", REASON)
+        stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
+    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+
+    with console.stage("words") as stage:
+        counted = {name: count_tokens(engine.windows(part), part) for name, part in parts_of(split).items()}
+        stage.says(f"{counted['train']['tokens']:,} tokens to train on, {counted['train']['supervised']:,} words tagged, "
+                   f"in {counted['train']['windows']:,} windows")  # fmt: skip
+        data = {**split.report, "tokens": counted}
+        write_json(rundir.path / "data.json", data)
+
+    with console.stage("train") as stage, console.quiet(rundir.log):
+        try:
+            stats = engine.train(split.train, split.dev, rundir, console)
+        finally:
+            losses = read_losses(rundir.path / "loss.csv")
+            if losses:
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "the words' tags")
+        best = f", dev F1 {stats['best_metric']:.3f}" if recipe.train.keep_best == "f1" and split.dev else ""
+        stage.says(
+            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
+            f"best at step {stats['best_step']}{best}"
+        )
+        write_json(rundir.path / "trainer_stats.json", stats)
+        engine.save(rundir.adapter)
+
+    with console.stage("judge") as stage, console.quiet(rundir.log):
+        report = spanreport.judge(recipe, engine, split, rundir.path / "eval")
+        stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
+
+    spanreport.tag_card(recipe, rundir, report, data, stats)
+    rundir.update(
+        state="finished",
+        choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
+        seconds=console.stages,
+        peak_gb=stats["peak_gb"],
+        split_key=split.key,
+    )
+    console.line()
+    for line in spanreport.summary(report):
+        console.line(line)
+    console.line()
+    for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
+        console.line(f"{name:<15} {rundir.path / name}")
+
+
+def parts_of(split: TaggedSplit) -> dict[str, Sequence[Any]]:
+    """The parts of a split by the names that data.json counts them under."""
+    return {"train": split.train, "dev": split.dev, "held out": split.held_out}
+
+
+def count_tokens(found: Sequence[Any], rows: Sequence[Any]) -> dict[str, int]:
+    """Windows, tokens and tagged words of a part; it has no answers, hence no bytes of them."""
+    return {
+        "windows": len(found),
+        "tokens": sum(len(window.input_ids) for window in found),
+        "supervised": sum(len(row.tokens) for row in rows),
+        "answer_bytes": 0,
+    }
