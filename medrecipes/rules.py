@@ -48,7 +48,21 @@ class Where:
 
 def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in (_base, _bits, _data, _mixture, _templates, _build, _split, _lora, _names, _steps, _best, _task, _sweep):
+    for rule in (
+        _base,
+        _bits,
+        _data,
+        _mixture,
+        _templates,
+        _build,
+        _split,
+        _lora,
+        _names,
+        _steps,
+        _best,
+        _task,
+        _sweep,
+    ):
         yield from rule(recipe, at)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medrecipes.bio import OUTSIDE, split_tag
+from medrecipes.bio import OUTSIDE, read_spans, split_tag
 from medrecipes.errors import DataError
 from medrecipes.grouping import PARTS, bind, sample, spot
 from medrecipes.leakage import by_row, leaks
@@ -53,7 +53,9 @@ class TaggedSplit:
         """What a word can be tagged with: O, then B and I of every type that training shows."""
         types = sorted({split_tag(tag)[1] for row in self.train for tag in row.tags} - {""})
         if not types:
-            raise DataError("no training row has an entity, so there is nothing to learn; check that data.path is right")
+            raise DataError(
+                "no training row has an entity, so there is nothing to learn; check that data.path is right"
+            )
         return (OUTSIDE, *(f"{letter}-{type}" for type in types for letter in "BI"))
 
 
@@ -98,8 +100,10 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
         "by_row_of": "the usable rows before repeats and limits, shuffled and cut by the same shares",
     }
     lines: dict[str, list[str]] = {name: [] for name in PARTS}
+    entities: dict[str, Counter[str]] = {name: Counter() for name in PARTS}
     for row, number in zip(rows, part.tolist(), strict=True):
         name = PARTS[number]
+        entities[name] += Counter(span.type for span in read_spans(row.tags))
         lines[name].append(json.dumps([name, row.id, row.group, row.tokens, row.tags, dict(row.meta)]))
     keys = {name: digest(those) for name, those in lines.items()}
     write_text(folder / "rows.jsonl", "".join(f"{line}\n" for those in lines.values() for line in those))
@@ -107,25 +111,25 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
     groups = {"count": len(sizes), "largest": max(sizes.values()), "are": _groups_are(rows)}
     report = report_of(places, contents, keys, counts, data.split.model_dump(), groups=groups, leakage=leakage)
     report["official"] = sorted({str(row.meta["official"]) for row in rows if "official" in row.meta})
-    report["entities"] = {
-        name: dict(Counter(split_tag(tag)[1] for row, number in zip(rows, part.tolist(), strict=True)
-                           if PARTS[number] == name for tag in row.tags if tag.startswith("B-")).most_common())
-        for name in PARTS
-    }  # fmt: skip
+    report["entities"] = {name: dict(found.most_common()) for name, found in entities.items()}
     write_json(folder / "report.json", report)
     return {"rows": len(rows)}
 
 
 def _read(place: Place, recipe: Recipe) -> list[Tagged]:
     if place.path is None:
-        raise DataError(f"{place.source.name}: is not on the Hub; get it from {place.source.homepage} and set data.path")
+        raise DataError(
+            f"{place.source.name}: is not on the Hub; get it from {place.source.homepage} and set data.path"
+        )
     rows: list[Tagged] = []
     ids: set[str] = set()
     for record in place.source.read(Files(place.path, unit=recipe.tag.unit), place.ledger):
         if not isinstance(record, Tagged):
             raise DataError(f"{place.source.name}: yields conversations, which a tag recipe cannot use; set data.source = 'bio_ner'")  # fmt: skip
         if record.id in ids:
-            raise DataError(f"{place.path}: two rows have the id {record.id}; rename one of the files, or the documents")
+            raise DataError(
+                f"{place.path}: two rows have the id {record.id}; rename one of the files, or the documents"
+            )
         ids.add(record.id)
         if record.tokens:
             rows.append(record)
@@ -208,4 +212,6 @@ def _groups_are(rows: Sequence[Tagged]) -> str:
         return "documents"
     if all(row.group == row.id for row in rows):
         return "single rows: the data names no documents"
-    return "blocks of consecutive sentences: the data names no documents, so an abstract may reach over the border of two"
+    return (
+        "blocks of consecutive sentences: the data names no documents, so an abstract may reach over the border of two"
+    )

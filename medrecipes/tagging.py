@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medrecipes.bio import Span, malformed, read_spans
 from medrecipes.errors import DataError
@@ -56,7 +57,7 @@ def windows(
     found: list[Window] = []
     for at, (row, words) in enumerate(zip(rows, pieces(tokenizer, [row.tokens for row in rows]), strict=True)):
         stretches = list(cut([len(ids) for ids in words], max_tokens - len(begin), overlap))
-        borders = [0, *(middle(*pair) for pair in zip(stretches, stretches[1:], strict=False)), len(words)]
+        borders = [0, *(middle(*pair) for pair in pairwise(stretches)), len(words)]
         for (start, end), first, last in zip(stretches, borders, borders[1:], strict=False):
             ids, tags, firsts = list(begin), [MASKED] * len(begin), []
             for word in range(start, end):
@@ -109,11 +110,14 @@ def decode(probabilities: Sequence[Sequence[float]], labels: Sequence[str]) -> D
     return Decoded(tags, spans, likely, malformed(tags, "IOB2"))
 
 
-def gather(count: int, found: Sequence[Window], said: Sequence[Sequence[Sequence[float]]]) -> list[list[Sequence[float]]]:
+def gather(
+    count: int, found: Sequence[Window], said: Sequence[Sequence[Sequence[float]]]
+) -> list[list[Sequence[float]]]:
     """What all windows say of their words, put together by row; no word is lost, none stands twice."""
     rows: list[list[Sequence[float]]] = [[] for _ in range(count)]
     for window, words in zip(found, said, strict=True):
-        assert len(rows[window.row]) == window.words[0] and len(words) == window.words[1] - window.words[0]
+        assert len(rows[window.row]) == window.words[0]
+        assert len(words) == window.words[1] - window.words[0]
         rows[window.row] += words
     return rows
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 # a run of letters and digits is a word, any other sign is one by itself: no name begins or ends inside such a run
 WORD = re.compile(r"\w+|[^\w\s]")
 END = re.compile(r"[.!?][\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])|\n+")
 # what a point belongs to without ending a sentence
-ABBREVIATIONS = frozenset(
-    "al approx ca cf dr e.g eg etc fig figs i.e ie inc jr mr mrs ms no nos prof ref refs resp sp spp st viz vs".split()
-)
+_SHORT = "al approx ca cf dr e.g eg etc fig figs i.e ie inc jr mr mrs ms no nos prof ref refs resp sp spp st viz vs"
+ABBREVIATIONS = frozenset(_SHORT.split())
 
 Place = tuple[int, int]
 
@@ -25,7 +25,7 @@ def sentences(text: str) -> list[Place]:
     """Where each sentence of a text begins and ends; blanks between them belong to none."""
     cuts = [0, *(match.end() for match in END.finditer(text) if _ends(text, match)), len(text)]
     found = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         part = text[start:end]
         if part.strip():
             found.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))

@@ -40,7 +40,7 @@ class Head(torch.nn.Linear):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """The logits of every label."""
         with torch.autocast(hidden.device.type, enabled=False):
-            return functional.linear(hidden.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+            return super().forward(hidden.float())
 
 
 class Tagger:
@@ -91,7 +91,9 @@ class Tagger:
                         "or choose a smaller base"
                     ) from None
             micro_batch = next(n for n in range(micro_batch // 2, 0, -1) if self._share % n == 0)
-            console.line(f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is")
+            console.line(
+                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
+            )
             self.choices["micro_batch"] = Choice(micro_batch, "lowered when the card's memory ran out")
             torch.cuda.empty_cache()
             with torch.no_grad():
@@ -165,6 +167,7 @@ class Tagger:
             # sentences differ tenfold in length: neighbours of one length waste little padding
             train_sampling_strategy="group_by_length",
         )
+
         class Trainer(transformers.Trainer):
             """transformers' trainer, counting words and judging the dev rows by their spans."""
 

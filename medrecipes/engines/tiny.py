@@ -183,12 +183,14 @@ def _pretrain(
     for step, batch in enumerate(_batches(rows, seed, size.rows), 1):
         for group in optimiser.param_groups:
             group["lr"] = size.peak_rate * min(1, step / size.warmup) * (1 - 0.9 * step / size.max_steps)
-        loss_of(batch).backward()  # type: ignore[no-untyped-call]
+        loss_of(batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         if step % size.eval_every == 0:
-            with torch.no_grad():  # in parts, as the logits of all rows at once may not fit; each part weighs by its rows
+            with (
+                torch.no_grad()
+            ):  # in parts, as the logits of all rows at once may not fit; each part weighs by its rows
                 parts = dev_rows.split(max(size.rows, 64))
                 dev_loss = sum(float(loss_of(part)) * len(part) for part in parts) / len(dev_rows)
             history.append((step, dev_loss))

@@ -115,7 +115,8 @@ def _prediction(where: str, line: str, own: bool) -> Prediction:
 def spans_text(tokens: Sequence[str], spans: Iterable[Span]) -> str:
     """Spans as a predictions file holds them: type, first and last word (from 0), text; a line each, parted by tabs."""
     return "\n".join(
-        f"{span.type}\t{span.start}\t{span.end - 1}\t{' '.join(tokens[span.start : span.end])}" for span in sorted(spans)
+        f"{span.type}\t{span.start}\t{span.end - 1}\t{' '.join(tokens[span.start : span.end])}"
+        for span in sorted(spans)
     )
 
 
@@ -137,7 +138,9 @@ def _check_spans(where: str, name: str, text: str, words: int) -> None:
     try:
         spans = read_spans_text(text)
     except (ValueError, IndexError):
-        raise DataError(f"{where}: {name} is no list of spans; write type, first and last word, parted by tabs") from None
+        raise DataError(
+            f"{where}: {name} is no list of spans; write type, first and last word, parted by tabs"
+        ) from None
     for span in spans:
         if not 0 <= span.start < span.end <= words:
             raise DataError(f"{where}: {name} has a span of words {span.start} to {span.end - 1}, but there are {words}; count words from 0")  # fmt: skip

@@ -68,7 +68,9 @@ def _touch(one: Span, other: Span) -> bool:
 
 def span_figures(rows: Sequence[Tagging], way: str, types: Sequence[str]) -> dict[str, dict[str, Figure]]:
     """Precision, recall and F1 of every type, of all spans together (micro), and their plain mean over types (macro)."""
-    table = np.array([[hits(row, type, way) for type in types] for row in rows], float).reshape(len(rows), len(types), 4)
+    table = np.array([[hits(row, type, way) for type in types] for row in rows], float).reshape(
+        len(rows), len(types), 4
+    )
     found = {type: _figures(table[:, i]) for i, type in enumerate(types)}
     averages: dict[str, dict[str, Figure]] = {"micro": dict(_figures(table.sum(1)))}
     averages["macro"] = {name: Average(tuple(found[type][name] for type in types)) for name in averages["micro"]}
