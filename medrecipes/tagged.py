@@ -176,7 +176,7 @@ def _limited(rows: list[Tagged], place: Place, limit: int | None, seed: int) -> 
 
 def _relations(rows: Sequence[Tagged]) -> dict[str, Ints]:
     """What rows share: their document where it is known, else their block, and their words."""
-    values = {
+    values: dict[str, list[Any]] = {
         "document": [row.meta.get("document") for row in rows],
         "block": [None if row.meta.get("document") or row.group == row.id else row.group for row in rows],
         "sentence": [_said(row) for row in rows],
