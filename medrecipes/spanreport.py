@@ -9,27 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrecipes.bio import Span, read_spans, write_tags
+from medrecipes.bio import Span, read_spans
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
 from medrecipes.rundir import RunDir
-from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
+from medrecipes.scoring.bootstrap import difference, draw_weights, estimate
 from medrecipes.scoring.judging import intervals
 from medrecipes.scoring.predictions import SPANS, Prediction, spans_text
-from medrecipes.scoring.spans import (
-    MISSED,
-    SPURIOUS,
-    WAYS,
-    Tagging,
-    confusion,
-    frequent_errors,
-    look_up,
-    majority,
-    span_figures,
-    token_accuracy,
-    types_of,
-)
-from medrecipes.scoring.tables import aligned, markdown, show
+from medrecipes.scoring.spanning import confusion_rows, headline, span_report, type_rows
+from medrecipes.scoring.spans import WAYS, Tagging, look_up, majority, types_of
+from medrecipes.scoring.tables import METRICS, aligned, markdown, show
 from medrecipes.store import write_json, write_text
 from medrecipes.tagged import TaggedSplit
 from medrecipes.tagging import DECODING, decode, gather
@@ -38,6 +27,7 @@ if TYPE_CHECKING:
     from medrecipes.engines.tagger import Tagger
 
 DICTIONARY, TUNED = "dictionary", "tuned"
+PARTS = ("base", "tuned", "difference")
 
 
 def judge(recipe: Recipe, engine: Tagger, split: TaggedSplit, folder: Path) -> dict[str, Any]:
@@ -92,18 +82,9 @@ def make_report(
     draws, seed = recipe.eval.draws, recipe.seed
     groups = [row.group for row in model]
     weights, of_row = draw_weights(groups, draws, seed)
-    types = sorted({*types_of(model), *types_of(baseline)})
-
-    def figured(figures: Mapping[str, Mapping[str, Figure]]) -> dict[str, Any]:
-        return {
-            part: {name: estimate(figure, weights, of_row).as_dict() for name, figure in those.items()}
-            for part, those in figures.items()
-        }
-
-    ways = {way: span_figures(model, way, types) for way in WAYS}
-    before = span_figures(baseline, "strict", types)
-    headline = {DICTIONARY: _headline(before), TUNED: _headline(ways["strict"])}
-    report: dict[str, Any] = {
+    types = types_of([*baseline, *model])
+    before, after = headline(baseline, types), headline(model, types)
+    return {
         "task": "tag",
         "split": split.held_out_name,
         "split_key": split.key,
@@ -114,53 +95,27 @@ def make_report(
         "decoding": {"method": DECODING, "repaired": dict(repaired)},
         # by the names that reports of conversations have: compare and cards read them
         "columns": [DICTIONARY, TUNED, "difference"],
-        "base": {name: estimate(figure, weights, of_row).as_dict() for name, figure in headline[DICTIONARY].items()},
-        "tuned": {name: estimate(figure, weights, of_row).as_dict() for name, figure in headline[TUNED].items()},
-        "difference": {
-            name: difference(figure, headline[DICTIONARY][name], weights, of_row).as_dict()
-            for name, figure in headline[TUNED].items()
-        },
-        **{way: figured(figures) for way, figures in ways.items()},
-        "dictionary": figured(before),
-        "support": {type: sum(span.type == type for row in model for span in row.gold) for type in types},
-        "token_accuracy": token_accuracy(
-            (write_tags(len(row.tokens), row.gold), write_tags(len(row.tokens), row.found)) for row in model
-        ),
-        "confusion": confusion(model),
-        "errors": [asdict(error) for error in frequent_errors(model)],
+        "base": {name: estimate(figure, weights, of_row).as_dict() for name, figure in before.items()},
+        "tuned": {name: estimate(figure, weights, of_row).as_dict() for name, figure in after.items()},
+        "difference": {name: difference(after[name], before[name], weights, of_row).as_dict() for name in before},
+        **span_report(model, draws, seed),
+        "dictionary": span_report(baseline, draws, seed)["strict"],
     }
-    return report
 
 
-def _headline(figures: Mapping[str, Mapping[str, Figure]]) -> dict[str, Figure]:
-    micro, macro = figures["micro"], figures["macro"]
-    return {
-        "span_f1": micro["f1"], "span_precision": micro["precision"], "span_recall": micro["recall"],
-        "span_macro_f1": macro["f1"],
-    }  # fmt: skip
-
-
-def _table(figures: Mapping[str, Mapping[str, Any]], support: Mapping[str, int]) -> list[list[str]]:
-    rows = [["type", "gold spans", "precision", "recall", "F1"]]
-    for name, those in figures.items():
-        spans = support.get(name, sum(support.values()) if name == "micro" else None)
-        rows.append([f"{name} average" if name in ("micro", "macro") else name, "" if spans is None else f"{spans:,}",
-                     *(show("", those[key]) for key in ("precision", "recall", "f1"))])  # fmt: skip
+def headline_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """The dictionary, the model, and their difference."""
+    rows = [["strict", *report["columns"]]]
+    for name in report["tuned"]:
+        shown = (show(name, report[part][name], signed=part == "difference") for part in PARTS)
+        rows.append([METRICS[name][0], *shown])
     return rows
-
-
-def _confusion_rows(table: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
-    columns = sorted({kind for row in table.values() for kind in row}, key=lambda kind: (kind == MISSED, kind))
-    order = sorted(table, key=lambda gold: (gold == SPURIOUS, gold))
-    return [["gold \\ found", *columns], *([gold, *(str(table[gold].get(kind, 0)) for kind in columns)] for gold in order)]  # fmt: skip
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
     """The few lines that a run ends with."""
-    rows = [[f"{report['rows']:,} {report['split']} rows, strict", *report["columns"]]]
-    for name, title in (("span_f1", "F1, micro"), ("span_macro_f1", "F1, macro"), ("span_precision", "precision"), ("span_recall", "recall")):  # fmt: skip
-        rows.append([title, *(show(name, report[part][name], signed=part == "difference") for part in ("base", "tuned", "difference"))])  # fmt: skip
-    return [*aligned(rows), "", *aligned(_table(report["strict"], report["support"]))]
+    types = aligned(type_rows(report["strict"], report["support"], show))
+    return [f"{report['rows']:,} {report['split']} rows", *aligned(headline_rows(report)), "", *types]
 
 
 def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
@@ -175,15 +130,12 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
         "",
         "The dictionary gives every word the tag that it bears most often in the training rows.",
         "",
-        *markdown([["strict", *report["columns"]], *(
-            [title, *(show(key, report[part][key], signed=part == "difference") for part in ("base", "tuned", "difference"))]
-            for key, title in (("span_f1", "F1, micro"), ("span_macro_f1", "F1, macro"), ("span_precision", "precision, micro"), ("span_recall", "recall, micro"))
-        )]),
+        *markdown(headline_rows(report)),
         "",
-    ]  # fmt: skip
+    ]
     for way, meaning in WAYS.items():
         lines += [f"## {way.replace('_', ' ').capitalize()}", "", f"{meaning[0].upper()}{meaning[1:]}.", "",
-                  *markdown(_table(report[way], report["support"])), ""]  # fmt: skip
+                  *markdown(type_rows(report[way], report["support"], show)), ""]  # fmt: skip
     lines += [
         "## Words",
         "",
@@ -195,7 +147,7 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
         "",
         "A row for what gold says, a column for what was found in its place.",
         "",
-        *markdown(_confusion_rows(report["confusion"])),
+        *markdown(confusion_rows(report["confusion"])),
         "",
         *(f"- repaired when decoding, {what}: {count:,}" for what, count in report["decoding"]["repaired"].items()),
         "",
@@ -235,7 +187,7 @@ def tag_card(
         f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split; intervals: "
         f"{report['intervals']}. Strict: type and both borders right.",
         "",
-        *markdown(_table(report["strict"], report["support"])),
+        *markdown(type_rows(report["strict"], report["support"], show)),
         "",
         f"A dictionary of the training words reaches F1 {show('span_f1', report['base']['span_f1'])}.",
         "",

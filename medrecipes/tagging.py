@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 from medrecipes.bio import Span, malformed, read_spans
 from medrecipes.errors import DataError
@@ -120,6 +121,54 @@ def gather(
         assert len(words) == window.words[1] - window.words[0]
         rows[window.row] += words
     return rows
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved of a part: gold tags, cut into pieces and windows, come back as the same spans, row for row."""
+
+    rows: int
+    words: int
+    tokens: int
+    windows: int
+    spans: int
+    unlearnable: int
+    tokenizer_sha256: str
+
+    def __str__(self) -> str:
+        note = f"; {self.unlearnable:,} of types that training never shows" if self.unlearnable else ""
+        return (
+            f"{self.rows:,} rows proved: {self.words:,} words in {self.tokens:,} tokens and {self.windows:,} windows give "
+            f"back their {self.spans:,} spans{note}"
+        )
+
+    def counts(self) -> dict[str, int]:
+        """As data.json counts a part; it has no answers, hence no bytes of them."""
+        return {"tokens": self.tokens, "supervised": self.words, "windows": self.windows, "answer_bytes": 0}
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json holds it."""
+        return asdict(self)
+
+
+def prove(tokenizer: Tokenizer, rows: Sequence[Tagged], labels: Sequence[str], max_tokens: int, overlap: int) -> Proof:
+    """Gold tags through windows and back, for every row; a span that is lost or doubled raises."""
+    found = windows(tokenizer, rows, labels, max_tokens, overlap)
+    certain = {i: [float(i == j) for j in range(len(labels))] for i in range(len(labels))}
+    said = [
+        [certain[w.labels[first]] if w.labels[first] != MASKED else certain[0] for first in w.firsts] for w in found
+    ]
+    spans = unlearnable = 0
+    for row, words in zip(rows, gather(len(rows), found, said), strict=True):
+        gold = read_spans(row.tags)
+        learnable = [span for span in gold if f"B-{span.type}" in labels]
+        if list(decode(words, labels).spans) != learnable:
+            raise DataError(f"row {row.id}: its tags do not come back from this tokenizer's pieces; drop the row")
+        spans += len(gold)
+        unlearnable += len(gold) - len(learnable)
+    learned = sum(len(row.tokens) for row in rows)
+    tokens = sum(len(window.input_ids) for window in found)
+    return Proof(len(rows), learned, tokens, len(found), spans, unlearnable, tokenizer.hash)
 
 
 def frequencies(found: Sequence[Window], labels: int) -> list[int]:

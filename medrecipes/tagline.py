@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
@@ -14,26 +13,14 @@ from medrecipes.tagged import TaggedSplit
 REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
 
 
-def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
-    """The recipe's base; a tiny one is built on the spot, and sees the training documents alone."""
-    if not recipe.model.base.startswith("tiny:"):
-        return open_base(recipe.model.base, recipe.model.revision)
-    from medrecipes.engines import tiny
-
-    documents: dict[str, list[str]] = {}
-    for row in split.train:
-        documents.setdefault(row.group, []).append(" ".join(row.tokens))
-    texts = ["\n".join(rows) for rows in documents.values()]
-    return tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
-
-
 def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     """All stages of a tagging run, top to bottom."""
     from medrecipes import hardware, leakage, plot, spanreport
-    from medrecipes.engines import Choice
+    from medrecipes.engines import Choice, tag_base
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
+    from medrecipes.tagging import prove
 
     with console.stage("data") as stage:
         split = prepare_tagged(recipe)
@@ -51,6 +38,16 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         base = tag_base(recipe, split)
         stage.says(f"{recipe.model.base}, {recipe.model.attention} attention, tags {' '.join(split.labels)}")
 
+    with console.stage("words") as stage:
+        proofs = {
+            name: prove(base.tokenizer, part, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            for name, part in parts_of(split).items()
+        }
+        stage.says(str(proofs["train"]))
+        data = {**split.report, "tokens": {name: proof.counts() for name, proof in proofs.items()}}
+        write_json(rundir.path / "data.json", data)
+    rundir.update(task=recipe.task, proofs={name: proof.to_json() for name, proof in proofs.items()})
+
     with console.stage("load") as stage, console.quiet(rundir.log):
         from medrecipes.engines.tagger import Tagger
 
@@ -58,13 +55,6 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         engine.choices["engine"] = Choice("plain", REASON)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
     rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
-
-    with console.stage("words") as stage:
-        counted = {name: count_tokens(engine.windows(part), part) for name, part in parts_of(split).items()}
-        stage.says(f"{counted['train']['tokens']:,} tokens to train on, {counted['train']['supervised']:,} words tagged, "
-                   f"in {counted['train']['windows']:,} windows")  # fmt: skip
-        data = {**split.report, "tokens": counted}
-        write_json(rundir.path / "data.json", data)
 
     with console.stage("train") as stage, console.quiet(rundir.log):
         try:
@@ -104,13 +94,3 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 def parts_of(split: TaggedSplit) -> dict[str, Sequence[Any]]:
     """The parts of a split by the names that data.json counts them under."""
     return {"train": split.train, "dev": split.dev, "held out": split.held_out}
-
-
-def count_tokens(found: Sequence[Any], rows: Sequence[Any]) -> dict[str, int]:
-    """Windows, tokens and tagged words of a part; it has no answers, hence no bytes of them."""
-    return {
-        "windows": len(found),
-        "tokens": sum(len(window.input_ids) for window in found),
-        "supervised": sum(len(row.tokens) for row in rows),
-        "answer_bytes": 0,
-    }

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from medrecipes.bases import MODULES, Base, contradictions, tiny_facts
+from medrecipes.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
 from medrecipes.console import Console
 from medrecipes.engines.tagger import Head, Tagger
 from medrecipes.errors import EngineError
@@ -130,7 +130,7 @@ def test_gemma_3_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as error:
         Tagger(recipe(), Base(str(tmp_path), tmp_path), LABELS)
     assert str(error.value) == (
-        "model.base is a Gemma3ForCausalLM, for which transformers has no token classification; choose a Mistral, Llama "
+        "model.base is a Gemma3, for which transformers has no token classification; choose a Mistral, Llama "
         "or Gemma (1 or 2)"
     )
 
@@ -142,7 +142,13 @@ ROWS = [
 
 
 def trained(base: Base, folder: Path, *overrides: str, dropout: float = 0.1) -> tuple[Tagger, dict[str, Any], RunDir]:
-    settings = ["train.epochs=12", "train.batch=4", "train.learning_rate=5e-3", "train.warmup_steps=0", "lora.dropout=0.0"]
+    settings = [
+        "train.epochs=12",
+        "train.batch=4",
+        "train.learning_rate=5e-3",
+        "train.warmup_steps=0",
+        "lora.dropout=0.0",
+    ]
     folder.mkdir()
     rundir = RunDir(folder)
     engine = Tagger(recipe(*settings, *overrides), base, LABELS)
@@ -171,7 +177,9 @@ def test_the_mean_over_a_step_does_not_depend_on_the_micro_batch(bases: dict[str
     found = []
     for micro in (4, 1):
         _, _, rundir = trained(bases["llama"], tmp_path / str(micro), *once, f"train.micro_batch={micro}", dropout=0.0)
-        found.append([float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"])
+        found.append(
+            [float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
+        )
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
@@ -196,6 +204,7 @@ def test_a_check_before_any_weight_knows_which_families_can_tag() -> None:
     from transformers import CONFIG_MAPPING, AutoModelForTokenClassification
 
     tagging = {name for name in MODULES if CONFIG_MAPPING[name] in AutoModelForTokenClassification._model_mapping}
+    assert set(TAGGING) == tagging
     assert {name for name in MODULES if name not in tagging} == {"gemma3", "gemma3_text"}
     tag = recipe()
     assert list(contradictions(tag, tiny_facts("tiny:gemma"))) == []

@@ -348,7 +348,8 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
         base.name, revision=base.revision, trust_remote_code=recipe.model.trust_remote_code
     )
     if type(config) not in AutoModelForTokenClassification._model_mapping:
-        raise EngineError(f"model.base is a {base.facts.architecture}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)")  # fmt: skip
+        family = base.facts.architecture.partition("For")[0]
+        raise EngineError(f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)")  # fmt: skip
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}

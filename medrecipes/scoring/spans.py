@@ -13,7 +13,7 @@ from medrecipes.scoring.bootstrap import Average, Figure, Floats, Ratio
 
 WAYS = {
     "strict": "type and both borders right",
-    "relaxed": "type right, and at least a word shared with a gold span of that type",
+    "relaxed": "type right, and at least a word shared with a gold span of that type, each counted once",
     "type_only": "as many of a type as gold has in the row, wherever they stand",
 }
 MISSED, SPURIOUS = "(missed)", "(nothing there)"
@@ -46,20 +46,30 @@ def types_of(rows: Iterable[Tagging]) -> list[str]:
     return sorted({span.type for row in rows for span in (*row.gold, *row.found)})
 
 
-def hits(row: Tagging, type: str, way: str) -> tuple[int, int, int, int]:
-    """Right ones among those found, those found, gold ones that were found, gold ones: of one type in one row."""
-    gold = [span for span in row.gold if span.type == type]
-    found = [span for span in row.found if span.type == type]
+def hits(row: Tagging, type: str, way: str) -> tuple[int, int, int]:
+    """Right ones, those found, and gold ones: of one type in one row."""
+    gold = sorted(span for span in row.gold if span.type == type)
+    found = sorted(span for span in row.found if span.type == type)
     if way == "strict":
         right = len(set(gold) & set(found))
-        return right, len(found), right, len(gold)
-    if way == "type_only":
+    elif way == "relaxed":
+        right = _paired(gold, found)
+    else:
         right = min(len(gold), len(found))
-        return right, len(found), right, len(gold)
-    return (
-        sum(any(_touch(one, other) for other in gold) for one in found), len(found),
-        sum(any(_touch(one, other) for other in found) for one in gold), len(gold),
-    )  # fmt: skip
+    return right, len(found), len(gold)
+
+
+def _paired(gold: Sequence[Span], found: Sequence[Span]) -> int:
+    """How many pairs that share a word can be made, no span in two of them."""
+    pairs = i = j = 0
+    while i < len(gold) and j < len(found):
+        if _touch(gold[i], found[j]):
+            pairs, i, j = pairs + 1, i + 1, j + 1
+        elif gold[i].end <= found[j].start:
+            i += 1
+        else:
+            j += 1
+    return pairs
 
 
 def _touch(one: Span, other: Span) -> bool:
@@ -69,7 +79,7 @@ def _touch(one: Span, other: Span) -> bool:
 def span_figures(rows: Sequence[Tagging], way: str, types: Sequence[str]) -> dict[str, dict[str, Figure]]:
     """Precision, recall and F1 of every type, of all spans together (micro), and their plain mean over types (macro)."""
     table = np.array([[hits(row, type, way) for type in types] for row in rows], float).reshape(
-        len(rows), len(types), 4
+        len(rows), len(types), 3
     )
     found = {type: _figures(table[:, i]) for i, type in enumerate(types)}
     averages: dict[str, dict[str, Figure]] = {"micro": dict(_figures(table.sum(1)))}
@@ -79,20 +89,19 @@ def span_figures(rows: Sequence[Tagging], way: str, types: Sequence[str]) -> dic
 
 def _figures(counts: Floats) -> dict[str, Ratio]:
     """The three figures from counts of `hits`, a row a line; 0 of 0 is 0 wherever there was something to say."""
-    right, found, recalled, gold = counts.T
+    right, found, gold = counts.T
     present = found + gold
     return {
         "precision": Ratio(right, found, present),
-        "recall": Ratio(recalled, gold, present),
-        # for strict this is 2tp / (found + gold); for relaxed the same of both sides' hits
-        "f1": Ratio(right + recalled, present, present),
+        "recall": Ratio(right, gold, present),
+        "f1": Ratio(2 * right, present, present),
     }
 
 
 def micro(rows: Sequence[Tagging], way: str = "strict") -> dict[str, Ratio]:
     """The three figures over all spans, whatever their type."""
     types = types_of(rows)
-    counts = np.array([np.sum([hits(row, t, way) for t in types], axis=0) if types else np.zeros(4) for row in rows])
+    counts = np.array([np.sum([hits(row, t, way) for t in types], axis=0) if types else np.zeros(3) for row in rows])
     return _figures(counts)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrecipes.scoring.predictions import QA
+from medrecipes.scoring.spanning import type_rows
 
 # name in a report -> what a person reads, and whether more is better (None: neither)
 METRICS: dict[str, tuple[str, bool | None]] = {
@@ -106,6 +107,9 @@ def score_lines(report: Mapping[str, Any]) -> list[str]:
     if report["micro"]:
         lines += [*aligned(lists_rows(report)), "", *aligned(counts_rows(report)), ""]
         lines += [f"the same: {report['normalisation']}", ""]
+    if spans := report.get("spans"):
+        lines += [f"{spans['rows']} tagged rows, strict: type and both borders right", ""]
+        lines += [*aligned(type_rows(spans["strict"], spans["support"], show)), ""]
     if report.get("filtered", {}).get("micro"):
         lines += [f"filtered: {report['filtered']['filter']}", *aligned(lists_rows(report["filtered"])), ""]
     return lines[:-1]
