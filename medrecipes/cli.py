@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
     _overrides(judge)
 
+    tag = _command(commands, "tag", _tag, "mark entities in texts with a finished tagging run")
+    tag.add_argument("run", type=Path, metavar="RUN")
+    tag.add_argument("text", nargs="*", metavar="TEXT", help="left out: --file, or standard input, a text a line")
+    tag.add_argument("--file", type=Path, metavar="FILE", help='JSON lines of {"text": …}, or a text a line')
+    tag.add_argument("--json", action="store_true", help="a line of JSON a text: spans with start, end, text, type, probability")  # fmt: skip
+
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
@@ -223,6 +229,13 @@ def _eval(arguments: argparse.Namespace) -> None:
 
     console, suite = Console(), arguments.suite
     judge(arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include)
+
+
+def _tag(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.tagtext import tag
+
+    tag(arguments.run, arguments.text, arguments.file, Console(), as_json=arguments.json)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
-from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, fields, source_names, template_names
+from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, Tag, fields, source_names, template_names
 
 # the keys that a problem is about, and the problem
 Problem = tuple[tuple[str, ...], str]
@@ -284,7 +284,7 @@ def _task(recipe: Recipe, at: Where) -> Iterator[Problem]:
             ("model.engine", "task"),
             f"{at('model.engine')} = 'unsloth' has no tagging head; leave it out, or set 'plain'",
         )
-    if at.said("tag.focal_gamma") and recipe.tag.loss != "focal":
+    if recipe.tag.focal_gamma != Tag.model_fields["focal_gamma"].default and recipe.tag.loss != "focal":
         yield (
             ("tag.focal_gamma", "tag.loss"),
             f"{at('tag.focal_gamma')} is read with tag.loss = 'focal' only; set that, or leave it out",
