@@ -83,7 +83,11 @@ def span_figures(rows: Sequence[Tagging], way: str, types: Sequence[str]) -> dic
     )
     found = {type: _figures(table[:, i]) for i, type in enumerate(types)}
     averages: dict[str, dict[str, Figure]] = {"micro": dict(_figures(table.sum(1)))}
-    averages["macro"] = {name: Average(tuple(found[type][name] for type in types)) for name in averages["micro"]}
+    # of no type at all the mean is as absent as the figure itself
+    averages["macro"] = {
+        name: Average(tuple(found[t][name] for t in types) or (whole,))
+        for name, whole in _figures(table.sum(1)).items()
+    }
     return {**{type: dict(figures) for type, figures in found.items()}, **averages}
 
 
