@@ -59,7 +59,7 @@ def test_stretches_of_words_overlap_and_hand_over_in_the_middle() -> None:
     assert list(cut([1] * 10, 5, 2)) == [(0, 5), (3, 8), (6, 10)]
     assert list(cut([3, 3, 3], 6, 2)) == [(0, 2), (2, 3)]  # what is shared is whole words
     assert middle((0, 6), (4, 10)) == 5
-    with pytest.raises(DataError, match="^a word of 9 pieces does not fit into 6 tokens; raise data"):
+    with pytest.raises(DataError, match=r"^a word of 9 pieces does not fit into 6 tokens; raise data"):
         list(cut([1, 9], 6, 2))
 
 
