@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("file", type=Path, metavar="FILE", help="a line of JSON an answer: id, group, task, prompt, gold, prediction")  # fmt: skip
     score.add_argument("--model", metavar="NAME", help="whose answers, where the file holds those of several models")
     score.add_argument("--filter", choices=("none", "in_text"), default="none", help="in_text: a second score, without items that the text does not contain")  # fmt: skip
+    score.add_argument("--tagged", type=Path, metavar="FILE", help="turn lists of chemicals and diseases into spans of these tagged rows, and score those")  # fmt: skip
     score.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
     score.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the draws (default: 42)")
     score.add_argument("--json", action="store_true", help="the report as JSON")
@@ -174,8 +175,13 @@ def _build(arguments: argparse.Namespace) -> None:
     from medrecipes.console import Console
     from medrecipes.loading import load
 
-    console = Console()
-    for built in build(load(arguments.recipe, arguments.set).recipe, arguments.out, arguments.format):
+    console, recipe = Console(), load(arguments.recipe, arguments.set).recipe
+    if recipe.task == "tag":
+        from medrecipes.tagbuild import build_tagged
+
+        console.line(build_tagged(recipe, arguments.out, arguments.format).lines())
+        return
+    for built in build(recipe, arguments.out, arguments.format):
         console.line(built.lines())
 
 
@@ -219,6 +225,10 @@ def _score(arguments: argparse.Namespace) -> None:
     from medrecipes.scoring.tables import score_lines
 
     rows = one_model(arguments.file, read_predictions(arguments.file), arguments.model)
+    if arguments.tagged:
+        from medrecipes.conversion import as_spans, read_tagged
+
+        rows = as_spans(read_tagged(arguments.tagged), rows)
     report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
 

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, children_seconds
 ORDER = [
     "errors", "store", "bio", "words", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
     "prepare", "tagged", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "tagging", "hardware", "rundir", "plot", "engines", "check",
-    "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "export", "build", "publish", "chat", "spanreport", "tagline", "tagtext", "run", "sweep", "cli",
+    "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "export", "build", "conversion", "tagbuild", "publish", "chat", "spanreport", "tagline", "tagtext", "run", "sweep", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

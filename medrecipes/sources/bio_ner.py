@@ -81,13 +81,13 @@ def _tag(where: str, tag: str) -> str:
 
 
 def _rows(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterator[Tagged]:
-    """A row is a unit as it stands; `document` names what it was taken from, where the row says so."""
+    """A row is a unit as it stands; `id` names it and `document` what it was taken from, where the row says so."""
     kept: list[tuple[int, Row, list[str], list[str]]] = []
     for number, row in rows(blob, ("text", "labels")):
         kept.append((number, row, *_labels(blob, number, row)))
     kind = scheme(tags for *_, tags in kept)
     for number, row, tokens, tags in kept:
-        id, at = f"{blob.stem}:{number}", 0
+        id, at = text(blob, number, row, "id") if "id" in row else f"{blob.stem}:{number}", 0
         written = text(blob, number, row, "text")
         if not tokens:
             ledger.seen += 1
