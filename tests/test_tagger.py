@@ -33,6 +33,7 @@ CONFIGS = {
     "gemma": lambda: transformers.GemmaConfig(**SHAPE),
 }
 LABELS = ("O", "B-Drug", "I-Drug")
+torch.set_num_threads(1)  # products this small only wait for more of them
 WORDS = ("asthma", "is", "treated", "with", "an", "inhaler", "of", "salbutamol")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ LABELS = ("O", "B-X", "I-X")
 KINDS = ("mistral-v1", "mistral-v3", "mistral-v3-tekken", "llama3", "gemma")
 
 
+@lru_cache
 def tokenizer(name: str) -> Tokenizer:
     return Tokenizer(families.folder(name))
 

@@ -80,6 +80,11 @@ class Interrupt(TrainerCallback):
         if self.asked:
             control.should_save = control.should_training_stop = True
 
+    def on_epoch_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """An epoch cut short is no reason to look at the dev rows: nobody did who was not stopped."""
+        if self.asked:
+            control.should_evaluate = False
+
 
 class Samples(TrainerCallback):
     """Answers a few questions at every checkpoint, a line of samples.jsonl each."""

@@ -164,8 +164,6 @@ class Tagger:
             run_name=rundir.path.name,
             disable_tqdm=True,
             remove_unused_columns=False,
-            # sentences differ tenfold in length: neighbours of one length waste little padding
-            train_sampling_strategy="group_by_length",
         )
 
         class Trainer(transformers.Trainer):
@@ -176,6 +174,9 @@ class Tagger:
                 log.tokens += int(inputs.pop("tokens"))
                 log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
                 return super().training_step(model, inputs, *args, **kwargs)
+
+            def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Shuffled:
+                return Shuffled([len(w.input_ids) for w in found], settings.batch, recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 training = self.model.training
@@ -189,9 +190,7 @@ class Tagger:
         trainer = Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=Dataset.from_dict(
-                {"window": list(range(len(found))), "length": [len(w.input_ids) for w in found]}
-            ),
+            train_dataset=Dataset.from_dict({"window": list(range(len(found)))}),
             eval_dataset=Dataset.from_dict({"window": [0]}) if dev else None,
             data_collator=lambda items: self._tensors([found[item["window"]] for item in items]),
             compute_loss_func=self._loss(frequencies(found, len(self.labels))),
@@ -386,4 +385,35 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
     for module in model.modules():
         if hasattr(module, "is_causal"):  # without padding there is no mask at all, and sdpa asks the layer itself
             module.is_causal = config.is_causal
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # to answer on such a CPU bitsandbytes packs its weights, and rounds their scales anew at every checkpoint:
+            # a resumed run would learn from other weights
+            module.support_avx512bf16_for_cpu = False
     return model
+
+
+class Shuffled(torch.utils.data.Sampler[int]):
+    """Windows in an order of each epoch's own, those of like length together, so that little is padded.
+
+    transformers' own such sampler draws from the global random state, which a resumed run has elsewhere.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        # sorted within stretches of fifty batches only: like beside like, and still chance enough
+        for start in range(0, len(order), 50 * self.batch):
+            stretch = sorted(order[start : start + 50 * self.batch], key=lambda i: -self.lengths[i])
+            batches = [stretch[i : i + self.batch] for i in range(0, len(stretch), self.batch)]
+            for number in torch.randperm(len(batches), generator=generator).tolist():
+                yield from batches[number]
