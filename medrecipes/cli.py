@@ -49,6 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="the same as JSON")
     _overrides(show)
 
+    plan = _command(
+        commands, "plan", _plan, "memory by part, what fits a card, and how long it takes, without loading weights"
+    )
+    plan.add_argument("recipe", metavar="RECIPE")
+    plan.add_argument("--gpu", default="this", metavar="NAME", help="t4, rtx3050, a100-40, h100, h200 …, or e.g. 24GB (default: the one here)")  # fmt: skip
+    plan.add_argument("--gpus", type=_positive, default=1, metavar="N", help="how many of them (default: 1)")
+    plan.add_argument("--json", action="store_true", help="the same as JSON")
+    _overrides(plan)
+
     sweep = _command(commands, "sweep", _sweep, "run every combination of a recipe's [sweep], and name the best on its dev rows")  # fmt: skip
     sweep.add_argument("recipe", metavar="RECIPE")
     sweep.add_argument(
@@ -153,6 +162,18 @@ def _show(arguments: argparse.Namespace) -> None:
     loaded = load(arguments.recipe, arguments.set)
     for line in [show_json(loaded)] if arguments.json else show(loaded):
         print(line)
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    import json
+
+    from medrecipes.loading import load
+    from medrecipes.outlook import lines, outlook
+
+    found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    if not found["fits"]:
+        raise MedRecipesError(f"{arguments.recipe}: {found['advice']}")
 
 
 def _schema(arguments: argparse.Namespace) -> None:

@@ -154,7 +154,12 @@ class Train(Section):
     neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Noise added to the embeddings while training (NEFTune)."
     )
-    checkpointing: Literal["auto"] | bool = Field("auto", description="Recompute activations to save memory.")
+    checkpointing: Literal["auto"] | bool | Count = Field(
+        "auto", description="Layers that compute their activations again to save memory: all, none, or so many."
+    )
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Use at most so much of the card; left out: all that is free."
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="Number format of the computation.")
     loss_on: Literal["answers", "all"] = Field(
         "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."

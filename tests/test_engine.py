@@ -143,11 +143,11 @@ def test_a_rows_loss_in_a_pack_does_not_know_its_neighbours(train: Train, rows: 
         [line] = pack([first, *neighbours], 1024, packing=True)
         order = line.rows.index(0)
         start = sum(line.lengths[:order])
-        batch = engine._tensors([line], engine._choose_layout())
+        batch = engine._tensors([line], engine.choices["layout"].value)
         batch = {
             k: v.to(engine.device) if hasattr(v, "to") else v
             for k, v in batch.items()
-            if k not in ("labels", "rows", "tokens")
+            if k not in ("labels", "rows", "tokens", "supervised")
         }
         with torch.no_grad():
             return engine.model(**batch).logits[0, start : start + line.lengths[order]]
@@ -227,15 +227,22 @@ def test_what_cannot_be_honoured_is_an_error(overrides: list[str], cuda: bool, p
     assert str(error.value).startswith(message)
 
 
+FUSED = "the card has no variable-length attention"
 CHOICES = [
-    ([], True, 1, "unsloth (the default on one card and on a CPU)"),
-    ([], True, 4, "plain (4 processes train together)"),
-    (["model.engine=plain"], True, 1, "plain (the recipe says so)"),
-    (["model.bits=8", "model.cpu_offload=true"], True, 1, "plain (Unsloth does not honour model.cpu_offload)"),
-]
+    ([], False, 1, None, "unsloth (the default on a CPU)"),
+    ([], True, 1, None, "plain (its fused layers are the fastest on this card)"),
+    ([], True, 1, FUSED, f"unsloth (the default without fused layers: {FUSED})"),
+    (["lora.targets=['q_proj', 'lm_head']"], True, 1, None, "unsloth (the default without fused layers: lora.targets has lm_head, which Unsloth alone trains)"),
+    ([], True, 4, None, "plain (4 processes train together)"),
+    (["model.engine=plain"], True, 1, FUSED, "plain (the recipe says so)"),
+    (["model.engine=unsloth"], True, 1, None, "unsloth (the recipe says so)"),
+    (["model.bits=8", "model.cpu_offload=true"], True, 1, None, "plain (Unsloth does not honour model.cpu_offload)"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("overrides", "cuda", "processes", "choice"), CHOICES)
-def test_the_choice_has_its_reason(overrides: list[str], cuda: bool, processes: int, choice: str) -> None:
+@pytest.mark.parametrize(("overrides", "cuda", "processes", "slow", "choice"), CHOICES)
+def test_the_choice_has_its_reason(
+    overrides: list[str], cuda: bool, processes: int, slow: str | None, choice: str
+) -> None:
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
-    assert str(choose_engine(recipe, cuda=cuda, processes=processes)) == choice
+    assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)) == choice

@@ -43,7 +43,7 @@ def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
     state = json.loads((path / "run.json").read_text())
     assert state["state"] == "finished"
     assert state["resumed_from_step"] is None
-    assert state["choices"]["engine"] == {"value": "unsloth", "reason": "the default on one card and on a CPU"}
+    assert state["choices"]["engine"] == {"value": "unsloth", "reason": "the default on a CPU"}
     assert state["peak_gb"] < 3
 
 

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
+from medrecipes.plan import unfit
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, Example
+from medrecipes.rules import TINY
 from medrecipes.rundir import RunDir
 from medrecipes.store import cache_root
 from medrecipes.tagged import TaggedSplit
@@ -74,7 +76,7 @@ def plain_only(recipe: Recipe) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
-def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
+def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None) -> Choice:
     """Which engine a recipe gets, and why; a setting that the engine would not honour is an error that names the other."""
     wanted, special = recipe.model.engine, plain_only(recipe)
     if wanted == "plain" and not cuda:
@@ -90,6 +92,10 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
         return Choice("plain", reason)
     if wanted == "plain":
         return Choice("plain", "the recipe says so")
+    if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
+        slow = "lora.targets has lm_head, which Unsloth alone trains"
+    if wanted == "auto" and cuda and slow is None:
+        return Choice("plain", "its fused layers are the fastest on this card")
     for key, value in special.items():
         raise EngineError(
             f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
@@ -98,7 +104,9 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int) -> Choice:
         raise EngineError("model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16")
     if wanted == "unsloth" and processes > 1:
         raise EngineError("model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several")
-    return Choice("unsloth", "the recipe says so" if wanted == "unsloth" else "the default on one card and on a CPU")
+    if wanted == "unsloth":
+        return Choice("unsloth", "the recipe says so")
+    return Choice("unsloth", f"the default without fused layers: {slow}" if cuda else "the default on a CPU")
 
 
 def world_size() -> int:
@@ -111,7 +119,8 @@ def load_libraries(recipe: Recipe) -> Choice:
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
     cuda, processes = torch.cuda.is_available(), world_size()
-    choice = choose_engine(recipe, cuda=cuda, processes=processes)
+    slow = _slow(recipe) if cuda and recipe.model.engine == "auto" else None
+    choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(
             "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'plain'"
@@ -121,8 +130,25 @@ def load_libraries(recipe: Recipe) -> Choice:
     return choice
 
 
+def _slow(recipe: Recipe) -> str | None:
+    """Why this card or base cannot have the fused layers; None when it can."""
+    import torch
+
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "the card has no variable-length attention"
+    name = recipe.model.base
+    family = TINY[name] if name in TINY else open_base(name, recipe.model.revision).config.get("model_type")
+    return unfit(recipe, str(family))
+
+
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:
     """Load the base as the recipe says."""
+    if recipe.train.memory_gb:
+        import torch
+
+        if torch.cuda.is_available():
+            whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, recipe.train.memory_gb * 1e9 / whole))
     opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
     engine = opener(recipe, base, template)
     engine.choices["engine"] = choice

@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface
 
 NAME = "medrecipes_varlen"
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where rows begin and end in a line, e.g. `Rows(tensor([0, 3, 7]), 4)`: two rows, the longest of 4 tokens."""
+
+    ends: Tensor
+    longest: int
+
+
 def available(dtype: torch.dtype) -> bool:
     """Whether this torch and this card have the kernel for this number format."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn  # noqa: F401
-    except ImportError:
-        return False
     half = dtype in (torch.bfloat16, torch.float16)
     return bool(half and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
 
 
-def varlen(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
-    scaling: float | None = None, cu_seq_lens_q: torch.Tensor | None = None, max_length_q: int | None = None, **_: Any,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
-    from torch.nn.attention.varlen import varlen_attn
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:
+    """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
+    if not q.is_cuda:
+        return _attend_slowly(q, k, v, rows, scale, sliding), q.new_empty(0)
+    out, lse, *_ = torch.ops.aten._flash_attention_forward(
+        q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=scale, **_window(rows, sliding)
+    )  # fmt: skip
+    return out, lse
 
+
+def attend_back(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Rows, scale: float,
+    sliding: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The gradients of queries, keys and values."""
+    if not q.is_cuda:
+        with torch.enable_grad():
+            q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
+            again = _attend_slowly(q, k, v, rows, scale, sliding)
+        dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
+        return dq, dk, dv
+    state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
+    dq, dk, dv = torch.ops.aten._flash_attention_backward(
+        grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
+        torch.empty(0, device=q.device), scale=scale, **_window(rows, sliding),
+    )  # fmt: skip
+    return dq, dk, dv
+
+
+def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
+    # a window without end on the left and none on the right is what makes it causal
+    left = sliding - 1 if sliding and rows.longest > sliding else -1
+    return {"window_size_left": left, "window_size_right": 0}
+
+
+def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
+    """The same row by row, where there is no kernel."""
+    found = []
+    ends = rows.ends.tolist()
+    for start, end in itertools.pairwise(ends):
+        query, key, value = (tensor[start:end].transpose(0, 1)[None] for tensor in (q, k, v))
+        mask = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).tril()
+        if sliding:
+            mask = mask.triu(1 - sliding)
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale, enable_gqa=True
+        )
+        found.append(out[0].transpose(0, 1))
+    return torch.cat(found)
+
+
+class _Varlen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
+        out, lse = attend(q, k, v, rows, scale, sliding)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.rest = rows, scale, sliding
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        return (*attend_back(grad.contiguous(), q, k, v, out, lse, *ctx.rest), None, None, None)
+
+
+def varlen(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
     assert cu_seq_lens_q is not None, "only for batches that lie end to end"
+    assert max_length_q is not None
     assert query.shape[0] == 1
-    groups, given = query.shape[1] // key.shape[1], query.dtype
+    given = query.dtype
     if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
         half = torch.get_autocast_dtype("cuda")
         query, key, value = query.to(half), key.to(half), value.to(half)
-    # [1, heads, tokens, width] to [tokens, heads, width]; the kernel of torch 2.11 knows no shared key heads
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    # a window of (-1, 0) is what makes it causal: all that came before, nothing that comes after
-    window = (-1, 0)
-    if (sliding := getattr(module, "sliding_window", None)) and max_length_q and max_length_q > sliding:
-        window = (sliding - 1, 0)
-    out = varlen_attn(
-        q.contiguous(), k.contiguous(), v.contiguous(), cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
-        scale=scaling, window_size=window,
-    )  # fmt: skip
+    # [1, heads, tokens, width] to [tokens, heads, width]
+    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+    scale = scaling if scaling is not None else q.shape[-1] ** -0.5
+    out: Tensor = _Varlen.apply(
+        q, k, v, Rows(cu_seq_lens_q, max_length_q), scale, getattr(module, "sliding_window", None)
+    )
     return out.unsqueeze(0).to(given), None
 
 

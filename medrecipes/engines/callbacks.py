@@ -86,6 +86,18 @@ class Interrupt(TrainerCallback):
             control.should_evaluate = False
 
 
+class SomeLayers(TrainerCallback):
+    """Lets the first layers alone compute their activations again; the trainer knows all or none."""
+
+    def __init__(self, layers: Sequence[Any], recomputed: int) -> None:
+        self._layers, self._recomputed = layers, recomputed
+
+    def on_train_begin(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """After the trainer has turned all of them on."""
+        for number, layer in enumerate(self._layers):
+            layer.gradient_checkpointing = number < self._recomputed
+
+
 class Samples(TrainerCallback):
     """Answers a few questions at every checkpoint, a line of samples.jsonl each."""
 

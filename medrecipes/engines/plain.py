@@ -9,7 +9,8 @@ from peft import LoftQConfig, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from medrecipes.bases import Base
-from medrecipes.engines.training import TrlEngine, choose_precision
+from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.training import TrlEngine
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
@@ -48,7 +49,7 @@ def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | Non
     return None
 
 
-def attach(model: Any, recipe: Recipe, *, checkpointing: bool, head: str | None = None) -> Any:
+def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = None) -> Any:
     """Put the recipe's LoRA on the base; a tagging `head` is trained whole beside it."""
     lora = recipe.lora
     targets: str | list[str] = list(lora.targets)
@@ -59,7 +60,7 @@ def attach(model: Any, recipe: Recipe, *, checkpointing: bool, head: str | None 
     # peft's own preparation would blow norms, embeddings and head up to 32 bits; freezing is all they need
     for parameter in model.parameters():
         parameter.requires_grad = False
-    if checkpointing:
+    if recomputed:
         model.enable_input_require_grads()
     config = LoraConfig(
         r=lora.rank,

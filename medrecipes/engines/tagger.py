@@ -19,8 +19,9 @@ from medrecipes.console import Console
 from medrecipes.engines import Choice, world_size
 from medrecipes.engines.answering import inference
 from medrecipes.engines.callbacks import Interrupt, Progress, peak_gb
+from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach, quantization
-from medrecipes.engines.training import _begin, _count, _match_targets, choose_precision
+from medrecipes.engines.training import _begin, _count, _match_targets
 from medrecipes.errors import EngineError, RunError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
@@ -75,7 +76,7 @@ class Tagger:
         micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
         for name in ("micro_batch", "checkpointing"):
             console.line(f"{'':<11} {name}: {self.choices[name]}")
-        self.model = attach(self.model, recipe, checkpointing=checkpointing, head=HEAD)
+        self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
         if recipe.lora.init == "default":
             _begin(self.model, recipe.seed)
         rundir.update(state="training")
@@ -298,8 +299,10 @@ class Tagger:
     def _choose_checkpointing(self) -> bool:
         wanted = self.recipe.train.checkpointing
         why = "the recipe says so" if wanted != "auto" else "rows of a tagging run are short"
-        self.choices["checkpointing"] = Choice(wanted is True, why)
-        return wanted is True
+        # of these layers all or none are computed again
+        choice = Choice(wanted != "auto" and bool(wanted), why)
+        self.choices["checkpointing"] = choice
+        return bool(choice.value)
 
     # --- tagging ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_see
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention, world_size
-from medrecipes.engines.callbacks import Interrupt, Progress, Samples, peak_gb
+from medrecipes.engines import Choice, answering, attention, fused, world_size
+from medrecipes.engines.callbacks import Interrupt, Progress, Samples, SomeLayers, peak_gb
+from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
@@ -28,18 +30,6 @@ from medrecipes.store import digest, write_json, writing
 
 Attach = Callable[..., Any]
 METRIC = {"bits_per_byte": "bits_per_byte", "loss": "loss", "last": None}
-
-
-def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
-    """The number format of the computation."""
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    if recipe.train.precision != "auto":
-        return Choice(recipe.train.precision, "the recipe says so"), dtypes[recipe.train.precision]
-    if not torch.cuda.is_available():
-        return Choice("fp32", "a CPU gains nothing from half precision at this size"), torch.float32
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choice("bf16", "the card computes it natively"), torch.bfloat16
-    return Choice("fp16", "the card has no native bf16"), torch.float16
 
 
 class TrlEngine:
@@ -72,28 +62,28 @@ class TrlEngine:
         else:
             dev_learned = list(dev)
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
-        layout = self._choose_layout()
-        checkpointing = self._choose_checkpointing()
-        micro_batch = self._choose_micro_batch()
-        for name in ("layout", "checkpointing", "micro_batch"):
-            console.line(f"{'':<11} {name}: {self.choices[name]}")
-        self.model = self._attach(self.model, recipe, checkpointing=checkpointing)
+        setting = choose_setting(self.name, recipe, self.model, self.dtype, packs, self.choices)
+        for name in ("layout", "layers", "micro_batch", "checkpointing", "weights"):
+            if name in self.choices:
+                console.line(f"{'':<11} {name}: {self.choices[name]}")
+        self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
         if recipe.lora.init == "default":
             _begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
         while True:
             try:
-                stats = self._train(packs, train, dev, dev_learned, layout, micro_batch, checkpointing, rundir, console)
+                stats = self._train(packs, train, dev, dev_learned, setting, rundir, console)
                 break
             except torch.cuda.OutOfMemoryError:
-                if micro_batch == 1:
+                if setting.micro_batch == 1:
                     raise EngineError(
                         "out of memory with one row at a time"
-                        + ("" if checkpointing else "; set train.checkpointing = true")
+                        + ("" if setting.recomputed else "; set train.checkpointing = true")
                         + "; lower data.max_tokens, or choose a smaller base"
                     ) from None
-            micro_batch //= 2
+            micro_batch = setting.micro_batch // 2
+            setting = replace(setting, micro_batch=micro_batch)
             console.line(
                 f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
             )
@@ -118,11 +108,13 @@ class TrlEngine:
 
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
-        layout: Layout, micro_batch: int, checkpointing: bool, rundir: RunDir, console: Console,
+        setting: Setting, rundir: RunDir, console: Console,
     ) -> dict[str, Any]:  # fmt: skip
         from trl import SFTConfig, SFTTrainer
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
+        layout, micro_batch = setting.layout, setting.micro_batch
+        checkpointing = bool(setting.recomputed) and not setting.fused
         resume = last_checkpoint(rundir.checkpoints)
         if resume:
             rebase(resume)
@@ -176,9 +168,9 @@ class TrlEngine:
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                log.rows += inputs.pop("rows").tolist()
-                log.tokens += int(inputs.pop("tokens"))
-                log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
+                log.rows += inputs.pop("rows")
+                log.tokens += inputs.pop("tokens")
+                log.supervised_tokens += inputs.pop("supervised")
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -205,12 +197,15 @@ class TrlEngine:
         steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
         if settings.early_stopping and metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        if checkpointing and self.name == "plain":
+            trainer.add_callback(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
         if settings.sample_prompts:
             trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
         with (
             Interrupt() as interrupt,
             console.bar("train", steps, resumed_from or 0) as bar,
             self._attention(attention.NAME if layout == "flat" else "sdpa"),
+            self._layers(setting),
         ):
             trainer.add_callback(Progress(log, bar, self.device, [example.id for example in train], rundir.path))
             trainer.add_callback(interrupt)
@@ -250,8 +245,10 @@ class TrlEngine:
         lists = collate(packs, self.template.tokenizer.pad[1], layout)
         lengths = lists.pop("lengths", None)
         batch: dict[str, Any] = {name: torch.tensor(value) for name, value in lists.items()}
-        batch["rows"] = torch.tensor([row for p in packs for row in p.rows])
-        batch["tokens"] = torch.tensor(sum(len(p.input_ids) for p in packs))
+        # plain numbers, not tensors: they stay off the card, and reading them waits for nothing
+        batch["rows"] = [row for p in packs for row in p.rows]
+        batch["tokens"] = sum(len(p.input_ids) for p in packs)
+        batch["supervised"] = sum(label != MASKED for p in packs for label in p.labels)
         if lengths is not None and self.name == "unsloth":
             batch["packed_seq_lengths"] = torch.tensor(lengths, dtype=torch.int32)
         elif lengths is not None:
@@ -276,50 +273,20 @@ class TrlEngine:
             if self.name == "plain" and name != before:
                 self.model.set_attn_implementation(before)
 
+    def _layers(self, setting: Setting) -> AbstractContextManager[None]:
+        """Inside, the decoder layers train as the setting says."""
+        if not setting.fused:
+            return nullcontext()
+        count = self.model.config.num_hidden_layers
+        # the last layers' activations are let go first, so it is the first layers that are computed again
+        keep = [number >= setting.recomputed for number in range(count)]
+        return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once)
+
     def _processing_class(self) -> Any:
         """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
         tokenizer = self.template.tokenizer
         named = {**tokenizer.named, "pad_token": tokenizer.pad[0]}
         return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.folder / "tokenizer.json"), **named)
-
-    # --- what was left to us ------------------------------------------------------------------------------------------
-
-    def _choose_layout(self) -> Layout:
-        if self._on_cpu:
-            choice = Choice("padded", "a CPU attends through a mask")
-        elif not (self.recipe.train.padding_free or self.recipe.train.packing):
-            choice = Choice("padded", "the recipe says so")
-        elif self.name == "plain" and not attention.available(self.dtype):
-            choice = Choice("padded", "no variable-length attention for this torch, card and precision")
-        else:
-            choice = Choice("flat", "rows end to end waste nothing on padding")
-        self.choices["layout"] = choice
-        layout: Layout = choice.value
-        return layout
-
-    def _choose_checkpointing(self) -> bool:
-        wanted = self.recipe.train.checkpointing
-        if wanted != "auto":
-            choice = Choice(wanted, "the recipe says so")
-        elif self._on_cpu:
-            choice = Choice(False, "a CPU has memory to spare and no time")
-        else:
-            choice = Choice(True, "the safe choice on a card")
-        self.choices["checkpointing"] = choice
-        return bool(choice.value)
-
-    def _choose_micro_batch(self) -> int:
-        wanted, batch = self.recipe.train.micro_batch, self.recipe.train.batch // world_size()
-        if wanted != "auto":
-            choice = Choice(min(wanted, batch), "the recipe says so")
-        elif self._on_cpu:
-            choice = Choice(batch, "a CPU has memory to spare")
-        else:
-            choice = Choice(
-                next(size for size in (4, 2, 1) if batch % size == 0), "halved by itself if memory runs out"
-            )
-        self.choices["micro_batch"] = choice
-        return int(choice.value)
 
     # --- answering ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ import unsloth  # isort: skip
 from typing import Any
 
 from medrecipes.bases import Base
-from medrecipes.engines.training import TrlEngine, choose_precision
+from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.training import TrlEngine
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
@@ -30,8 +31,9 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     return TrlEngine("unsloth", recipe, base, template, model, dtype, {"precision": precision}, attach)
 
 
-def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
+def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
     """Put the recipe's LoRA on the base."""
+    kept = model.config.num_hidden_layers - recomputed
     return unsloth.FastLanguageModel.get_peft_model(
         model,
         r=recipe.lora.rank,
@@ -39,7 +41,8 @@ def attach(model: Any, recipe: Recipe, *, checkpointing: bool) -> Any:
         lora_dropout=recipe.lora.dropout,
         target_modules="all-linear" if recipe.lora.targets == ("all-linear",) else list(recipe.lora.targets),
         bias="none",
-        use_gradient_checkpointing="unsloth" if checkpointing else False,
+        use_gradient_checkpointing="unsloth" if recomputed else False,
+        **({"checkpoint_skip_layers": kept} if recomputed and kept else {}),  # its CPU path knows no such setting
         use_rslora=recipe.lora.use_rslora,
         init_lora_weights={"default": True}.get(recipe.lora.init, recipe.lora.init),
         random_state=recipe.seed,

@@ -1,6 +1,6 @@
 """How fast and with how much memory a Mistral-7B-shaped base (random weights) trains on this card, setting by setting.
 
-usage: scripts/bench train [--steps 12] [--only NAME[,NAME]] [--work FOLDER] [--tokenizer FOLDER]
+usage: scripts/bench train [--steps 12] [--only NAME[;NAME]] [--work FOLDER] [--tokenizer FOLDER]
 
 Rows: 1,000 of WikiDoc and 1,000 of MedQuAD's genetics collection from MEDRECIPES_DATA, else the project's samples.
 Every setting runs in a process of its own through medrecipes' own engines; the base is made and quantised once.
@@ -23,14 +23,33 @@ ROOT = Path(__file__).parent.parent.parent
 PLAIN, UNSLOTH = "model.engine=plain", "model.engine=unsloth"
 NOTEBOOK = ["train.micro_batch=2", "train.batch=8", "train.padding_free=false", "train.checkpointing=true"]
 PACKED = ["train.packing=true", "train.micro_batch=4", "train.batch=4"]
+WIDE = ["train.packing=true", "train.batch=16", "train.optim=adamw_torch_fused"]
 SETTINGS: dict[str, list[str]] = {
-    "plain, as most notebooks": [PLAIN, *NOTEBOOK],
+    "plain stack, as most notebooks": [PLAIN, *NOTEBOOK],
     "unsloth, reference notebook": [UNSLOTH, *NOTEBOOK],
-    "unsloth, padding-free 2 x 4, checkpointing": [UNSLOTH, *NOTEBOOK, "train.padding_free=true"],
+    "unsloth, padding-free, 8 rows": [UNSLOTH, "train.batch=8", "train.micro_batch=8", "train.checkpointing=false"],
     "unsloth, packed 4 x 2,048, checkpointing": [UNSLOTH, *PACKED, "train.checkpointing=true"],
     "unsloth, packed 4 x 2,048": [UNSLOTH, *PACKED, "train.checkpointing=false"],
-    "plain, packed 4 x 2,048, checkpointing": [PLAIN, *PACKED, "train.checkpointing=true"],
-    "plain, packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
+    "unsloth, packed 4 x 2,048, half the layers again": [UNSLOTH, *PACKED, "train.checkpointing=16"],
+    "library layers, packed 4 x 2,048, checkpointing": [
+        PLAIN,
+        *PACKED,
+        "train.checkpointing=true",
+        "lora.dropout=1e-9",
+    ],
+    "library layers, packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
+    "default recipe: 8 rows end to end": [PLAIN, "train.batch=8", "train.micro_batch=8"],
+    "packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
+    "packed 4 x 2,048, fused optimiser": [PLAIN, *PACKED, "train.checkpointing=false", "train.optim=adamw_torch_fused"],
+    "packed 8 x 2,048, fused optimiser": [PLAIN, *WIDE, "train.micro_batch=8", "train.checkpointing=false"],
+    "packed 16 x 2,048, fused optimiser": [PLAIN, *WIDE, "train.micro_batch=16"],
+    "packed, all left to the plan": [PLAIN, *WIDE],
+    "packed, within 40 GB": [PLAIN, *WIDE, "train.memory_gb=40"],
+    "packed, within 24 GB": [PLAIN, *WIDE, "train.memory_gb=24"],
+    "packed, within 16 GB": [PLAIN, *WIDE, "train.memory_gb=16"],
+    "packed, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8"],
+    "packed, within 16 GB, fp16": [PLAIN, *WIDE, "train.memory_gb=15.6", "train.precision=fp16"],
+    "1,024 tokens, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8", "data.max_tokens=1024"],
 }
 SHAPE = {
     "vocab_size": 32768, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -67,8 +86,9 @@ def make_base(folder: Path, tokenizer: Path | None) -> None:
         (folder / file.name).write_bytes(file.read_bytes())
 
 
-def measure(settings: list[str], base: Path, work: Path, steps: int) -> dict[str, Any]:
+def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile: bool = False) -> dict[str, Any]:
     """Train some steps and read what they took, the first ones (compilation, caches) left out."""
+    from medrecipes import plan
     from medrecipes.console import Console
     from medrecipes.engines import load_libraries, open_engine, recipe_base
     from medrecipes.loading import load
@@ -86,9 +106,13 @@ def measure(settings: list[str], base: Path, work: Path, steps: int) -> dict[str
     opened = recipe_base(recipe, split)
     template = ChatTemplate(recipe.template.name, opened.tokenizer)
     examples = fit(template, split.train, recipe.data.max_tokens, "drop").examples
+    if "library" in work.name:  # for comparison: as if the fused layers did not fit
+        plan.unfit = lambda *_: "asked to"
     rundir = RunDir(work)
     rundir.path.mkdir(parents=True, exist_ok=True)
     engine = open_engine(recipe, opened, template, choice)
+    if profile:
+        _profile(engine, work)
     stats = engine.train(examples, [], rundir, Console())
     rows = [r for r in read_losses(work / "loss.csv") if r["split"] == "train"][max(3, steps // 4) :]
     lengths = [len(e.input_ids) for e in examples]
@@ -98,8 +122,39 @@ def measure(settings: list[str], base: Path, work: Path, steps: int) -> dict[str
         "loss": float(rows[-1]["loss"]),
         "rows": len(examples),
         "mean_tokens": round(statistics.mean(lengths)),
-        "layout": str(engine.choices["layout"].value),
+        "chosen": "; ".join(
+            f"{name} {engine.choices[name]}"
+            for name in ("layout", "layers", "micro_batch", "checkpointing", "weights")
+            if name in engine.choices
+        ),
     }
+
+
+def _profile(engine: Any, work: Path) -> None:
+    """Write what one step's time goes into, kernel by kernel, beside the log."""
+    import torch
+    from transformers import Trainer
+
+    usual, seen = Trainer.training_step, [0]
+
+    def step(self: Any, *values: Any, **named: Any) -> Any:
+        seen[0] += 1
+        if seen[0] != 9:
+            return usual(self, *values, **named)
+        torch.cuda.synchronize()
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+        ) as profiler:
+            loss = usual(self, *values, **named)
+            torch.cuda.synchronize()
+        table = "".join(
+            profiler.key_averages().table(sort_by=f"self_{what}_time_total", row_limit=45, max_name_column_width=90)
+            for what in ("cuda", "cpu")
+        )
+        (work / "profile.txt").write_text(table)
+        return loss
+
+    Trainer.training_step = step
 
 
 def data() -> list[str]:
@@ -154,15 +209,20 @@ def main(argv: list[str] | None = None) -> None:
         "scripts/bench train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--only", default="", help="part of a setting's name; several with commas")
+    parser.add_argument("--only", default="", help="part of a setting's name; several with semicolons")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
+    parser.add_argument("--profile", action="store_true", help="also write what a step's time goes into")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     base = arguments.work / "base"
     if arguments.one:
         result = measure(
-            SETTINGS[arguments.one], base, arguments.work / arguments.one.replace(" ", "-"), arguments.steps
+            SETTINGS[arguments.one],
+            base,
+            arguments.work / arguments.one.replace(" ", "-"),
+            arguments.steps,
+            profile=arguments.profile,
         )
         (arguments.work / "result.json").write_text(json.dumps(result))
         return
@@ -174,8 +234,8 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"bf16 matrix products: {rate:.0f} TFLOP/s; 4 x 7.25e9 operations a token: {rate * 1e12 / 4 / 7.25e9:,.0f} tokens/s"
     )
-    print("| setting | tokens/s | peak GB | layout |\n| --- | --- | --- | --- |", flush=True)
-    wanted = [w for w in arguments.only.split(",") if w]
+    print("| setting | tokens/s | peak GB | chosen |\n| --- | --- | --- | --- |", flush=True)
+    wanted = [w for w in arguments.only.split(";") if w]
     for name in SETTINGS:
         if wanted and not any(w in name for w in wanted):
             continue
@@ -188,6 +248,7 @@ def main(argv: list[str] | None = None) -> None:
             str(arguments.work),
             "--steps",
             str(arguments.steps),
+            *(["--profile"] if arguments.profile else []),
         ]
         with (arguments.work / f"{name.replace(' ', '-')}.log").open("w") as log:
             done = subprocess.run(
@@ -201,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         result = json.loads((arguments.work / "result.json").read_text())
         print(
-            f"| {name} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | {result['layout']} |",
+            f"| {name} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | {result['chosen']} |",
             flush=True,
         )
 

@@ -1,0 +1,114 @@
+"""What a recipe leaves to us in training: the layout of batches, whose layers train, and what fits the card; each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medrecipes import plan
+from medrecipes.batching import Layout, Pack
+from medrecipes.engines import Choice, attention, fused, world_size
+from medrecipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to train: decided once, before the first step."""
+
+    layout: Layout
+    fused: bool
+    micro_batch: int
+    recomputed: int
+    decode_once: bool
+
+
+def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
+    """The number format of the computation."""
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    if recipe.train.precision != "auto":
+        return Choice(recipe.train.precision, "the recipe says so"), dtypes[recipe.train.precision]
+    if not torch.cuda.is_available():
+        return Choice("fp32", "a CPU gains nothing from half precision at this size"), torch.float32
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Choice("bf16", "the card computes it natively"), torch.bfloat16
+    return Choice("fp16", "the card has no native bf16"), torch.float16
+
+
+def choose_setting(
+    engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice]
+) -> Setting:
+    """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    choices["layout"] = layout = _layout(engine, recipe, dtype, on_cpu)
+    choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
+    own = layers.value == "fused"
+    if on_cpu:
+        batch = recipe.train.batch // world_size()
+        wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
+        size = Choice(batch, "a CPU has memory to spare") if wanted == "auto" else Choice(min(wanted, batch), SAID)
+        some = Choice(0, "a CPU has memory to spare and no time") if again == "auto" else Choice(int(again), SAID)
+        choices["micro_batch"], choices["checkpointing"] = size, some
+        return Setting(layout.value, False, int(size.value), int(some.value), False)
+    way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
+    shape, card = plan.Shape.of(model.config.to_dict()), this_card()
+    lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
+    found = plan.choose(
+        recipe,
+        shape,
+        card,
+        way,
+        lambda size: _tokens(lengths, size, layout.value),
+        gpus=world_size(),
+        limit_gb=recipe.train.memory_gb,
+    )
+    fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
+    auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
+    choices["micro_batch"] = Choice(found.micro_batch, fits if auto[0] else SAID)
+    choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
+    if own and recipe.model.bits == 4:
+        choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
+    return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once)
+
+
+SAID = "the recipe says so"
+
+
+def this_card() -> plan.Card:
+    """The card at hand, with the memory that is free or already ours."""
+    free, _ = torch.cuda.mem_get_info()
+    index = torch.cuda.current_device()
+    ours = torch.cuda.memory_reserved(index)
+    name = torch.cuda.get_device_name(index).lower()
+    known = sorted((key for key in plan.CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
+    sheet = plan.CARDS[known[-1]] if known else plan.CARDS["a100-40"]
+    return plan.Card(name, (free + ours) / plan.GB, sheet.tflops, sheet.gbps, sheet.varlen)
+
+
+def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:
+    """The most tokens that a micro-batch of so many can hold, and what one holds on the average; longest first."""
+    mean = size * sum(lengths) // len(lengths)
+    return (lengths[0] * size if layout == "padded" else sum(lengths[:size])), mean
+
+
+def _layout(engine: str, recipe: Recipe, dtype: torch.dtype, on_cpu: bool) -> Choice:
+    if on_cpu:
+        return Choice("padded", "a CPU attends through a mask")
+    if not (recipe.train.padding_free or recipe.train.packing):
+        return Choice("padded", SAID)
+    if engine == "plain" and not attention.available(dtype):
+        return Choice("padded", "no variable-length attention for this torch, card and precision")
+    return Choice("flat", "rows end to end waste nothing on padding")
+
+
+def _layers(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, layout: Layout) -> Choice:
+    """Whose decoder layers train."""
+    if engine == "unsloth":
+        return Choice("unsloth", "its own")
+    if layout != "flat":
+        return Choice("library", "the fused ones want rows end to end")
+    if reason := fused.unfit(model, recipe):
+        return Choice("library", reason)
+    return Choice("fused", "one function a layer, proved equal to the library's")

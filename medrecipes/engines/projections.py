@@ -1,0 +1,120 @@
+"""Frozen weights with their updates: stacked where they multiply the same input, decoded when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Projection:
+    """Matrices that multiply the same input, one below the other, and their updates: all A stacked, all B along a diagonal.
+
+    The updates' weights are trained in fp32; `copies` pairs each with its place in the stacks, which are of the number
+    format of the computation and want to be copied anew after every step.
+    """
+
+    def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.decoded: Tensor | None = None
+        self._bases = [getattr(module, "base_layer", module).weight for module in modules]
+        self._rows = [module.out_features for module in modules]
+        self._inputs = modules[0].in_features
+        adapters = [_adapter(module) for module in modules]
+        self.parameters = [weight for adapter in adapters if adapter for weight in adapter[:2]]
+        self.scale = max((adapter[2] for adapter in adapters if adapter), default=1.0)
+        assert all(adapter[2] == self.scale for adapter in adapters if adapter), "one rank and alpha for all modules"
+        ranks = [adapter[0].shape[0] if adapter else 0 for adapter in adapters]
+        device = self._bases[0].device
+        self.a = torch.zeros((sum(ranks), self._inputs), dtype=dtype, device=device)
+        self.b = torch.zeros((sum(self._rows), sum(ranks)), dtype=dtype, device=device)
+        ends = zip(accumulate(self._rows), accumulate(ranks), self._rows, ranks, strict=True)
+        self.blocks = [(slice(r - rows, r), slice(c - rank, c)) for r, c, rows, rank in ends if rank]
+        places = [place for rows, columns in self.blocks for place in (self.a[columns], self.b[rows, columns])]
+        self.copies = list(zip(places, self.parameters, strict=True))
+
+    def decode(self) -> None:
+        """Hold the weights decoded from now on."""
+        self.decoded = self.weight()
+
+    def weight(self) -> Tensor:
+        """The stacked weights in the number format of the computation; 4-bit ones are decoded for the moment."""
+        if self.decoded is not None:
+            return self.decoded
+        if len(self._bases) == 1 and getattr(self._bases[0], "quant_state", None) is None:
+            only: Tensor = self._bases[0].to(self.dtype)
+            return only
+        out = torch.empty((sum(self._rows), self._inputs), dtype=self.dtype, device=self.a.device)
+        for part, base in zip(out.split(self._rows), self._bases, strict=True):
+            state = getattr(base, "quant_state", None)
+            if state is None:
+                part.copy_(base)
+            elif state.dtype == self.dtype:
+                _decode(base, state, part)
+            else:
+                part.copy_(_decode(base, state, None))
+        return out
+
+    def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x times weights and updates, and x times A alone, which the backward pass needs."""
+        out = x @ self.weight().t()
+        low = x @ self.a.t()
+        if self.scale != 1:
+            low.mul_(self.scale)
+        return out.addmm_(low, self.b.t()) if self.blocks else out, low
+
+    def back(self, grads: Sequence[Tensor], *, needs_x: bool = True) -> tuple[Tensor | None, Tensor]:
+        """The gradients of x and of x times A; `grads` is that of the product, whole or cut into its matrices."""
+        weight = self.weight() if needs_x else None
+        dx = low_grad = None
+        start = 0
+        for grad in grads:
+            rows = slice(start, start + grad.shape[1])
+            start = rows.stop
+            if weight is not None:
+                dx = grad @ weight[rows] if dx is None else dx.addmm_(grad, weight[rows])
+            low_grad = grad @ self.b[rows] if low_grad is None else low_grad.addmm_(grad, self.b[rows])
+        assert low_grad is not None
+        if self.scale != 1:
+            low_grad.mul_(self.scale)
+        if dx is not None and self.blocks:
+            dx.addmm_(low_grad, self.a)
+        return dx, low_grad
+
+    def back_updates(self, grads: Sequence[Tensor], low_grad: Tensor, x: Tensor, low: Tensor) -> list[Tensor]:
+        """The gradients of the updates' weights, A and B in turn."""
+        if not self.blocks:
+            return []
+        begins = [0, *accumulate(grad.shape[1] for grad in grads)]
+        da = _product(low_grad.t(), x)
+        found = []
+        for rows, columns in self.blocks:
+            which = max(i for i in range(len(grads)) if begins[i] <= rows.start)
+            grad = grads[which][:, rows.start - begins[which] : rows.stop - begins[which]]
+            found += [da[columns], _product(grad.t(), low[:, columns])]
+        return found
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """A matrix product as exact as it is added up: the gradients of weights in fp32."""
+    if one.is_cuda and one.dtype != torch.float32:
+        return torch.mm(one, other, out_dtype=torch.float32)
+    return one @ other
+
+
+def _decode(packed: Tensor, state: Any, out: Tensor | None) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    decoded: Tensor = dequantize_4bit(packed.data, state, out=out)
+    return decoded
+
+
+def _adapter(module: Any) -> tuple[Tensor, Tensor, float] | None:
+    """A, B and the scale of a module's update."""
+    names = list(getattr(module, "lora_A", ()))
+    if not names:
+        return None
+    return module.lora_A[names[0]].weight, module.lora_B[names[0]].weight, module.scaling[names[0]]

@@ -1,0 +1,261 @@
+"""Memory and time of a training before it starts: what fits a card, how much is computed again, how long it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medrecipes.recipe import Recipe
+
+GB = 1e9
+# how the layers train: this project's own (see engines/fused.py), the libraries' own, Unsloth's
+Way = Literal["fused", "library", "unsloth"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card: memory that a process can have, dense half-precision rate and memory bandwidth by its data sheet."""
+
+    name: str
+    gb: float
+    tflops: float
+    gbps: float
+    varlen: bool = True  # whether it runs variable-length attention (compute capability 8.0)
+
+
+CARDS = {
+    card.name: card
+    for card in (
+        Card("t4", 15.6, 65, 320, varlen=False),
+        Card("v100", 16.9, 125, 900, varlen=False),
+        Card("rtx3050", 8.3, 36, 224),
+        Card("rtx3060", 12.4, 51, 360),
+        Card("rtx3090", 25.2, 71, 936),
+        Card("rtx4060", 8.3, 60, 272),
+        Card("rtx4090", 25.2, 165, 1008),
+        Card("rtx5090", 33.6, 210, 1792),
+        Card("l4", 23.6, 121, 300),
+        Card("a10g", 23.6, 70, 600),
+        Card("l40s", 47.6, 362, 864),
+        Card("a100-40", 42.3, 312, 1555),
+        Card("a100-80", 84.9, 312, 2039),
+        Card("h100", 84.9, 989, 3350),
+        Card("h200", 149.9, 989, 4800),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of config.json decides about memory and time."""
+
+    family: str
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    width: int
+    vocabulary: int
+    tied: bool
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Shape:
+        """Read a config; models that also see keep theirs in `text_config`."""
+        text = config.get("text_config") or config
+        heads = text["num_attention_heads"]
+        return cls(
+            family=str(text.get("model_type", "")),
+            hidden=text["hidden_size"],
+            inner=text["intermediate_size"],
+            layers=text["num_hidden_layers"],
+            heads=heads,
+            kv_heads=text.get("num_key_value_heads") or heads,
+            width=text.get("head_dim") or text["hidden_size"] // heads,
+            vocabulary=text["vocab_size"],
+            tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+        )
+
+    @property
+    def modules(self) -> dict[str, tuple[int, int]]:
+        """The matrices of a layer, inputs and outputs."""
+        queries, keys = self.heads * self.width, self.kv_heads * self.width
+        return {
+            "q_proj": (self.hidden, queries), "k_proj": (self.hidden, keys), "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden), "gate_proj": (self.hidden, self.inner),
+            "up_proj": (self.hidden, self.inner), "down_proj": (self.inner, self.hidden),
+        }  # fmt: skip
+
+    @property
+    def matrices(self) -> int:
+        """The numbers in all layers' matrices."""
+        return self.layers * sum(rows * columns for rows, columns in self.modules.values())
+
+    @property
+    def head(self) -> int:
+        """The numbers in the matrix that makes words of the last layer's output."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All numbers of the base, norms left out."""
+        return self.matrices + self.head * (1 if self.tied else 2)
+
+
+FUSED_FAMILIES = ("mistral", "llama", "gemma")
+
+
+def unfit(recipe: Recipe, family: str) -> str | None:
+    """Why a recipe cannot train through the fused layers; None when it can."""
+    if family not in FUSED_FAMILIES:
+        return f"{family or 'unknown'} layers are built otherwise"
+    train = recipe.train
+    barred = {
+        "lora.dropout": recipe.lora.dropout or None,
+        "lora.use_dora": "true" if recipe.lora.use_dora else None,
+        "model.bits": 8 if recipe.model.bits == 8 else None,
+        "train.padding_free": None if train.padding_free or train.packing else "false",
+        "train.precision": "fp32" if train.precision == "fp32" else None,
+    }
+    return next((f"not with {key} = {value}" for key, value in barred.items() if value is not None), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train on a card, and what that takes; `parts` in GB, the time estimated."""
+
+    way: Way
+    micro_batch: int
+    recomputed: int  # layers that keep their input alone and compute the rest again
+    decode_once: bool
+    parts: dict[str, float]
+    limit_gb: float
+    tokens_per_second: float
+
+    @property
+    def gb(self) -> float:
+        """The peak."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the card holds it."""
+        return self.gb <= self.limit_gb
+
+
+# bytes a trained number by optimiser; the 8-bit ones keep two bytes and a little for their scales
+OPTIMISER = {"8bit": 2.1, "lion": 4.0, "sgd": 0.0, "adagrad": 4.0, "rmsprop": 4.0, "adafactor": 0.1}
+# what the card's allocator cannot use, as a share of the card; more where the parts were fitted and not counted
+SLACK = {"fused": 0.04, "library": 0.1, "unsloth": 0.1}
+# bytes that a layer keeps a token when nothing is computed again, in hidden and in inner widths of two bytes;
+# fused is counted below, the others are fitted to what was measured (docs/performance.md)
+KEPT = {"library": (10.3, 4.0), "unsloth": (6.0, 3.0)}
+
+
+def memory(recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool) -> dict[str, float]:  # fmt: skip
+    """Peak memory by part, in GB, with so many tokens at once."""
+    model, lora = recipe.model, recipe.lora
+    scales = (1 / 64 + 4 / (64 * 256)) if model.double_quant else 4 / 64
+    number = {4: 0.5 + scales, 8: 1.0, 16: 2.0}[model.bits]
+    embeddings = 2 * shape.head * (1 if shape.tied else 2)
+    trained = trainable(recipe, shape)
+    state = next((size for name, size in OPTIMISER.items() if name in recipe.train.optim), 8.0)
+    h, i = 2 * shape.hidden, 2 * shape.inner
+    queries, keys = 2 * shape.heads * shape.width, 2 * shape.kv_heads * shape.width
+    full: float
+    if way == "fused":
+        full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank
+    else:
+        full = KEPT[way][0] * h + KEPT[way][1] * i
+    # Unsloth keeps the inputs of layers that are computed again in the machine's own memory
+    kept = tokens * ((shape.layers - recomputed) * full + (0 if way == "unsloth" else recomputed * h))
+    # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream
+    working = tokens * (6 * i + 4 * h if way == "fused" else max(full, 6 * i + 4 * h) if recomputed else 4 * i + 4 * h)
+    decoding = 0 if decode_once or model.bits != 4 else 2 * shape.inner * h
+    words = tokens * 4 * h + min(tokens, HEAD_TOKENS) * shape.vocabulary * 6
+    return {
+        "weights": (shape.matrices * number + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,
+        "LoRA and gradients": 8 * trained / GB,
+        "optimiser": state * trained / GB,
+        "activations": kept / GB,
+        "layer at work": (working + decoding) / GB,
+        "words": words / GB,
+    }
+
+
+HEAD_TOKENS = 1024
+
+
+def trainable(recipe: Recipe, shape: Shape) -> int:
+    """The numbers that LoRA trains."""
+    modules = shape.modules | {"lm_head": (shape.hidden, shape.vocabulary), "embed_tokens": (shape.vocabulary, shape.hidden)}  # fmt: skip
+    wanted = shape.modules if recipe.lora.targets == ("all-linear",) else recipe.lora.targets
+    per_layer = sum(sum(modules[name]) for name in wanted if name in shape.modules)
+    once = sum(sum(modules[name]) for name in wanted if name in modules and name not in shape.modules)
+    return recipe.lora.rank * (shape.layers * per_layer + once)
+
+
+# fitted to what was measured on an H200 (docs/performance.md): the shares of its matrix rate and of its bandwidth that
+# are reached, a layer's launches forth and back, an optimiser's time for a matrix
+RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other": 5e-6}
+# how fast the other ways are against the fused one
+SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.57}
+
+
+def speed(
+    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, accumulation: int, recomputed: int, *,
+    decode_once: bool,
+) -> float:  # fmt: skip
+    """Tokens a second that may be expected, with so many in a micro-batch and so many of these in a step."""
+    share = recomputed / shape.layers
+    again = 2 * (shape.matrices - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
+    operations = 4 * shape.matrices + again + 6 * shape.head
+    moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share)
+    decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
+    seconds = operations / (card.tflops * 1e12 * RATE) + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
+    # a micro-batch can be no faster than a processor launches its work
+    seconds = max(seconds / SPEED[way], shape.layers * LAUNCH_S / tokens)
+    update = UPDATE_S["8bit" if "8bit" in recipe.train.optim else "other"] * shape.layers * 2 * len(shape.modules)
+    return 1 / (seconds + update / (tokens * accumulation))
+
+
+def choose(
+    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
+    limit_gb: float | None = None,
+) -> Plan:  # fmt: skip
+    """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
+    limit = (limit_gb if limit_gb is not None else card.gb) * (1 - SLACK[way])
+    batch = max(1, recipe.train.batch // gpus)
+    wanted = recipe.train.micro_batch
+    sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
+    plans = []
+    for size in sizes:
+        most, mean = tokens(size)
+        for decode_once in (True, False) if way == "fused" and recipe.model.bits == 4 else (False,):
+            for recomputed in _layers(recipe, shape):
+                parts = memory(recipe, shape, way, most, recomputed, decode_once=decode_once)
+                rate = speed(recipe, shape, card, way, mean, batch // size, recomputed, decode_once=decode_once)
+                plans.append(Plan(way, size, recomputed, decode_once, parts, limit, rate * gpus))
+    fitting = [plan for plan in plans if plan.fits]
+    # of what is as fast as the fastest, nearly, the smallest
+    if fitting:
+        best = max(plan.tokens_per_second for plan in fitting)
+        return min((plan for plan in fitting if plan.tokens_per_second >= 0.99 * best), key=lambda plan: plan.gb)
+    return min(plans, key=lambda plan: plan.gb)
+
+
+def _layers(recipe: Recipe, shape: Shape) -> list[int]:
+    """How many layers may be computed again."""
+    wanted = recipe.train.checkpointing
+    if wanted == "auto":
+        return list(range(shape.layers + 1))
+    if isinstance(wanted, bool):
+        return [shape.layers if wanted else 0]
+    return [min(wanted, shape.layers)]
+
+
+def steps(rows: int, recipe: Recipe) -> int:
+    """Optimiser steps of a training over so many rows, or packs."""
+    return recipe.train.max_steps or math.ceil(recipe.train.epochs * math.ceil(rows / recipe.train.batch))

@@ -1,0 +1,130 @@
+"""What tests/test_fused.py asserts, worked out in a process of its own: Unsloth changes the library's classes for good."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from medrecipes.engines import attention, fused
+from medrecipes.recipe import Lora, Model, Recipe
+
+LENGTHS = [5, 9, 1, 7]
+SHAPE = {
+    "vocab_size": 97, "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128,
+}  # fmt: skip
+FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
+    "mistral with a window": (MistralConfig, MistralForCausalLM, {"sliding_window": 5}),
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {}),
+}
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def build(family: str, targets: list[str]) -> Any:
+    config, kind, settings = FAMILIES[family]
+    torch.manual_seed(0)
+    model = kind(config(**SHAPE, **settings, attn_implementation="sdpa"))
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data.normal_(0, 0.3)
+    model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=targets))
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.double()
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.2)
+    return model.train()
+
+
+def step(model: Any, **where: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of rows that lie end to end, and the gradients of the updates."""
+    torch.manual_seed(1)
+    ids = torch.randint(0, 97, (1, sum(LENGTHS)))
+    labels = ids.clone()
+    labels[0, :3] = -100
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+    model.zero_grad()
+    loss = model(input_ids=ids, position_ids=positions, labels=labels, use_cache=False, **where).loss
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+ENDS = torch.tensor([0, *LENGTHS]).cumsum(0).to(torch.int32)
+WHERE = {"cu_seq_lens_q": ENDS, "cu_seq_lens_k": ENDS, "max_length_q": 9, "max_length_k": 9}
+
+
+KEEP = {"kept": [True] * 3, "again": [False] * 3, "some again": [False, True, False]}
+TARGETS = {"all": ALL, "some": ["q_proj", "v_proj", "up_proj"]}
+
+
+def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool) -> dict[str, Any]:
+    """How far the losses and, at most, the gradients lie apart, as shares."""
+    model = build(family, targets)
+    if inputs_learn:
+        model.enable_input_require_grads()
+    loss, grads = step(model)
+    with fused.layers(model, torch.float64, keep, decode_once=keep[0]):
+        own_loss, own = step(model, **WHERE)
+    assert own.keys() == grads.keys()
+    apart = max(float((own[name] - grad).abs().max() / grad.abs().max()) for name, grad in grads.items())
+    return {"loss": abs(own_loss - loss) / loss, "gradients": apart, "updates": len(grads)}
+
+
+def calls() -> list[int]:
+    """How often the own attention had run after a training step, a step while judging, and a step after the context."""
+    model, seen, counts = build("mistral", ALL), [], []
+    usual = attention.attend
+    attention.attend = lambda *values: (seen.append(1), usual(*values))[1]  # type: ignore[assignment]
+    with fused.layers(model, torch.float64, [True] * 3, decode_once=False):
+        step(model, **WHERE)
+        counts.append(len(seen))
+        model.eval()
+        step(model)
+        model.train()
+        counts.append(len(seen))
+    step(model)
+    attention.attend = usual
+    return [*counts, len(seen)]
+
+
+def two_steps() -> list[float]:
+    """The loss before and after a step of the optimiser, and the library's after it."""
+    model = build("llama", ALL)
+    with fused.layers(model, torch.float64, [True] * 3, decode_once=False):
+        before, grads = step(model, **WHERE)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in grads:
+                    parameter -= 0.01 * grads[name]
+        after, _ = step(model, **WHERE)
+    return [before, after, step(model)[0]]
+
+
+def reasons() -> dict[str, str | None]:
+    """Why the layers of a model are left to the library."""
+    recipes = {
+        "dropout": Recipe(lora=Lora(dropout=0.1)), "dora": Recipe(lora=Lora(use_dora=True)),
+        "8 bits": Recipe(model=Model(bits=8)), "none": Recipe(),
+    }  # fmt: skip
+    found = {name: fused.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
+    other = build("mistral", ALL)
+    other.config.model_type = "gemma2"
+    return {**found, "gemma2": fused.unfit(other, Recipe())}
+
+
+if __name__ == "__main__":
+    apart = {
+        f"{family}, {targets} targets, {keep}{', input with a gradient' if inputs else ''}": compare(
+            family, TARGETS[targets], KEEP[keep], inputs_learn=inputs
+        )
+        for family in FAMILIES
+        for targets in TARGETS
+        for keep in KEEP
+        for inputs in (False, True)
+    }
+    print(json.dumps({"apart": apart, "calls": calls(), "two steps": two_steps(), "reasons": reasons()}))

@@ -1,0 +1,53 @@
+"""This project's own decoder layers against the library's: the same loss, the same gradients, whatever is kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What tests/fused_cases.py finds."""
+    command = [sys.executable, "-m", "tests.fused_cases"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def test_loss_and_gradients_are_the_librarys(found: dict[str, Any]) -> None:
+    assert (
+        len(found["apart"]) == 48
+    )  # four kinds of base, two sets of targets, three ways to keep, frozen inputs or not
+    for case, apart in found["apart"].items():
+        # norms and rotary positions are computed in fp32, there as here; the rest is in fp64
+        assert apart["loss"] < 1e-7, case
+        assert apart["gradients"] < 2e-6, case
+        assert apart["updates"] == (42 if "all targets" in case else 18), case
+
+
+def test_judging_and_what_comes_after_go_the_librarys_way(found: dict[str, Any]) -> None:
+    assert found["calls"] == [3, 3, 3]  # a layer each in the training step, none later
+
+
+def test_an_update_made_by_the_optimiser_reaches_the_next_step(found: dict[str, Any]) -> None:
+    before, after, library = found["two steps"]
+    assert after < before
+    assert after == pytest.approx(library, rel=1e-7)
+
+
+def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> None:
+    assert found["reasons"] == {
+        "dropout": "not with lora.dropout = 0.1",
+        "dora": "not with lora.use_dora = True",
+        "8 bits": "not with model.bits = 8",
+        "gemma2": "gemma2 layers are built otherwise",
+        "none": None,
+    }

@@ -1,0 +1,132 @@
+"""The plan: memory against what was measured on a card, what it chooses, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medrecipes.plan import CARDS, Shape, choose, memory, trainable, unfit
+from medrecipes.recipe import Lora, Model, Recipe, Train
+from tests.conftest import Cli
+
+MISTRAL = {
+    "architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096,
+    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "max_position_embeddings": 32768,
+}  # fmt: skip
+SHAPE = Shape.of(MISTRAL)
+
+
+def recipe(**train: object) -> Recipe:
+    return Recipe(train=Train.model_validate({"packing": True, "batch": 16, "optim": "adamw_torch_fused", **train}))
+
+
+def test_the_numbers_of_a_shape_are_those_of_the_model() -> None:
+    assert SHAPE.parameters == 7_247_757_312  # Mistral 7B v0.3 has 7,248,023,552; the rest are norms
+    assert trainable(Recipe(), SHAPE) == 41_943_040
+    assert trainable(Recipe(lora=Lora(rank=8, targets=("q_proj", "v_proj"))), SHAPE) == 3_407_872
+    assert trainable(Recipe(lora=Lora(targets=("all-linear",))), SHAPE) == 41_943_040
+
+
+# (way, tokens at once, layers computed again, weights decoded once, optimiser, peak GB measured on an H200 by scripts/bench train)
+MEASURED = [
+    ("fused", 4 * 2048, 0, True, "adamw_torch_fused", 44.6),
+    ("fused", 8 * 2048, 0, True, "adamw_torch_fused", 70.6),
+    ("fused", 16 * 2048, 0, False, "adamw_torch_fused", 108.0),
+    ("fused", 2 * 2048, 0, False, "adamw_torch_fused", 17.9),
+    ("fused", 2 * 2048, 32, False, "adamw_torch_fused", 6.9),
+    ("fused", 4 * 2048, 0, True, "adamw_8bit", 44.2),
+    ("unsloth", 4 * 2048, 0, False, "adamw_8bit", 40.2),
+    ("unsloth", 4 * 2048, 32, False, "adamw_8bit", 6.5),
+    ("unsloth", 4 * 2048, 16, False, "adamw_8bit", 22.9),
+]
+
+
+@pytest.mark.parametrize(("way", "tokens", "recomputed", "decode_once", "optim", "measured"), MEASURED)
+def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, decode_once: bool, optim: str, measured: float) -> None:  # fmt: skip
+    parts = memory(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once)  # type: ignore[arg-type]
+    assert 0.95 * measured <= sum(parts.values()) <= 1.10 * measured
+
+
+def packed(size: int) -> tuple[int, int]:
+    return size * 2048, size * 2048
+
+
+def test_a_big_card_keeps_everything_and_a_small_one_computes_again() -> None:
+    big = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed)
+    assert (big.recomputed, big.decode_once, big.fits) == (0, True, True)
+    middle = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, limit_gb=16)
+    assert 0 < middle.recomputed < 32 or middle.micro_batch == 1  # some layers, not all: what is left is used
+    small = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, limit_gb=8)
+    assert small.fits
+    assert small.recomputed > 28
+    assert small.tokens_per_second < middle.tokens_per_second < big.tokens_per_second
+
+
+def test_what_the_recipe_says_is_kept() -> None:
+    said = choose(recipe(micro_batch=4, checkpointing=5), SHAPE, CARDS["h200"], "fused", packed)
+    assert (said.micro_batch, said.recomputed) == (4, 5)
+    assert choose(recipe(checkpointing=True), SHAPE, CARDS["h200"], "fused", packed).recomputed == 32
+    assert choose(recipe(checkpointing=False), SHAPE, CARDS["h200"], "fused", packed).recomputed == 0
+
+
+def test_several_cards_share_the_batch() -> None:
+    four = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, gpus=4)
+    assert four.micro_batch <= 4
+    one = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed)
+    assert four.tokens_per_second > 3.5 * one.tokens_per_second
+
+
+def test_what_cannot_be_fused_says_why() -> None:
+    assert unfit(Recipe(), "mistral") is None
+    assert unfit(Recipe(), "gemma2") == "gemma2 layers are built otherwise"
+    assert unfit(Recipe(lora=Lora(dropout=0.05)), "llama") == "not with lora.dropout = 0.05"
+    assert unfit(Recipe(model=Model(bits=8)), "llama") == "not with model.bits = 8"
+    assert unfit(Recipe(train=Train(padding_free=False)), "llama") == "not with train.padding_free = false"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(MISTRAL))
+    return tmp_path
+
+
+def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
+    done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].endswith("(7.25 billion numbers, 41.9 million trained) on h200")
+    assert "engine plain, fused layers" in done.stdout
+    assert "weights" in done.stdout
+    assert "micro-batch 8 x accumulation 1" in done.stdout
+    found = json.loads(cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
+    assert found["engine"] == "unsloth"
+    assert found["why"] == "the card has no variable-length attention"
+    assert found["fits"]
+
+
+MISTAKES = [
+    (["--gpu", "h20"], "--gpu h20 is unknown; did you mean h200?; one of t4, "),
+    (["--gpu", "4GB"], "recipes/mistral_medquad.toml: does not fit: "),
+    (["--gpu", "h200", "--gpus", "3"], "--gpus 3 does not divide train.batch = 8; choose a divisor"),
+    ([], "plan: this machine has no NVIDIA card; name one: --gpu t4|"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line(cli: Cli, base: Path, arguments: list[str], message: str) -> None:
+    if not arguments:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a card")
+    done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
+    done = cli("plan", "recipes/demo.toml", "--gpu", "t4")
+    assert done.returncode == 2
+    assert done.stderr == "model.base = 'tiny:mistral': three million numbers fit any card; plan a real base\n"
