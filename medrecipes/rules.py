@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
-from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, Tag, fields, source_names, template_names
+from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, Section, Tag, fields, source_names, template_names
 
 # the keys that a problem is about, and the problem
 Problem = tuple[tuple[str, ...], str]
@@ -264,9 +264,13 @@ BEST = {"chat": ("bits_per_byte", "loss", "last"), "tag": ("f1", "loss", "last")
 
 def _task(recipe: Recipe, at: Where) -> Iterator[Problem]:
     task, best = recipe.task, recipe.train.keep_best
-    for key, _ in fields():
+    # tables themselves are left alone: an empty one says nothing, and what stands in one is a key of its own
+    tables = {
+        key for key, field in fields() if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    for key in (key for key, _ in fields() if at.said(key) and key not in tables):
         section = next((name for name in UNREAD[task] if key == name or key.startswith(f"{name}.")), None)
-        if section and at.said(key):
+        if section:
             why = f"a {task} recipe has no use for it"
             if section == "template":
                 why = "a tag recipe has no chat template, for it trains on words"
