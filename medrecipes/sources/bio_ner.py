@@ -9,7 +9,7 @@ from itertools import chain
 from medrecipes.bio import Span, malformed, read_spans, scheme, split_tag, write_tags
 from medrecipes.errors import DataError
 from medrecipes.records import Tagged
-from medrecipes.sources import Files, Ledger, Source
+from medrecipes.sources import Defect, Files, Ledger, Source
 from medrecipes.sources._files import Blob, blobs, lines
 from medrecipes.sources._pubtator import Article, Mention, articles
 from medrecipes.sources._tables import Row, rows, text
@@ -233,4 +233,9 @@ SOURCE = Source(
     citation="G. Crichton et al., A neural network multi-task learning approach to biomedical named entity recognition, "
     "BMC Bioinformatics 18:368, 2017",
     read=read,
+    defects=(
+        Defect("the two-column files name no documents, so sentences of one abstract cannot be told from others"),
+        Defect("37 sentences outside BC5CDR's official test set stand in it word for word, such as 'A case report.'"),
+        Defect("words such as None, NA, null and a lone quotation mark, which table readers take for something else"),
+    ),
 )
