@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medrecipes.evaluate import markdown_table
+from medrecipes.evaluate import markdown_table, spoken
 from medrecipes.leakage import table
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
@@ -37,7 +37,8 @@ def model_card(
         "",
         "## Figures",
         "",
-        f"{report['rows']} rows of {report['groups']} groups of the {report['split']} split; intervals: {report['intervals']}.",
+        f"{report['rows']} rows of {report['groups']} groups of the {report['split']} split; {spoken(report['decoding'])}; "
+        f"intervals: {report['intervals']}.",
         "",
         *markdown_table(report),
         "",

@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
     )
     run.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
+    run.add_argument("--gpus", type=_positive, default=1, metavar="N", help="train on so many cards of this machine (default: 1)")  # fmt: skip
     _overrides(run)
 
     check = _command(commands, "check", _check, "say all that is wrong with recipes, without training")
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
     compare.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where it goes (default: comparison)")  # fmt: skip
-    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets, and mark it")  # fmt: skip
+    compare.add_argument("--anyway", action="store_true", help="compare runs that were judged on different test sets or with different decoding, and mark it")  # fmt: skip
     return parser
 
 
@@ -139,12 +140,26 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
+    from medrecipes import ranks
     from medrecipes.console import Console
     from medrecipes.loading import load
     from medrecipes.run import run
 
-    run(load(arguments.recipe, arguments.set).recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    recipe = load(arguments.recipe, arguments.set).recipe
+    processes = max(arguments.gpus, ranks.size())
+    if recipe.train.batch % processes:
+        raise RecipeError(
+            [
+                f"{arguments.recipe}: train.batch = {recipe.train.batch} is not to be shared by {processes} cards; choose a multiple"
+            ]
+        )
+    if arguments.gpus > 1:
+        again = ["--fresh"] if arguments.fresh else []
+        sets = [word for value in arguments.set for word in ("--set", value)]
+        return ranks.launch([arguments.recipe, "--runs", str(arguments.runs), *again, *sets], arguments.gpus)
+    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from medrecipes import page
 from medrecipes.console import Console
 from medrecipes.errors import RunError
+from medrecipes.evaluate import spoken
 from medrecipes.figures import figure_rows, pair_rows, settings_rows
 from medrecipes.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
@@ -88,20 +89,33 @@ def read_runs(paths: Sequence[Path]) -> list[History]:
 
 
 def same_test(runs: Sequence[History], *, anyway: bool) -> list[str]:
-    """Raise if two runs were judged on different rows; `anyway`: the marks that say so, instead."""
+    """Raise if two runs were judged on different rows or with different decoding; `anyway`: marks that say so, instead."""
     marks = []
     for one, other in combinations([run for run in runs if run.test], 2):
-        first, second = ({(p.id, p.prompt, p.gold) for p in run.test} for run in (one, other))
-        if first == second:
+        if not (found := _unlike(one, other)):
             continue
-        said = f"{len(first)} and {len(second)} test rows, {len(first & second)} in common"
+        how, what, said, cure = found
         if not anyway:
             raise RunError(
-                f"{one.name} and {other.name} were judged on different test sets ({said}); judge both on one set, "
+                f"{one.name} and {other.name} were judged {how} different {what} ({said}); {cure}, "
                 "or lay them side by side with --anyway"
             )
-        marks.append(f"DIFFERENT TEST SETS: {one.name} and {other.name} ({said}); their figures are not comparable")
+        marks.append(
+            f"DIFFERENT {what.upper()}: {one.name} and {other.name} ({said}); their figures are not comparable"
+        )
     return marks
+
+
+def _unlike(one: History, other: History) -> tuple[str, str, str, str] | None:
+    """In what two runs were not judged alike."""
+    first, second = ({(p.id, p.prompt, p.gold) for p in run.test} for run in (one, other))
+    if first != second:
+        said = f"{len(first)} and {len(second)} test rows, {len(first & second)} in common"
+        return "on", "test sets", said, "judge both on one set"
+    drawn = [spoken(run.report["decoding"]) for run in (one, other) if run.report]
+    if len(set(drawn)) > 1:
+        return "with", "decoding", " against ".join(drawn), "judge both with the same [eval]"
+    return None
 
 
 def make_panels(runs: Sequence[History]) -> list[Panel]:

@@ -26,6 +26,14 @@ class Console:
         self.rich = RichConsole(file=self._out, highlight=False, soft_wrap=True)
         self.stages: dict[str, float] = {}
 
+    @classmethod
+    def silent(cls) -> Console:
+        """One that nobody reads."""
+        console = cls()
+        console._out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
+        console.rich = RichConsole(file=console._out, highlight=False, soft_wrap=True)
+        return console
+
     def line(self, text: str = "") -> None:
         """Print a line as it is."""
         self.rich.print(text, markup=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from medrecipes.cases import Case, exactly
 from medrecipes.console import Console
-from medrecipes.engines import Engine
+from medrecipes.engines import Decoding, Engine
 from medrecipes.overflow import Fitted
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation, Message
@@ -36,6 +36,9 @@ from medrecipes.suites import suite_rows
 
 BASE, TUNED = "base", "tuned"
 PARTS = (BASE, TUNED, "difference")
+PENALISED = (
+    "a repetition penalty of {:g}, as the recipe asks: it works against copying from the text, which lists are made by"
+)
 SHOWN = 5  # answers that report.md shows in full
 Row = tuple[Conversation, Example]
 
@@ -116,7 +119,7 @@ def report(
 ) -> dict[str, Any]:  # fmt: skip
     """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`."""
     assert [p.id for p in base] == [p.id for p in tuned]
-    draws, seed = recipe.eval.draws, recipe.seed
+    draws, seed, decoding = recipe.eval.draws, recipe.seed, Decoding.of(recipe)
     figures = _compared(_figures(base), _figures(tuned), groups(base), draws, seed)
     lists = listed(base), listed(tuned)
     value: dict[str, Any] = {
@@ -124,12 +127,14 @@ def report(
         "split_key": key,
         "rows": len(base),
         "groups": len(set(groups(base))),
-        "decoding": {"method": "greedy", "max_new_tokens": recipe.eval.max_new_tokens, "repetition_penalty": None},
+        "decoding": decoding.as_dict(),
         "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
     if lists[0]:
         value["extraction"] = _extraction(recipe, *lists)
+        if decoding.repetition_penalty != 1:
+            value["extraction"]["note"] = PENALISED.format(decoding.repetition_penalty)
         both = _averages(lists[0]), _averages(lists[1])
         for part, more in _compared(*both, groups(lists[0]), draws, seed).items():
             value[part] = value[part] | more
@@ -150,12 +155,11 @@ def write_report(
 ) -> None:  # fmt: skip
     """report.json for programs and report.md for people."""
     write_json(folder / "report.json", value)
-    decoding = value["decoding"]
     lines = [
         f"# {name}: base against tuned",
         "",
-        f"{value['rows']} rows of {value['groups']} groups of the {value['split']} split; {decoding['method']} decoding, at most "
-        f"{decoding['max_new_tokens']} tokens, no repetition penalty; intervals: {value['intervals']}.",
+        f"{value['rows']} rows of {value['groups']} groups of the {value['split']} split; {spoken(value['decoding'])}; "
+        f"intervals: {value['intervals']}.",
         "",
         *markdown_table(value),
         "",
@@ -165,6 +169,8 @@ def write_report(
         lines += [f"Not to be had from these rows: {names}.", ""]
     if "extraction" in value:
         lines += ["## Lists", "", f"Two items are the same after: {NORMALISATION}.", ""]
+        if note := value["extraction"].get("note"):
+            lines += [f"{note[0].upper()}{note[1:]}.", ""]
         for part in (BASE, TUNED):
             lines += [f"### {part}", "", *markdown(lists_rows(value["extraction"][part])), ""]
             lines += [*markdown(counts_rows(value["extraction"][part])), ""]
@@ -183,6 +189,16 @@ def write_report(
             f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
     write_text(folder / "report.md", "\n".join(lines))
+
+
+def spoken(decoding: Mapping[str, Any]) -> str:
+    """How answers were drawn, in words."""
+    drawn = ", ".join(f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding)
+    penalty = decoding["repetition_penalty"]
+    return (
+        f"{decoding['method']} decoding{f' ({drawn})' if drawn else ''}, at most {decoding['max_new_tokens']} tokens, "
+        f"{'no repetition penalty' if penalty == 1 else f'a repetition penalty of {penalty:g}'}"
+    )
 
 
 def markdown_table(value: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ def figure_rows(runs: Sequence[History], panels: Sequence[Panel], *, marked: boo
             show(name, run.report[TUNED][name]) if run.report and name in run.report[TUNED] else "" for run in runs
         ]
         if any(cells):
-            table[f"{title}{' (different test sets)' if marked else ''}"] = cells
+            table[f"{title}{' (not comparable)' if marked else ''}"] = cells
     return [["", *(run.name for run in runs)], *([title, *cells] for title, cells in table.items() if any(cells))]
 
 

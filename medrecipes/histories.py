@@ -13,6 +13,7 @@ from typing import Any
 from medrecipes.errors import RunError
 from medrecipes.evaluate import TUNED
 from medrecipes.plot import Point
+from medrecipes.recipe import leaves
 from medrecipes.rundir import read_losses
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from medrecipes.store import read_json
@@ -84,7 +85,7 @@ def _run(path: Path) -> History:
         dev=dev,
         tokenizer=proofs.get("train", {}).get("tokenizer_sha256"),
         bits=_bits(path),
-        settings=dict(_flat(recipe)),
+        settings=dict(leaves(recipe)),
         stats={"peak_gb": state.get("peak_gb"), **stats},
         report=report,
         test=tuple(p for p in answers if p.model == TUNED),
@@ -114,13 +115,6 @@ def _bits(path: Path) -> dict[str, float]:
         for split, value in counted.items()
         if value["answer_bytes"]
     }
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs = []
-    for key, value in table.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return pairs
 
 
 def _published_files(folder: Path) -> list[Path]:

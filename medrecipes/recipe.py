@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -197,6 +197,15 @@ class Tag(Section):
 class Eval(Section):
     rows: Count = Field(200, description="Held-out rows that are answered and scored.")
     max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
+    temperature: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="0: the likeliest token every time; above: tokens are drawn, by the recipe's seed."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the probability that tokens are drawn from, the likeliest first."
+    )
+    repetition_penalty: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
+    )
     batch: Count = Field(8, description="Questions answered at once.")
     draws: Count = Field(1000, description="Bootstrap draws behind every interval.")
     cases: Path | None = Field(
@@ -221,7 +230,7 @@ class Sweep(Section):
     @classmethod
     def _by_dotted_key(cls, values: Any) -> Any:
         """`lora.rank = [8]` says the same as `"lora.rank" = [8]`."""
-        return dict(_leaves(values)) if isinstance(values, dict) else values
+        return dict(leaves(values)) if isinstance(values, dict) else values
 
     @property
     def grid(self) -> dict[str, list[Any]]:
@@ -229,10 +238,11 @@ class Sweep(Section):
         return self.__pydantic_extra__ or {}
 
 
-def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a table of tables by their dotted keys, e.g. `lora.rank`."""
     for name, value in table.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -243,7 +253,8 @@ UNREAD = {
     "tag": (
         "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.on_overflow",
         "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
-        "eval.rows", "eval.max_new_tokens", "eval.cases", "eval.filter",
+        "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
+        "eval.filter",
     ),
 }  # fmt: skip
 

@@ -60,6 +60,7 @@ def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
         _names,
         _steps,
         _best,
+        _eval,
         _task,
         _sweep,
     ):
@@ -257,6 +258,12 @@ def _best(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 keys,
                 f"{what}, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'",
             )
+
+
+def _eval(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    if recipe.eval.top_p < 1 and recipe.eval.temperature == 0:
+        keys = "eval.top_p", "eval.temperature"
+        yield keys, f"{at(keys[0])} is read when tokens are drawn; set {keys[1]} above 0, or leave it out"
 
 
 BEST = {"chat": ("bits_per_byte", "loss", "last"), "tag": ("f1", "loss", "last")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from medrecipes import tagline
+from medrecipes import ranks, tagline
 from medrecipes.console import Console
+from medrecipes.errors import RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -16,10 +18,18 @@ LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
-    path = run_path(recipe, runs, fresh=fresh)
-    rundir = RunDir(path)
-    if rundir.finished:
-        console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
+    if recipe.task == "tag":
+        tagline.require_one_process()
+    ranks.join()
+    path = ranks.share(run_path(recipe, runs, fresh=fresh))
+    rundir = RunDir(path, writes=ranks.leads())
+    if ranks.share(rundir.finished):
+        if ranks.leads():
+            console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
+        return rundir
+    if not ranks.leads():
+        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
+            _follow(recipe, rundir)
         return rundir
     with open_run(path, recipe) as rundir:
         walk = _walk if recipe.task == "chat" else tagline.walk
@@ -27,10 +37,29 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     return rundir
 
 
+def _follow(recipe: Recipe, rundir: RunDir) -> None:
+    """What one of several processes does beside the leader: it trains, and says and writes nothing."""
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    split = prepare(recipe)
+    choice = load_libraries(recipe)
+    base = recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    train, dev = (
+        fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
+        for rows in (split.train, split.dev)
+    )
+    open_engine(recipe, base, template, choice).train(train, dev, rundir, Console.silent())
+
+
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
@@ -38,6 +67,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
+    require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
 
     with console.stage("data") as stage:
@@ -55,6 +85,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = recipe_base(recipe, split)
+        if wrong := list(contradictions(recipe, base.facts)):
+            raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
 
@@ -141,6 +173,8 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
         console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+    if note := report.get("extraction", {}).get("note"):
+        console.line(f"{'note':<11} {note}")
     console.line()
     # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L
     scores = rouge([p.gold for p in after], [p.prediction for p in after])["rougeL"]

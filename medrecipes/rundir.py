@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from medrecipes import ranks
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.recipe import Recipe
 from medrecipes.store import read_json, write_json, write_text, writing
@@ -24,8 +25,8 @@ LOSS_COLUMNS = (
 class RunDir:
     """`runs/<name>-<key8>/`; `run.json` is its state, rewritten whole at every change."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
         self.state: dict[str, Any] = read_json(path / "run.json") if (path / "run.json").exists() else {}
 
     @property
@@ -51,7 +52,8 @@ class RunDir:
     def update(self, **values: Any) -> None:
         """Set values of run.json."""
         self.state.update(values)
-        write_json(self.path / "run.json", self.state)
+        if self._writes:
+            write_json(self.path / "run.json", self.state)
 
     def require_finished(self) -> None:
         """Raise unless there is something finished to work on."""
@@ -104,27 +106,42 @@ def _remove_empty(folder: Path) -> None:
 
 
 class LossLog:
-    """`loss.csv`, a row written through to the disk as it happens."""
+    """`loss.csv`, a row written through to the disk as it happens; of several processes one `writes`."""
 
-    def __init__(self, path: Path, resumed_from_step: int = 0) -> None:
+    def __init__(self, path: Path, resumed_from_step: int | None = None, *, writes: bool = True) -> None:
         self.path = path
-        # what was logged after the checkpoint will happen again
-        kept = [row for row in read_losses(path) if int(row["step"]) <= resumed_from_step]
+        # what was logged after the checkpoint will happen again; without one, everything, the look before step 1 too
+        earlier = read_losses(path) if resumed_from_step is not None else []
+        kept = [row for row in earlier if int(row["step"]) <= (resumed_from_step or 0)]
         self.tokens = max((int(row["tokens"] or 0) for row in kept), default=0)
         self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
         self.rows: list[int] = []  # numbers of the rows since the last line, should its loss be no number
+        self._shared = self.tokens, self.supervised_tokens  # what all processes had seen together
+        if not writes:
+            self._file: TextIO = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
+            self._writer = csv.DictWriter(self._file, LOSS_COLUMNS)
+            return
         lines = [",".join(LOSS_COLUMNS), *(",".join(row[name] for name in LOSS_COLUMNS) for row in kept)]
         write_text(path, "\n".join(lines) + "\n")
         with writing(path):
-            self._file: TextIO = path.open("a", encoding="utf-8", newline="")
+            self._file = path.open("a", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._file, LOSS_COLUMNS, lineterminator="\n")
+
+    def together(self) -> None:
+        """Count what all processes have seen since this was last asked."""
+        new = ranks.gather((self.tokens - self._shared[0], self.supervised_tokens - self._shared[1]))
+        self.tokens, self.supervised_tokens = self._shared = (
+            self._shared[0] + sum(tokens for tokens, _ in new),
+            self._shared[1] + sum(supervised for _, supervised in new),
+        )
 
     def row(self, **values: Any) -> None:
         """Append a row; floats at full precision, so that two runs can be compared bit by bit."""
         with writing(self.path):
             self._writer.writerow(values)
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._file.name != os.devnull:
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Let go of the file."""

@@ -8,11 +8,13 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medrecipes import ranks
 from medrecipes.errors import DataError, MedRecipesError
 
 MANIFEST = "manifest.json"
@@ -108,6 +110,8 @@ def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Pa
     """The folder of a stage, built by `build(folder)` if absent; what it returns becomes the manifest, written last."""
     root = root or cache_root()
     place = root / f"{name}-{key[:16]}"
+    while not ranks.prepares() and not (place / MANIFEST).exists():
+        time.sleep(0.2)  # the first process of this machine makes it
     if (place / MANIFEST).exists():
         return place
     with writing(root):

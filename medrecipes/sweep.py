@@ -17,6 +17,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe, Sweep
 from medrecipes.run import run
 from medrecipes.rundir import RunDir
+from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.show import to_toml
 from medrecipes.store import digest, read_json, write_json, write_text
 
@@ -88,7 +89,7 @@ def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Conso
             "metric": metric, "best": best.folder if best else None, "why_not": why or None,
             "runs": [vars(one) for one in outcomes], "failures": failures,
         })  # fmt: skip
-        write_text(folder / "sweep.md", "\n".join([f"# {name}: {len(outcomes)} runs", "", *_markdown(outcomes, metric), "", lines[-1], ""]))  # fmt: skip
+        write_text(folder / "sweep.md", "\n".join([f"# {name}: {len(outcomes)} runs", "", *markdown(_rows(outcomes, metric)), "", lines[-1], ""]))  # fmt: skip
         console.line(f"{'':<2}{folder / 'sweep.md'}")
     if failures:
         raise RunError("\n".join([f"{len(failures)} of {len(planned)} runs failed; the same command tries them again", *failures]))  # fmt: skip
@@ -121,14 +122,7 @@ def _rank(metric: str) -> Callable[[Outcome], float]:
 
 def table(outcomes: Sequence[Outcome], metric: str) -> list[str]:
     """The runs as lines, the best first."""
-    rows = _rows(outcomes, metric)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _markdown(outcomes: Sequence[Outcome], metric: str) -> list[str]:
-    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(outcomes, metric))
-    return [head, "| --- " * (len(outcomes[0].settings) + 4) + "|", *rows]
+    return aligned(_rows(outcomes, metric))
 
 
 def _rows(outcomes: Sequence[Outcome], metric: str) -> list[list[str]]:

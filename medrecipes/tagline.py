@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medrecipes import ranks
 from medrecipes.console import Console
+from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.tagged import TaggedSplit
@@ -13,14 +15,24 @@ from medrecipes.tagged import TaggedSplit
 REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
 
 
+def require_one_process() -> None:
+    """Raise where several processes were started, before any of them waits for another."""
+    if ranks.size() > 1:
+        raise EngineError(f"task = 'tag' trains on one card, and {ranks.size()} processes were started; start one")
+
+
 def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     """All stages of a tagging run, top to bottom."""
     from medrecipes import hardware, leakage, plot, spanreport
-    from medrecipes.engines import Choice, tag_base
+    from medrecipes.bases import contradictions
+    from medrecipes.engines import Choice, require_trackers, tag_base
+    from medrecipes.errors import RecipeError
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
+
+    require_trackers(recipe)
 
     with console.stage("data") as stage:
         split = prepare_tagged(recipe)
@@ -36,6 +48,8 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = tag_base(recipe, split)
+        if problems := list(contradictions(recipe, base.facts)):
+            raise RecipeError(problems)
         stage.says(f"{recipe.model.base}, {recipe.model.attention} attention, tags {' '.join(split.labels)}")
 
     with console.stage("words") as stage:

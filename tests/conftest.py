@@ -6,13 +6,21 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from medrecipes.rendering import Example
+    from medrecipes.rundir import RunDir
+
 ROOT = Path(__file__).parent.parent
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
+# the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
+ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,3 +54,69 @@ def children_seconds() -> float:
     """Processor time of all finished subprocesses: what a command costs, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def rendered_rows(max_tokens: int = 256, *overrides: str) -> list[Example]:
+    """The demo's training rows as ids and labels, the shortest first."""
+    from medrecipes.engines import load_libraries, recipe_base
+    from medrecipes.loading import load
+    from medrecipes.overflow import fit
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+
+    recipe = load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}", *overrides]).recipe
+    split = prepare(recipe)
+    load_libraries(recipe)
+    template = ChatTemplate(recipe.template.name, recipe_base(recipe, split).tokenizer)
+    return sorted(fit(template, split.train, max_tokens, "drop").examples, key=lambda e: len(e.input_ids))
+
+
+def extremes(examples: Sequence[Example]) -> list[Example]:
+    """Thirty rows of very different length."""
+    return [*examples[:15], *examples[-15:]]
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Example]:
+    """Thirty rendered rows of the demo, of very different length."""
+    return extremes(rendered_rows())
+
+
+@pytest.fixture(scope="session")
+def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Trains the demo with these overrides and gives the engine, the run folder, and every batch that the model saw.
+
+    `before` is called with the base model and the engine, `console` hears what is said.
+    """
+    from medrecipes.console import Console
+    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.loading import load
+    from medrecipes.prepare import prepare
+    from medrecipes.rendering import ChatTemplate
+    from medrecipes.rundir import RunDir
+
+    def call(
+        *overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = (), rundir: RunDir | None = None,
+        before: Callable[[Any], None] = lambda _: None, console: Any = None,
+    ) -> tuple[Any, RunDir, list[dict[str, Any]]]:  # fmt: skip
+        settings = [
+            f"model.engine={ENGINE}", "train.precision=fp32", "train.keep_best=last", "train.warmup_steps=0",
+            "train.scheduler=constant", *overrides,
+        ]  # fmt: skip
+        recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
+        base = recipe_base(recipe, prepare(recipe))
+        template = ChatTemplate(recipe.template.name, base.tokenizer)
+        engine: Any = open_engine(recipe, base, template, load_libraries(recipe))
+        seen: list[dict[str, Any]] = []
+        engine.model.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.append({k: v.tolist() for k, v in kwargs.items() if hasattr(v, "tolist")}),
+            with_kwargs=True,
+        )
+        before(engine)
+        rundir = rundir or RunDir(tmp_path_factory.mktemp("run"))
+        console = console or Console()
+        with console.quiet(rundir.log):
+            engine.train(examples, dev, rundir, console)
+        return engine, rundir, seen
+
+    return call

@@ -33,6 +33,11 @@ SEVEN = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_to
 
 # the wrong recipe, and what is said of it
 WRONG: list[tuple[str, str]] = [
+    # how answers are drawn
+    ("[eval]\ntemperature = -0.5\n", "x.toml:2: eval.temperature = -0.5: must be greater than or equal to 0"),
+    ("[eval]\ntop_p = 0.0\n", "x.toml:2: eval.top_p = 0.0: must be greater than 0"),
+    ("[eval]\nrepetition_penalty = 0.0\n", "x.toml:2: eval.repetition_penalty = 0.0: must be greater than 0"),
+    ("[eval]\ntop_p = 0.9\n", "x.toml:2: eval.top_p is read when tokens are drawn; set eval.temperature above 0, or leave it out"),
     # names of keys and sections
     ("[lora]\nrnak = 8\n", "x.toml:2: lora.rnak is unknown; did you mean lora.rank?"),
     ("[train]\nlearning_rat = 1e-4\n", "x.toml:2: train.learning_rat is unknown; did you mean train.learning_rate?"),

@@ -21,7 +21,7 @@ from medrecipes.histories import read_history
 from medrecipes.plot import smooth
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LOSS_COLUMNS
-from medrecipes.scoring.predictions import Prediction
+from medrecipes.scoring.predictions import Prediction, read_predictions
 from tests.conftest import Cli, children_seconds
 
 FILES = ["comparison.html", "comparison.md", "losses.csv", "losses.png", "table.csv"]
@@ -189,9 +189,26 @@ def test_different_test_sets_are_refused_and_with_anyway_marked(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     done = cli("compare", *runs, "--out", tmp_path / "out", "--anyway")
     assert "note: DIFFERENT TEST SETS: sixty and fifty" in done.stdout
-    assert "ROUGE-L (different test sets)" in done.stdout
+    assert "ROUGE-L (not comparable)" in done.stdout
     assert '<div class="note mark">DIFFERENT TEST SETS' in (tmp_path / "out" / "comparison.html").read_text()
     assert "| 50 |" in (tmp_path / "out" / "comparison.md").read_text()  # pairs are of the common rows
+
+
+def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, cli: Cli) -> None:
+    runs = [make_run(tmp_path / "greedy"), make_run(tmp_path / "drawn")]
+    recipe = Recipe.model_validate({"eval": {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 64}})
+    answers = read_predictions(tmp_path / "drawn" / "eval" / "predictions.jsonl", own=True)
+    parts = [[p for p in answers if p.model == model] for model in ("base", "tuned")]
+    write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, "test", "key", *parts), *parts)
+    done = cli("compare", *runs, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "greedy and drawn were judged with different decoding (greedy decoding, at most 256 tokens, no repetition penalty "
+        "against sampled decoding (temperature 0.7, top_p 0.9, seed 42), at most 64 tokens, no repetition penalty); judge "
+        "both with the same [eval], or lay them side by side with --anyway\n",
+    )
+    done = cli("compare", *runs, "--out", tmp_path / "out", "--anyway")
+    assert "note: DIFFERENT DECODING: greedy and drawn" in done.stdout
 
 
 def test_published_artefacts_count_as_runs(tmp_path: Path, cli: Cli) -> None:

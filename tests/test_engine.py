@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+import threading
+from collections.abc import Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
 import torch
 
-from medrecipes.console import Console
-from medrecipes.engines import choose_engine, load_libraries, open_engine, recipe_base
+from medrecipes.engines import Decoding, choose_engine, load_libraries
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
-from medrecipes.overflow import fit
-from medrecipes.prepare import prepare
-from medrecipes.rendering import MASKED, ChatTemplate, Example
-from medrecipes.rundir import RunDir, read_losses
-from tests.conftest import ROOT
-
-# the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
-ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
-Trained = tuple[Any, RunDir, list[dict[str, Any]]]
-Train = Callable[..., Trained]
+from medrecipes.rendering import MASKED, Example
+from medrecipes.rundir import read_losses
+from tests.conftest import ENGINE, ROOT, Train, extremes, rendered_rows
+from tests.test_templates import bound
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Example]:
-    """Thirty rendered rows of very different length."""
-    recipe = load(ROOT / "recipes" / "demo.toml").recipe
-    split = prepare(recipe)
-    load_libraries(recipe)
-    template = ChatTemplate("mistral-v1", recipe_base(recipe, split).tokenizer)
-    examples = fit(template, split.train, 256, "drop").examples
-    examples.sort(key=lambda e: len(e.input_ids))
-    return examples[:15] + examples[-15:]
-
-
-@pytest.fixture(scope="module")
-def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Trains with these overrides and gives the engine, the run folder, and every batch that the model saw."""
-
-    def call(*overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = ()) -> Trained:
-        settings = [
-            f"model.engine={ENGINE}",
-            "train.precision=fp32",
-            "train.keep_best=last",
-            "train.warmup_steps=0",
-            "train.scheduler=constant",
-            *overrides,
-        ]
-        recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
-        base = recipe_base(recipe, prepare(recipe))
-        template = ChatTemplate("mistral-v1", base.tokenizer)
-        engine: Any = open_engine(recipe, base, template, load_libraries(recipe))
-        seen: list[dict[str, Any]] = []
-        engine.model.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append({k: v.tolist() for k, v in kwargs.items() if hasattr(v, "tolist")}),
-            with_kwargs=True,
-        )
-        rundir = RunDir(tmp_path_factory.mktemp("run"))
-        with Console().quiet(rundir.log):
-            engine.train(examples, dev, rundir, Console())
-        return engine, rundir, seen
-
-    return call
+def answering() -> Any:
+    """The module, imported behind the engine's own libraries as they want it."""
+    load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
+    return importlib.import_module("medrecipes.engines.answering")
 
 
 def adapter(engine: Any) -> dict[str, Any]:
@@ -163,14 +122,28 @@ def test_trained_on_whole_texts_every_token_is_a_label(train: Train, rows: list[
     assert all(labels[1:] == ids[1:] for ids, labels in found)
 
 
-def test_thirty_rows_learned_by_heart_are_said_and_stopped(train: Train, rows: list[Example]) -> None:
+FAMILIES = {
+    "tiny:mistral": "mistral-v1",
+    "tiny:llama2": "llama2",
+    "tiny:llama3": "llama3",
+    "tiny:gemma": "gemma",
+}
+
+
+@pytest.mark.parametrize(
+    "base", [pytest.param(base, marks=[] if base == "tiny:mistral" else [pytest.mark.slow]) for base in FAMILIES]
+)
+def test_thirty_rows_learned_by_heart_are_said_and_stopped(base: str, train: Train) -> None:
+    family = f"model.base={base}", f"template.name={FAMILIES[base]}"
+    rows = extremes(rendered_rows(256, *family))
     engine, _, _ = train(
-        "train.epochs=40", "train.batch=10", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
-        "eval.max_new_tokens=160", "train.logging_steps=20",
+        *family, "train.epochs=40", "train.batch=10", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
+        "eval.max_new_tokens=200", "train.logging_steps=20", examples=rows,
     )  # fmt: skip
     prompts = [e.input_ids[: next(i for i, label in enumerate(e.labels) if label != MASKED)] for e in rows]
     answers = list(engine.generate(prompts))
     wanted = [[label for label in e.labels if label != MASKED] for e in rows]
+    assert {answer[-1] for answer in wanted} == {engine.template.stop_id}
     assert sum(a == w for a, w in zip(answers, wanted, strict=True)) == 30
 
 
@@ -181,6 +154,75 @@ def test_batched_answers_are_those_of_one_at_a_time(train: Train, rows: list[Exa
     assert batched == [answer for prompt in prompts for answer in engine.generate([prompt])]
     nats = engine.answer_nats(rows[:8])
     assert nats == pytest.approx([n for e in rows[:8] for n in engine.answer_nats([e])], abs=1e-3)
+
+
+DECODINGS = [
+    Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=1),
+    Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.5, seed=1),
+    Decoding(24, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=1),
+    Decoding(24, temperature=0.9, top_p=0.8, repetition_penalty=1.0, seed=2),
+]
+
+
+def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
+    train: Train, rows: list[Example], answering: Any
+) -> None:
+    engine, _, _ = train(*STEP)
+    template = engine.template
+    prompts = [e.input_ids[:n] for n, e in zip((5, 17, 9, 30), rows[10:], strict=False)]
+    said = []
+    for decoding in DECODINGS:
+        batched = list(answering.generate(engine.model, template, prompts, decoding, 4, engine.dtype))
+        pieces = [list(engine.stream(prompt, decoding)) for prompt in prompts]
+        assert ["".join(p) for p in pieces] == [text.strip() for text in template.tokenizer.decode(batched)]
+        assert max(map(len, pieces)) > 5  # it came in pieces
+        again = list(answering.generate(engine.model, template, prompts[::-1], decoding, 3, engine.dtype))
+        assert again == batched[::-1]
+        said.append(batched)
+    assert all(one != other for one, other in combinations(said, 2))
+
+
+def test_drawn_tokens_occur_as_often_as_they_are_likely(answering: Any) -> None:
+    decoding = Decoding(1, temperature=0.5, top_p=0.9, repetition_penalty=1.0, seed=1)
+    likely = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    squared = likely**2 / (likely**2).sum()  # at half the temperature; a share of 0.9 leaves the first two
+    wanted = squared[:2] / squared[:2].sum()
+    prompts = [[i] for i in range(4000)]
+    drawn = answering._Drawn(decoding, prompts)(torch.zeros(4000, 1, dtype=torch.long), likely.log().repeat(4000, 1))
+    found = drawn.argmax(-1).bincount(minlength=4) / 4000
+    assert torch.allclose(found, torch.tensor([*wanted, 0, 0]), atol=0.025)
+
+
+def test_a_stream_can_be_asked_to_stop_or_left(train: Train, rows: list[Example]) -> None:
+    engine, _, _ = train(*STEP)
+    threads = threading.active_count()
+    whole = "".join(engine.stream(rows[20].input_ids[:20], DECODINGS[1]))
+    stop = threading.Event()
+    heard = ""
+    for piece in engine.stream(rows[20].input_ids[:20], DECODINGS[1], stop):
+        heard += piece
+        stop.set()
+    assert whole.startswith(heard)
+    assert 0 < len(heard) < len(whole)
+    stream = engine.stream(rows[20].input_ids[:20], DECODINGS[1])
+    assert whole.startswith(next(stream))
+    stream.close()
+    broken = engine.stream([10**9], DECODINGS[1])  # no such token
+    with pytest.raises(IndexError):
+        next(broken)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("name", ["mistral-v1", "llama3", "gemma"])
+def test_a_stream_never_splits_a_character(name: str, answering: Any) -> None:
+    tokenizer = bound(name).tokenizer
+    text = "Größe: 5 µg – «хорошо» 心臓 😀"
+    [ids] = tokenizer.encode([text], continuing=False)
+    pieces = list(answering.text_pieces(tokenizer, [*ids, bound(name).stop_id]))
+    assert "".join(pieces) == text
+    assert len(pieces) > 10
+    broken = list(answering.text_pieces(tokenizer, ids[:-1]))  # in the middle of the last character
+    assert "".join(broken) == tokenizer.decode([ids[:-1]])[0].strip()
 
 
 def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:
@@ -215,6 +257,8 @@ HONOUR = [
     (["model.engine=unsloth", "lora.use_dora=true"], True, 1, "lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain'"),
     (["model.bits=8"], False, 1, "model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16"),
     (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
+    (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by the plain engine (2 processes train together), whose loss"),
+    (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by the plain engine (Unsloth does not honour lora.use_dora), whose loss"),
     (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from medrecipes.cases import read_cases
 from medrecipes.console import Console
-from medrecipes.engines import Choice, Engine
+from medrecipes.engines import Choice, Decoding, Engine
 from medrecipes.errors import DataError
 from medrecipes.evaluate import Row, answer_cases, count_tokens, predict, report, write_report
 from medrecipes.recipe import Recipe
@@ -50,6 +51,9 @@ class Listed:
         for ids, _ in zip(self._ids, prompts, strict=False):
             self.asked += 1
             yield ids
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        raise NotImplementedError
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         return [float(example.supervised) for example in examples]
@@ -153,7 +157,22 @@ def test_the_report_compares_base_and_tuned_in_every_figure(tmp_path: Path) -> N
     assert extraction["tuned"]["tasks"]["chemicals"]["hallucinated"] == 1
     assert extraction["difference"]["macro"]["recall"]["value"] == 1
     assert "filtered" not in extraction["tuned"]
-    assert made["decoding"] == {"method": "greedy", "max_new_tokens": 256, "repetition_penalty": None}
+    assert made["decoding"] == {"method": "greedy", "max_new_tokens": 256, "repetition_penalty": 1.0}
+
+
+def test_decoding_is_recorded_and_a_penalty_on_lists_is_noted(tmp_path: Path) -> None:
+    settings = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.3, "max_new_tokens": 64}
+    recipe = Recipe.model_validate({"eval": settings})
+    base, tuned = answered(tmp_path, recipe)
+    made = report(recipe, "test", "k", base, tuned)
+    assert made["decoding"] == {"method": "sampled", "seed": 42, **settings}
+    write_report("r", tmp_path, made, base, tuned)
+    text = (tmp_path / "report.md").read_text()
+    drawn = "sampled decoding (temperature 0.7, top_p 0.9, seed 42), at most 64 tokens, a repetition penalty of 1.3"
+    assert drawn in text
+    assert "A repetition penalty of 1.3, as the recipe asks: it works against copying from the text" in text
+    questions = [[p for p in part if p.task == "qa"] for part in (base, tuned)]
+    assert "extraction" not in report(recipe, "test", "k", *questions)
 
 
 def test_what_no_row_speaks_of_is_named_and_not_shown_as_zero(tmp_path: Path) -> None:

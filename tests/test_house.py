@@ -16,7 +16,7 @@ from tests.conftest import ROOT, children_seconds
 
 # A module imports only what stands above it.
 ORDER = [
-    "errors", "store", "bio", "words", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
+    "errors", "ranks", "store", "bio", "words", "records", "recipe", "layers", "rules", "loading", "show", "schema", "console", "tokens", "sources", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "shapes",
     "prepare", "tagged", "bases", "rendering", "batching", "overflow", "proofs", "preview", "scoring", "plan", "tagging", "hardware", "rundir", "plot", "engines", "outlook", "check",
     "cases", "suites", "evaluate", "judge", "histories", "figures", "page", "compare", "cards", "export", "build", "conversion", "tagbuild", "publish", "chat", "spanreport", "tagline", "tagtext", "run", "sweep", "cli",
 ]  # fmt: skip

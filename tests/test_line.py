@@ -209,3 +209,17 @@ def test_a_disk_that_fills_up_is_one_line(cli: Cli, tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cannot be written (No space left on device)" in done.stderr
+
+
+def test_a_base_that_contradicts_the_recipe_is_told_before_its_weights_are_loaded(cli: Cli, tmp_path: Path) -> None:
+    config = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "max_position_embeddings": 128}
+    (tmp_path / "config.json").write_text(json.dumps(config))  # and no weights at all
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "runs", "--set", f"model.base={tmp_path}",
+               "--set", "eval.max_new_tokens=64", "--set", "lora.targets=['qproj']")  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2,
+        "demo: lora.targets: 'qproj' matches no module of this base; did you mean q_proj? (it has q_proj, k_proj, v_proj, "
+        "o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head)\n"
+        "demo: data.max_tokens = 256 is beyond the base's context of 128 tokens; lower it\n",
+    )
+    assert not (tmp_path / "runs").exists()

@@ -240,6 +240,19 @@ def test_the_instruct_recipes_name_where_their_corrections_are() -> None:
             assert "# differs: see base/instruct.toml" in (ROOT / "recipes" / f"{family}_{data}.toml").read_text()
 
 
+def test_every_recipe_that_trains_answers_the_cases_of_its_source() -> None:
+    found = {}
+    for path in RECIPES:
+        if path.stem != "datasets":  # it builds, and trains nothing
+            made = recipe(path.stem)
+            assert made.eval.cases, path.stem
+            assert made.eval.cases.parent == ROOT / "data" / "cases"  # from whichever file set it, and however deep
+            assert made.eval.cases.stem in {entry.source for entry in made.data.entries}
+            found[path.stem] = made.eval.cases.stem
+    assert set(found.values()) == {"medquad", "wikidoc", "healthcaremagic", "synthetic_qa", "ner_instruct"}
+    assert (found["mistral_medical_short"], found["llama32_ner_instruct"]) == ("medquad", "ner_instruct")
+
+
 # --- on the real data
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
@@ -35,6 +37,30 @@ class Choice:
         return f"{self.value} ({self.reason})"
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is drawn from a model; with the prompt it settles the answer, in whatever batch it is asked."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+    seed: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Decoding:
+        """What the recipe says."""
+        judged = recipe.eval
+        return cls(judged.max_new_tokens, judged.temperature, judged.top_p, judged.repetition_penalty, recipe.seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What answers depend on, as reports keep it: a greedy answer knows no seed."""
+        drawn = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed} if self.temperature else {}
+        method = "sampled" if self.temperature else "greedy"
+        limits = {"max_new_tokens": self.max_new_tokens, "repetition_penalty": self.repetition_penalty}
+        return {"method": method, **limits, **drawn}
+
+
 class Engine(Protocol):
     """A loaded base that can answer, be trained and be saved; it takes ids and labels and never renders text."""
 
@@ -51,6 +77,9 @@ class Engine(Protocol):
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The ids that answer each prompt, in order, the stop token included where one came."""
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's supervised tokens but the stop token, in nats."""
@@ -89,9 +118,9 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
             if processes > 1
             else f"Unsloth does not honour {', '.join(special)}"
         )
-        return Choice("plain", reason)
+        return _plain(recipe, reason)
     if wanted == "plain":
-        return Choice("plain", "the recipe says so")
+        return _plain(recipe, "the recipe says so")
     if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
         slow = "lora.targets has lm_head, which Unsloth alone trains"
     if wanted == "auto" and cuda and slow is None:
@@ -109,16 +138,30 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
     return Choice("unsloth", f"the default without fused layers: {slow}" if cuda else "the default on a CPU")
 
 
-def world_size() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _plain(recipe: Recipe, reason: str) -> Choice:
+    if "lm_head" in recipe.lora.targets:
+        raise EngineError(
+            f"lora.targets: 'lm_head' cannot be trained by the plain engine ({reason}), whose loss reads the head's weights "
+            "past an adapter; leave it out, or train with Unsloth on one card, which trains the head whole"
+        )
+    return Choice("plain", reason)
+
+
+def require_trackers(recipe: Recipe) -> None:
+    """Raise for a tracker that is not installed; said before anything is done."""
+    for name in recipe.train.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise EngineError(
+                f"train.report_to: {name} is not installed; pip install {name}, or leave it out: "
+                "--set 'train.report_to=[]'"
+            )
 
 
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
-    cuda, processes = torch.cuda.is_available(), world_size()
+    cuda, processes = torch.cuda.is_available(), ranks.size()
     slow = _slow(recipe) if cuda and recipe.model.engine == "auto" else None
     choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":

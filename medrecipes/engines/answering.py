@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, TopPLogitsWarper
+from transformers.generation import BaseStreamer
 
 from medrecipes.batching import collate, pack
+from medrecipes.engines import Decoding
 from medrecipes.rendering import MASKED, ChatTemplate, Example
+from medrecipes.store import digest
+from medrecipes.tokens import Tokenizer
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to before all of its bytes are there
 
 
 @contextmanager
@@ -21,32 +29,125 @@ def inference(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 
 def generate(
-    model: Any,
-    template: ChatTemplate,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    batch: int,
-    dtype: torch.dtype,
-) -> Iterator[list[int]]:
-    """Greedy answers in the order of the prompts, the stop token included where one came."""
-    device = next(model.parameters()).device
+    model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, batch: int, dtype: torch.dtype,
+) -> Iterator[list[int]]:  # fmt: skip
+    """Answers in the order of the prompts, the stop token included where one came."""
     stops = set(template.stop_ids)
+    for start in range(0, len(prompts), batch):
+        for row in _answers(model, template, prompts[start : start + batch], decoding, dtype):
+            end = next((i for i, id in enumerate(row) if id in stops), None)
+            yield row[: end + 1] if end is not None else row
+
+
+def stream(
+    model: Any, template: ChatTemplate, prompt: Sequence[int], decoding: Decoding, dtype: torch.dtype,
+    stop: threading.Event | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """What `generate` answers, as text that is yielded while it is written; whole characters only."""
+    said, left = _Said(), threading.Event()
+
+    def unwanted(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        asked = left.is_set() or (stop is not None and stop.is_set())
+        return torch.full((len(ids),), asked, device=ids.device)
+
+    def write() -> None:
+        try:
+            _answers(model, template, [prompt], decoding, dtype, streamer=said, stopping_criteria=[unwanted])
+        except BaseException as error:
+            said.fail(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield from text_pieces(template.tokenizer, said)
+    finally:  # also when the reader has heard enough
+        left.set()
+        writer.join()
+
+
+def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ids as they come, whole characters only; together, what they decode to at once."""
+    ids: list[int] = []
+    shown = text = ""
+    for id in tokens:
+        ids.append(id)
+        # blanks at the end wait for what follows them: an answer ends without any
+        text = tokenizer.decode([ids])[0].strip()
+        if len(text) > len(shown) and not text.endswith(UNFINISHED):
+            yield text[len(shown) :]
+            shown = text
+    if len(text) > len(shown):
+        yield text[len(shown) :]
+
+
+class _Said(BaseStreamer):
+    """Hands every token over to another thread as it comes; the prompt comes first and is left out."""
+
+    def __init__(self) -> None:
+        self._tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self._asked = False
+
+    def __iter__(self) -> Iterator[int]:
+        while (token := self._tokens.get()) is not None:
+            if isinstance(token, BaseException):
+                raise token
+            yield token
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the next token."""
+        if self._asked:
+            self._tokens.put(int(value))
+        self._asked = True
+
+    def fail(self, error: BaseException) -> None:
+        """What went wrong is raised where the tokens are read."""
+        self._tokens.put(error)
+
+    def end(self) -> None:
+        """There is no more."""
+        self._tokens.put(None)
+
+
+class _Drawn:
+    """Makes the likeliest token a drawn one: Gumbel's noise on the logarithms of a distribution is a draw from it.
+
+    Every row draws from numbers of its own, made of the seed and its prompt, so that an answer is the same in any batch.
+    """
+
+    def __init__(self, decoding: Decoding, prompts: Sequence[Sequence[int]]) -> None:
+        self._temperature, self._warp = decoding.temperature, TopPLogitsWarper(decoding.top_p)
+        seeds = (int(digest([decoding.seed, list(prompt)])[:15], 16) for prompt in prompts)
+        self._numbers = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = self._warp(ids, scores.float() / self._temperature)
+        shape = scores.shape[1:]
+        noise = torch.stack([torch.empty(shape).exponential_(generator=numbers) for numbers in self._numbers])
+        return scores.log_softmax(-1) - noise.log().to(scores.device)
+
+
+def _answers(
+    model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, dtype: torch.dtype,
+    **more: Any,
+) -> list[list[int]]:  # fmt: skip
+    """One batch of answers, padded behind their stop tokens."""
+    device = next(model.parameters()).device
     _, pad = template.tokenizer.pad
     # made anew, so that nothing of the base's own generation config (a temperature, a penalty) slips in
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens, max_length=None, do_sample=False, num_beams=1,
+        max_new_tokens=decoding.max_new_tokens, max_length=None, do_sample=False, num_beams=1,
+        repetition_penalty=decoding.repetition_penalty,
         eos_token_id=template.stop_ids, pad_token_id=pad, bos_token_id=template.tokenizer.bos,
     )  # fmt: skip
-    for start in range(0, len(prompts), batch):
-        rows = prompts[start : start + batch]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in rows], device=device)
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in rows], device=device)
-        with inference(device, dtype):
-            output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        for row in output[:, longest:].tolist():
-            end = next((i for i, id in enumerate(row) if id in stops), None)
-            yield row[: end + 1] if end is not None else row
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    if decoding.temperature:
+        more["logits_processor"] = [_Drawn(decoding, prompts)]
+    with inference(device, dtype):
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
+    rows: list[list[int]] = output[:, longest:].tolist()
+    return rows
 
 
 def nats(

@@ -8,17 +8,38 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from medrecipes import ranks
 from medrecipes.console import Bar
 from medrecipes.errors import EngineError
 from medrecipes.rundir import LossLog
 from medrecipes.store import write_json, writing
+
+
+class Shuffled(torch.utils.data.Sampler[int]):
+    """The order of one process, whatever their number: the same shuffle each epoch, and what fills the last step at its end."""
+
+    def __init__(self, count: int, padded: int, seed: int) -> None:
+        self._count, self._padded, self._seed, self._epoch = count, padded, seed, 0
+
+    def __len__(self) -> int:
+        return self._padded
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        yield from torch.randperm(self._count, generator=generator).tolist()
+        yield from range(self._count, self._padded)
+        self._epoch += 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next."""
+        self._epoch = epoch
 
 
 class Progress(TrainerCallback):
@@ -34,6 +55,7 @@ class Progress(TrainerCallback):
         split = "train" if "loss" in logs else "dev" if "eval_loss" in logs else None
         if split is None:
             return
+        self._log.together()
         now = time.monotonic()
         seconds, tokens = now - self._since[0], self._log.tokens - self._since[1]
         rate = tokens / seconds if split == "train" and seconds > 0 else 0.0
@@ -48,8 +70,9 @@ class Progress(TrainerCallback):
             self._bar.at(state.global_step, f"loss {loss:.3f}  {rate:,.0f} tokens/s")
         self._since = (time.monotonic(), self._log.tokens)  # the time of a look at the dev rows is not training's
         if not math.isfinite(loss):
-            rows = [self._ids[row] for row in self._log.rows]
-            write_json(self._folder / "bad_rows.json", {"step": state.global_step, "rows": rows})
+            rows = [self._ids[row] for rows in ranks.gather(self._log.rows) for row in rows]
+            if ranks.leads():
+                write_json(self._folder / "bad_rows.json", {"step": state.global_step, "rows": rows})
             raise EngineError(
                 f"the {split} loss is {loss} at step {state.global_step} (its rows: {self._folder / 'bad_rows.json'}); "
                 "lower train.learning_rate, or set train.precision = 'fp32'"
@@ -77,7 +100,8 @@ class Interrupt(TrainerCallback):
 
     def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and stop, if asked to."""
-        if self.asked:
+        if any(ranks.gather(self.asked)):
+            self.asked = True
             control.should_save = control.should_training_stop = True
 
     def on_epoch_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:

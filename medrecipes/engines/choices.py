@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from medrecipes import plan
+from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
-from medrecipes.engines import Choice, attention, fused, world_size
+from medrecipes.engines import Choice, attention, fused
 from medrecipes.recipe import Recipe
 
 
@@ -46,7 +46,7 @@ def choose_setting(
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
     own = layers.value == "fused"
     if on_cpu:
-        batch = recipe.train.batch // world_size()
+        batch = recipe.train.batch // ranks.size()
         wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
         size = Choice(batch, "a CPU has memory to spare") if wanted == "auto" else Choice(min(wanted, batch), SAID)
         some = Choice(0, "a CPU has memory to spare and no time") if again == "auto" else Choice(int(again), SAID)
@@ -61,9 +61,10 @@ def choose_setting(
         card,
         way,
         lambda size: _tokens(lengths, size, layout.value),
-        gpus=world_size(),
+        gpus=ranks.size(),
         limit_gb=recipe.train.memory_gb,
     )
+    found = ranks.share(found)  # cards may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
     choices["micro_batch"] = Choice(found.micro_batch, fits if auto[0] else SAID)

@@ -16,11 +16,12 @@ from transformers import AutoConfig, AutoModelForTokenClassification, EarlyStopp
 from medrecipes.bases import Base
 from medrecipes.bio import read_spans
 from medrecipes.console import Console
-from medrecipes.engines import Choice, world_size
+from medrecipes.engines import Choice
 from medrecipes.engines.answering import inference
 from medrecipes.engines.callbacks import Interrupt, Progress, peak_gb
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach, quantization
+from medrecipes.engines.trackers import PROJECT, open_trackers
 from medrecipes.engines.training import _begin, _count, _match_targets
 from medrecipes.errors import EngineError, RunError
 from medrecipes.recipe import Recipe
@@ -81,26 +82,28 @@ class Tagger:
             _begin(self.model, recipe.seed)
         rundir.update(state="training")
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
-        while True:
-            try:
-                stats = self._train(found, train, dev, micro_batch, checkpointing, rundir, console)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if micro_batch == 1:
-                    raise EngineError(
-                        "out of memory with one row at a time; lower data.max_tokens, set train.checkpointing = true, "
-                        "or choose a smaller base"
-                    ) from None
-            micro_batch = next(n for n in range(micro_batch // 2, 0, -1) if self._share % n == 0)
-            console.line(
-                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
-            )
-            self.choices["micro_batch"] = Choice(micro_batch, "lowered when the card's memory ran out")
-            torch.cuda.empty_cache()
-            with torch.no_grad():
+        with open_trackers(recipe, rundir, console) as tracked:
+            while True:
+                try:
+                    stats = self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
+                    break
+                except torch.cuda.OutOfMemoryError:
+                    if micro_batch == 1:
+                        raise EngineError(
+                            "out of memory with one row at a time; lower data.max_tokens, set train.checkpointing = true, "
+                            "or choose a smaller base"
+                        ) from None
+                # behind that block, where the failed step's activations are no longer held
+                micro_batch = next(n for n in range(micro_batch // 2, 0, -1) if recipe.train.batch % n == 0)
+                console.line(
+                    f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
+                )
+                self.choices["micro_batch"] = Choice(micro_batch, "lowered when the card's memory ran out")
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
-                        parameter.copy_(begun[name])
+                        parameter.grad = None
+                        parameter.data.copy_(begun[name])
+                torch.cuda.empty_cache()
         self.model.eval()
         return {
             **stats,
@@ -111,14 +114,9 @@ class Tagger:
             "peak_gb": peak_gb(self.device),
         }
 
-    @property
-    def _share(self) -> int:
-        """Rows a step on each of the processes that train together."""
-        return self.recipe.train.batch // world_size()
-
     def _train(
         self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], micro_batch: int,
-        checkpointing: bool, rundir: RunDir, console: Console,
+        checkpointing: bool, rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
 
@@ -128,7 +126,7 @@ class Tagger:
             rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
+        log = LossLog(rundir.path / "loss.csv", resumed_from)
         metric = {"last": None}.get(settings.keep_best, settings.keep_best) if dev else None
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
@@ -136,7 +134,7 @@ class Tagger:
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=self._share // micro_batch,
+            gradient_accumulation_steps=settings.batch // micro_batch,
             learning_rate=settings.learning_rate,
             lr_scheduler_type=settings.scheduler,
             # below 1 transformers takes it for a share of all steps
@@ -161,7 +159,8 @@ class Tagger:
             load_best_model_at_end=metric is not None,
             metric_for_best_model=metric,
             greater_is_better=metric == "f1" if metric else None,
-            report_to=list(settings.report_to) or "none",
+            report_to="none",  # its trackers come as callbacks
+            project=PROJECT,
             run_name=rundir.path.name,
             disable_tqdm=True,
             remove_unused_columns=False,
@@ -176,8 +175,8 @@ class Tagger:
                 log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
                 return super().training_step(model, inputs, *args, **kwargs)
 
-            def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Shuffled:
-                return Shuffled([len(w.input_ids) for w in found], settings.batch, recipe.seed)
+            def _get_train_sampler(self, *args: Any, **kwargs: Any) -> ByLength:
+                return ByLength([len(w.input_ids) for w in found], settings.batch, recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 training = self.model.training
@@ -201,6 +200,8 @@ class Tagger:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(found) / settings.batch))
+        for tracker in tracked:
+            trainer.add_callback(tracker)
         if settings.early_stopping and metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         with Interrupt() as interrupt, console.bar("train", steps, resumed_from or 0) as bar:
@@ -284,7 +285,7 @@ class Tagger:
         }
 
     def _choose_micro_batch(self, found: Sequence[Window]) -> int:
-        wanted, share = self.recipe.train.micro_batch, self._share
+        wanted, share = self.recipe.train.micro_batch, self.recipe.train.batch
         longest = max(len(window.input_ids) for window in found)
         if wanted != "auto":
             choice = Choice(min(wanted, share), "the recipe says so")
@@ -395,7 +396,7 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
     return model
 
 
-class Shuffled(torch.utils.data.Sampler[int]):
+class ByLength(torch.utils.data.Sampler[int]):
     """Windows in an order of each epoch's own, those of like length together, so that little is padded.
 
     transformers' own such sampler draws from the global random state, which a resumed run has elsewhere.

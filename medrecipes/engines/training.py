@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -14,12 +15,14 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_seed
 
+from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, answering, attention, fused, world_size
-from medrecipes.engines.callbacks import Interrupt, Progress, Samples, SomeLayers, peak_gb
+from medrecipes.engines import Choice, Decoding, answering, attention, fused
+from medrecipes.engines.callbacks import Interrupt, Progress, Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
+from medrecipes.engines.trackers import PROJECT, open_trackers
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
@@ -71,30 +74,23 @@ class TrlEngine:
             _begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
-        while True:
-            try:
-                stats = self._train(packs, train, dev, dev_learned, setting, rundir, console)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if setting.micro_batch == 1:
-                    raise EngineError(
-                        "out of memory with one row at a time"
-                        + ("" if setting.recomputed else "; set train.checkpointing = true")
-                        + "; lower data.max_tokens, or choose a smaller base"
-                    ) from None
-            micro_batch = setting.micro_batch // 2
-            setting = replace(setting, micro_batch=micro_batch)
-            console.line(
-                f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
-            )
-            self.choices["micro_batch"] = Choice(micro_batch, "halved when the card's memory ran out")
-            rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch}])
-            gc.collect()
-            torch.cuda.empty_cache()
-            with torch.no_grad():
+        trackers: AbstractContextManager[Sequence[Any]] = nullcontext([])
+        if ranks.leads():
+            trackers = open_trackers(recipe, rundir, console)
+        with trackers as tracked:
+            while True:
+                try:
+                    stats = self._train(packs, train, dev, dev_learned, setting, rundir, console, tracked)
+                    break
+                except torch.cuda.OutOfMemoryError:
+                    pass  # behind this block, where the failed step's activations are no longer held
+                setting = self._halved(setting, rundir, console)
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
-                        parameter.copy_(begun[name])
+                        parameter.grad = None
+                        parameter.data.copy_(begun[name])
+                gc.collect()
+                torch.cuda.empty_cache()
         self.model.eval()
         trainable = sum(_count(p) for p in self.model.parameters() if p.requires_grad)
         return {
@@ -106,9 +102,33 @@ class TrlEngine:
             "peak_gb": peak_gb(self.device),
         }
 
+    def _halved(self, setting: Setting, rundir: RunDir, console: Console) -> Setting:
+        """With the next smaller micro-batch that divides the batch; there is none below one row."""
+        micro_batch, cards = setting.micro_batch, ranks.size()
+        if cards > 1 or micro_batch == 1:  # of several cards, the others do not know
+            rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
+            what = f"{rows} at a time on each of {cards} cards" if cards > 1 else "one row at a time"
+            cures = ["lower data.max_tokens", f"or choose a smaller base (`medrecipes plan {rundir.path}/recipe.toml` says what fits)"]  # fmt: skip
+            if micro_batch > 1:
+                cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
+            if not setting.recomputed:
+                cures.insert(0, "set train.checkpointing = true")
+            checkpointing = "on" if setting.recomputed else "off"
+            raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
+        smaller = next(size for size in range(micro_batch // 2, 0, -1) if self.recipe.train.batch % size == 0)
+        saved = last_checkpoint(rundir.checkpoints)
+        console.line(
+            f"{'memory':<11} out of memory: the micro-batch is now {smaller} instead of {micro_batch}, the batch stays "
+            f"{self.recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
+        )
+        self.choices["micro_batch"] = Choice(smaller, "halved when the card's memory ran out")
+        rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": smaller}])  # fmt: skip
+        return replace(setting, micro_batch=smaller)
+
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
         setting: Setting, rundir: RunDir, console: Console,
+        tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from trl import SFTConfig, SFTTrainer
 
@@ -116,18 +136,18 @@ class TrlEngine:
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
         resume = last_checkpoint(rundir.checkpoints)
-        if resume:
+        if resume and ranks.leads():
             rebase(resume)
         resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
         rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from or 0)
+        log = LossLog(rundir.path / "loss.csv", resumed_from, writes=ranks.leads())
         metric = METRIC[settings.keep_best] if dev else None
         arguments = SFTConfig(
             output_dir=str(rundir.checkpoints),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=settings.batch // micro_batch // world_size(),
+            gradient_accumulation_steps=settings.batch // micro_batch // ranks.size(),
             learning_rate=settings.learning_rate,
             lr_scheduler_type=settings.scheduler,
             # below 1 transformers takes it for a share of all steps
@@ -154,15 +174,21 @@ class TrlEngine:
             load_best_model_at_end=metric is not None,
             metric_for_best_model=metric,
             greater_is_better=False if metric else None,
-            report_to=list(settings.report_to) or "none",
+            report_to="none",  # its trackers come as callbacks
+            project=PROJECT,
             run_name=rundir.path.name,
             disable_tqdm=True,
+            ddp_find_unused_parameters=False if ranks.size() > 1 else None,
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
+
+        # several processes want steps of equal size: the last is filled with packs of which nothing is learned
+        fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
+        padded = [*packs, *[Pack([], [self.template.tokenizer.pad[1]], [MASKED], [1])] * fill]
 
         class Trainer(SFTTrainer):
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
@@ -172,6 +198,11 @@ class TrlEngine:
                 log.tokens += inputs.pop("tokens")
                 log.supervised_tokens += inputs.pop("supervised")
                 return super().training_step(model, inputs, *args, **kwargs)
+
+            def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+                if ranks.size() == 1:
+                    return super()._get_train_sampler(train_dataset)
+                return Shuffled(len(packs), len(padded), recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 training = self.model.training
@@ -185,10 +216,10 @@ class TrlEngine:
         trainer = Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=Dataset.from_dict({"pack": list(range(len(packs)))}),
+            train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
             eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
             processing_class=self._processing_class(),
-            data_collator=lambda items: self._tensors([packs[item["pack"]] for item in items], layout),
+            data_collator=lambda items: self._tensors([padded[item["pack"]] for item in items], layout),
         )
         # in half precision a resumed run would differ: trl casts these weights down, a reload does not
         for parameter in self.model.parameters():
@@ -197,9 +228,11 @@ class TrlEngine:
         steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
         if settings.early_stopping and metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        for tracker in tracked:
+            trainer.add_callback(tracker)
         if checkpointing and self.name == "plain":
             trainer.add_callback(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
-        if settings.sample_prompts:
+        if settings.sample_prompts and ranks.leads():
             trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
         with (
             Interrupt() as interrupt,
@@ -214,6 +247,8 @@ class TrlEngine:
                     output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             finally:
                 log.close()
+                if noise := getattr(trainer, "neftune_hook_handle", None):
+                    noise.remove()  # or another attempt's noise would be added to this one's
         if interrupt.asked:
             raise KeyboardInterrupt
         best = trainer.state.best_global_step if metric else None
@@ -233,11 +268,13 @@ class TrlEngine:
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
         self.model.eval()
-        texts = self._nats(dev)
-        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
+        own = slice(ranks.rank(), None, ranks.size())  # several processes share the rows
+        texts = self._nats(dev[own])
+        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned[own])
+        sums = ranks.gather((sum(text + end for text, end in whole), sum(text for text, _ in texts)))
         return {
-            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
+            "eval_loss": sum(loss for loss, _ in sums) / sum(e.supervised for e in learned),
+            "eval_bits_per_byte": bits(sum(nats for _, nats in sums)) / sum(e.answer_bytes for e in dev),
         }
 
     def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:
@@ -298,11 +335,14 @@ class TrlEngine:
         return nullcontext()
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Greedy answers in the order of the prompts."""
-        settings = self.recipe.eval
-        return answering.generate(
-            self.model, self.template, prompts, settings.max_new_tokens, settings.batch, self.dtype
-        )
+        """Answers in the order of the prompts, drawn as the recipe says."""
+        decoding, batch = Decoding.of(self.recipe), self.recipe.eval.batch
+        return answering.generate(self.model, self.template, prompts, decoding, batch, self.dtype)
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+        self.model.eval()
+        return answering.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""

@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from medrecipes.errors import DataError
-from medrecipes.sources._files import Blob, lines
+from medrecipes.sources import Files, Ledger
+from medrecipes.sources._files import Blob, lines, tables
 
 BLOCK = 1 << 16
 Row = dict[str, Any]
@@ -34,6 +35,30 @@ def rows(blob: Blob, required: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
             yield number, row
     if empty:
         raise DataError(f"{blob.name}: is empty; name a file that has rows")
+
+
+class Pair(NamedTuple):
+    """A row of a table of questions and answers."""
+
+    id: str
+    question: str
+    answer: str
+    instruction: str
+
+
+def pairs(files: Files, ledger: Ledger, question: str, answer: str, instruction: str = "") -> Iterator[Pair]:
+    """The rows that have an answer, by the names of their columns; those without are counted."""
+    names = [name for name in (question, answer, instruction) if name]
+    for blob in tables(files.path):
+        for number, row in rows(blob, names):
+            ledger.seen += 1
+            id = f"{blob.stem}:{number}"
+            said = text(blob, number, row, answer)
+            if said.strip():
+                asked = text(blob, number, row, instruction).strip() if instruction else ""
+                yield Pair(id, text(blob, number, row, question), said, asked)
+            else:
+                ledger.drop("empty answer", id)
 
 
 def text(blob: Blob, number: int, row: Row, column: str) -> str:

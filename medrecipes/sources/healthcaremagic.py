@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import tables
-from medrecipes.sources._tables import rows, text
+from medrecipes.sources._tables import pairs
 
 NAME = r"chat ?doctor"
 ARTEFACT = re.compile(NAME, re.IGNORECASE)
@@ -59,22 +58,14 @@ def _apart(answer: str, at: int) -> str:
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     """Every row with an answer that no lost word spoils."""
-    for blob in tables(files.path):
-        for number, row in rows(blob, ("instruction", "input", "output")):
-            ledger.seen += 1
-            id = f"{blob.stem}:{number}"
-            answer = text(blob, number, row, "output")
-            if not answer.strip():
-                ledger.drop("empty answer", id)
-                continue
-            if ARTEFACT.search(answer):
-                answer = mend(answer)
-                if ARTEFACT.search(answer):
-                    ledger.drop('"Chat Doctor" over lost words', id)
-                    continue
-                ledger.repair('"Chat Doctor" taken out', id)
-            instruction = text(blob, number, row, "instruction").strip()
-            yield Conversation.of(id, "", text(blob, number, row, "input"), answer, instruction=instruction)
+    for id, question, answer, instruction in pairs(files, ledger, "input", "output", "instruction"):
+        mended = mend(answer) if ARTEFACT.search(answer) else answer
+        if ARTEFACT.search(mended):
+            ledger.drop('"Chat Doctor" over lost words', id)
+            continue
+        if mended != answer:
+            ledger.repair('"Chat Doctor" taken out', id)
+        yield Conversation.of(id, "", question, mended, instruction=instruction)
 
 
 SOURCE = Source(

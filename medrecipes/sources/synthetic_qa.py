@@ -7,21 +7,13 @@ from collections.abc import Iterator
 
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import tables
-from medrecipes.sources._tables import rows, text
+from medrecipes.sources._tables import pairs
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     """Every row with a response."""
-    for blob in tables(files.path):
-        for number, row in rows(blob, ("question", "response")):
-            ledger.seen += 1
-            id = f"{blob.stem}:{number}"
-            answer = text(blob, number, row, "response")
-            if answer.strip():
-                yield Conversation.of(id, "", text(blob, number, row, "question"), answer)
-            else:
-                ledger.drop("empty answer", id)
+    for id, question, answer, _ in pairs(files, ledger, "question", "response"):
+        yield Conversation.of(id, "", question, answer)
 
 
 SOURCE = Source(

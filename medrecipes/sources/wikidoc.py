@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
-from medrecipes.sources._files import tables
-from medrecipes.sources._tables import rows, text
+from medrecipes.sources._tables import pairs
 
 # what the model wrote where it was asked to phrase a question and did not
 FAILURE = re.compile(
@@ -22,19 +21,11 @@ REMNANT = re.compile(r"\s*\bTemplate:\w+")
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     """Every row with an answer; remnants of wiki mark-up are cut out."""
-    for blob in tables(files.path):
-        for number, row in rows(blob, ("instruction", "input", "output")):
-            ledger.seen += 1
-            id = f"{blob.stem}:{number}"
-            answer = text(blob, number, row, "output")
-            if not answer.strip():
-                ledger.drop("empty answer", id)
-                continue
-            mended = REMNANT.sub("", answer) if "Template:" in answer else answer
-            if mended != answer:
-                ledger.repair("wiki template removed", id)
-            instruction = text(blob, number, row, "instruction").strip()
-            yield Conversation.of(id, "", text(blob, number, row, "input"), mended, instruction=instruction)
+    for id, question, answer, instruction in pairs(files, ledger, "input", "output", "instruction"):
+        mended = REMNANT.sub("", answer) if "Template:" in answer else answer
+        if mended != answer:
+            ledger.repair("wiki template removed", id)
+        yield Conversation.of(id, "", question, mended, instruction=instruction)
 
 
 SOURCE = Source(

@@ -1,0 +1,93 @@
+"""Several processes that train together: who leads, what they tell each other, and how they are started.
+
+The first of all (the leader) writes and speaks; the first of each machine prepares what the others wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from medrecipes.errors import EngineError
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=12)  # the leader may be judging the base while the others wait
+
+
+def size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this one among all."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def leads() -> bool:
+    """Whether this process writes and speaks."""
+    return rank() == 0
+
+
+def prepares() -> bool:
+    """Whether this process makes what all on its machine need."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def join() -> None:
+    """Take this process's card and meet the others."""
+    if size() == 1:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EngineError(
+            f"{size()} processes, but no NVIDIA card; several processes train on a card each, start one here"
+        )
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+
+
+def share(value: T) -> T:
+    """The leader's value, for all."""
+    if size() == 1:
+        return value
+    from torch.distributed import broadcast_object_list
+
+    values = [value]
+    broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gather(value: T) -> list[T]:
+    """Everybody's value, for all, in order."""
+    if size() == 1:
+        return [value]
+    from torch.distributed import all_gather_object
+
+    values: list[Any] = [None] * size()
+    all_gather_object(values, value)
+    return values
+
+
+def launch(arguments: Sequence[str], gpus: int) -> int:
+    """Run `medrecipes.run` with these arguments on so many cards of this machine; the leader's exit code."""
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if gpus > (here := torch.cuda.device_count()):
+        raise EngineError(f"--gpus {gpus}: this machine has {here}; ask for at most that many")
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=gpus, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0"
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "medrecipes.run", *arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return int(failure.exitcode) or 1
+    return 0

@@ -1,0 +1,130 @@
+"""Out of memory: halved micro-batches train as if they had been so small from the beginning, and nothing done is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medrecipes.errors import EngineError
+from medrecipes.rendering import Example
+from medrecipes.rundir import RunDir, read_losses
+from tests.conftest import Train
+
+SETTINGS = ("train.batch=8", "train.max_steps=8", "train.save_steps=2", "train.learning_rate=1e-2")
+
+
+class Memory:
+    """A card of a CPU: a training batch of more than `tokens` does not fit, once `step` micro-batches did."""
+
+    def __init__(self, tokens: int, since: int = 0) -> None:
+        self._tokens, self._since, self.refused = tokens, since, 0
+
+    def __call__(self, engine: Any) -> None:
+        engine.model.register_forward_pre_hook(self._allocate, with_kwargs=True)
+
+    def _allocate(self, model: Any, _: Any, inputs: dict[str, Any]) -> None:
+        if not model.training:
+            return
+        self._since -= 1
+        if self._since < 0 and inputs["input_ids"].numel() > self._tokens:
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+class Heard:
+    """A console that remembers."""
+
+    def __init__(self) -> None:
+        from medrecipes.console import Console
+
+        self._console, self.lines = Console(), list[str]()
+
+    def line(self, text: str = "") -> None:
+        self.lines.append(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._console, name)
+
+
+def losses(rundir: RunDir) -> list[tuple[str, ...]]:
+    return [tuple(row[c] for c in ("step", "split", "loss", "grad_norm", "tokens")) for row in read_losses(rundir.path / "loss.csv")]  # fmt: skip
+
+
+def learned(seen: Sequence[dict[str, Any]]) -> list[Any]:
+    return [batch["input_ids"] for batch in seen if "labels" in batch]
+
+
+def weights(engine: Any) -> dict[str, Any]:
+    return {n: p.detach().clone() for n, p in engine.model.named_parameters() if p.requires_grad}
+
+
+def longest(rows: Sequence[Example]) -> int:
+    return max(len(row.input_ids) for row in rows)
+
+
+def same(one: Any, other: Any) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_trains_as_if_the_micro_batch_had_been_small_from_the_beginning(train: Train, rows: list[Example]) -> None:
+    memory, heard = Memory(2 * longest(rows)), Heard()
+    halved, rundir, seen = train(*SETTINGS, "train.micro_batch=8", dev=rows[:2], before=memory, console=heard)
+    small, expected, wanted = train(*SETTINGS, "train.micro_batch=2", dev=rows[:2])
+    assert memory.refused == 2
+    assert learned(seen)[memory.refused :] == learned(wanted)
+    assert losses(rundir) == losses(expected)
+    assert [row[:2] for row in losses(rundir)] == [
+        ("0", "dev"),
+        *((str(step), "train") for step in range(1, 9)),
+        ("8", "dev"),
+    ]
+    assert same(halved, small)
+    said = [line for line in heard.lines if "out of memory" in line]
+    assert said == [
+        "memory      out of memory: the micro-batch is now 4 instead of 8, the batch stays 8; it goes on from the beginning",
+        "memory      out of memory: the micro-batch is now 2 instead of 4, the batch stays 8; it goes on from the beginning",
+    ]
+    assert rundir.state["out_of_memory"] == [{"micro_batch": 8, "now": 4}, {"micro_batch": 4, "now": 2}]
+    assert str(halved.choices["micro_batch"]) == "2 (halved when the card's memory ran out)"
+
+
+def test_what_was_saved_before_is_not_done_again(train: Train, rows: list[Example]) -> None:
+    memory, heard = Memory(longest(rows), since=5), Heard()  # five steps of one micro-batch each, the last saved is 4
+    _, rundir, seen = train(*SETTINGS, "train.micro_batch=8", before=memory, console=heard)
+    assert memory.refused > 0
+    assert heard.lines[-memory.refused].endswith("the batch stays 8; it goes on from checkpoint-4")
+    assert rundir.state["resumed_from_step"] == 4
+    _, expected, wanted = train(*SETTINGS, "train.micro_batch=1")
+    # steps 1 to 4, an epoch of 30 rows, by eight; then row by row: in all, the same rows in the same order
+    done = 5 + memory.refused
+    assert learned(seen)[done:] == learned(wanted)[30:]
+    found, wished = losses(rundir), losses(expected)
+    assert [(row[0], row[4]) for row in found] == [(row[0], row[4]) for row in wished]
+    assert [float(row[2]) for row in found] == pytest.approx([float(row[2]) for row in wished], abs=2e-3)
+
+
+def test_a_batch_that_two_does_not_divide_is_kept_whole(train: Train, rows: list[Example]) -> None:
+    memory = Memory(3 * longest(rows))
+    _, rundir, seen = train("train.batch=9", "train.max_steps=2", "train.micro_batch=9", before=memory)
+    assert rundir.state["out_of_memory"] == [{"micro_batch": 9, "now": 3}]
+    assert [len(batch) for batch in learned(seen)[memory.refused :]] == [3] * 6
+
+
+@pytest.mark.parametrize("checkpointing", ["true", "false"])
+def test_with_one_row_at_a_time_it_is_an_error_that_says_what_to_do(
+    checkpointing: str, train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError) as error:
+        train(*SETTINGS, "train.micro_batch=2", f"train.checkpointing={checkpointing}", before=Memory(1), rundir=RunDir(tmp_path))  # fmt: skip
+    how = (
+        "and checkpointing on;" if checkpointing == "true" else "and checkpointing off; set train.checkpointing = true,"
+    )
+    assert str(error.value) == (
+        f"out of memory with one row at a time {how} lower data.max_tokens, or choose a smaller base "
+        f"(`medrecipes plan {tmp_path}/recipe.toml` says what fits)"
+    )

@@ -1,0 +1,92 @@
+"""Several processes: real ones, that meet over loopback; what needs cards is in tests/test_engines_agree.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from medrecipes.engines.callbacks import Shuffled
+from tests.conftest import ROOT, Cli
+
+TOGETHER = """
+import json, sys, time
+from pathlib import Path
+import torch
+from medrecipes import ranks
+from medrecipes.rundir import LossLog, RunDir
+from medrecipes.store import stage, write_json
+
+folder = Path(sys.argv[1])
+torch.distributed.init_process_group("gloo")
+
+def build(place):
+    time.sleep(1)
+    (folder / f"built-{ranks.rank()}").touch()
+    return {}
+
+place = stage("data", "k" * 16, build, folder / "store")
+log = LossLog(folder / "loss.csv", writes=ranks.leads())
+counts = []
+for step in (1, 2):
+    log.tokens += 10 * step + ranks.rank()
+    log.together()
+    counts.append(log.tokens)
+log.row(step=1, epoch=0, split="train", loss=1.0)
+log.close()
+run = RunDir(folder / "run", writes=ranks.leads())
+run.update(rank=ranks.rank())
+write_json(folder / f"said-{ranks.rank()}.json", {
+    "share": ranks.share(f"from {ranks.rank()}"), "gather": ranks.gather(ranks.rank() * 2), "leads": ranks.leads(),
+    "place": (place / "manifest.json").exists(), "counts": counts,
+})
+"""
+
+
+def test_the_leader_prepares_and_writes_and_all_count_together(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "together.py").write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", tmp_path / "together.py", tmp_path]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(3)]
+    assert [s["share"] for s in said] == ["from 0"] * 3
+    assert [s["gather"] for s in said] == [[0, 2, 4]] * 3
+    assert [s["leads"] for s in said] == [True, False, False]
+    assert [s["place"] for s in said] == [True] * 3
+    assert sorted(p.name for p in tmp_path.glob("built-*")) == ["built-0"]
+    # 10 + 11 + 12, then 20 + 21 + 22 more
+    assert [s["counts"] for s in said] == [[33, 96]] * 3
+    assert len((tmp_path / "loss.csv").read_text().splitlines()) == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"rank": 0}
+
+
+def test_the_order_of_rows_is_that_of_one_process() -> None:
+    from accelerate.data_loader import SeedableRandomSampler
+
+    alone = SeedableRandomSampler(range(10), data_seed=42, generator=torch.Generator())
+    together = Shuffled(10, 12, 42)
+    for _ in range(3):
+        assert list(together) == [*alone, 10, 11]
+    together.set_epoch(0)
+    alone.set_epoch(0)
+    assert list(together)[:10] == list(alone)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 is not to be shared by 3 cards; choose a multiple"),
+        (["--gpus", "4"], "--gpus 4: this machine has "),
+    ],
+)
+def test_too_many_cards_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "runs", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert not (tmp_path / "runs").exists()
