@@ -92,7 +92,7 @@ def make_report(
         "groups": len(set(groups)),
         "groups_are": split.report["groups"]["are"],
         "intervals": intervals(draws, seed, len(set(groups))),
-        "decoding": {"method": DECODING, "repaired": dict(repaired)},
+        "tagging": {"method": DECODING, "repaired": dict(repaired)},
         # by the names that reports of conversations have: compare and cards read them
         "columns": [DICTIONARY, TUNED, "difference"],
         "base": {name: estimate(figure, weights, of_row).as_dict() for name, figure in before.items()},
@@ -126,7 +126,7 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
         f"# {name}: spans against gold",
         "",
         f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split ({report['groups_are']}); "
-        f"intervals: {report['intervals']}. Decoding: {report['decoding']['method']}.",
+        f"intervals: {report['intervals']}. Decoding: {report['tagging']['method']}.",
         "",
         "The dictionary gives every word the tag that it bears most often in the training rows.",
         "",
@@ -149,7 +149,7 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
         "",
         *markdown(confusion_rows(report["confusion"])),
         "",
-        *(f"- repaired when decoding, {what}: {count:,}" for what, count in report["decoding"]["repaired"].items()),
+        *(f"- repaired when decoding, {what}: {count:,}" for what, count in report['tagging']["repaired"].items()),
         "",
         "## The most frequent errors",
         "",

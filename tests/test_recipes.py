@@ -245,6 +245,8 @@ def test_every_recipe_that_trains_answers_the_cases_of_its_source() -> None:
     for path in RECIPES:
         if path.stem != "datasets":  # it builds, and trains nothing
             made = recipe(path.stem)
+            if made.task == "tag":  # it answers no question
+                continue
             assert made.eval.cases, path.stem
             assert made.eval.cases.parent == ROOT / "data" / "cases"  # from whichever file set it, and however deep
             assert made.eval.cases.stem in {entry.source for entry in made.data.entries}
