@@ -18,7 +18,7 @@ from medrecipes.tokens import Tokenizer
 
 # all that says what a base is, and none of its weights
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-         "special_tokens_map.json", "tokenizer.model")  # fmt: skip
+         "special_tokens_map.json", "tokenizer.model", "README.md")  # fmt: skip
 PROBE_S = 2.0
 
 SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
@@ -73,6 +73,19 @@ class Base:
         """What config.json says."""
         config: dict[str, Any] = read_json(self.folder / "config.json")
         return config
+
+    @property
+    def licence(self) -> str | None:
+        """What its card declares, if it has one: the Hub's short name of a licence."""
+        from huggingface_hub import metadata_load
+
+        card = self.folder / "README.md"
+        try:
+            declared = (metadata_load(card) or {}) if card.exists() else {}
+        except ValueError:  # a card of another make
+            return None
+        named = declared.get("license_name") if declared.get("license") == "other" else None
+        return str(named or declared["license"]) if declared.get("license") else None
 
     @property
     def facts(self) -> Facts:

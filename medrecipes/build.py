@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from medrecipes.cards import dataset_card
+from medrecipes.cards.dataset import COLUMNS, SPLITS
 from medrecipes.leakage import table
 from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe, template_path
@@ -17,26 +19,9 @@ from medrecipes.records import Conversation
 from medrecipes.shapes import Shapes
 from medrecipes.store import digest, write_json, write_text, writing
 
-SPLITS = {"train": "train", "validation": "dev", "test": "test"}
-COLUMNS = {
-    "messages": "the turns, each a role and a content",
-    "prompt": "the whole conversation as the model's own template writes it",
-    "instruction": "the system message, or what the source tells the model to do",
-    "input": "what is asked",
-    "output": "the answer",
-    "group": "what the row is bound to: rows of one group lie in one split",
-    "source": "the dataset that the row comes from",
-    "meta": "what that dataset knows: document, collection, question type, task",
-}
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
 SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
-SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (float("inf"), "n>1M"))
 Format = Literal["jsonl", "parquet"]
-
-DISCLAIMER = (
-    "For research and education. Not medical advice: answers can be wrong, outdated or unfit for a given person, and no "
-    "decision about anybody's health may rest on them."
-)
 
 
 @dataclass(frozen=True)
@@ -103,7 +88,7 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
         "template": {"name": recipe.template.name, "sha256": digest(template), "system": recipe.template.system},
         **split.report,
     }
-    save(folder, parts, report, card(name, report, list(parts), formats), formats)
+    save(folder, parts, report, dataset_card(name, report, list(parts), formats), formats)
     return Built(name, folder, report)
 
 
@@ -158,73 +143,3 @@ def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequen
         "source": record.meta["source"],
         "meta": {key: {"id": record.id, **record.meta}.get(key) for key in known},
     }
-
-
-def card(name: str, report: Mapping[str, Any], parts: Sequence[str], formats: Sequence[Format]) -> str:
-    """The dataset card, from what really happened."""
-    from huggingface_hub import DatasetCardData
-
-    sources = report["sources"]
-    licences = sorted({source["licence"] for source in sources})
-    total = sum(report["rows"].values())
-    size = next(label for limit, label in SIZES if total < limit)
-    files = {format: [{"split": part, "path": f"data/{part}.{format}"} for part in parts] for format in formats}
-    metadata = DatasetCardData(
-        language=["en"],
-        license=licences[0].lower() if licences[0] in ("CC-BY-4.0", "Apache-2.0") and len(licences) == 1 else "other",
-        task_categories=["text-generation", "question-answering"],
-        tags=["medical", "instruction-tuning"],
-        size_categories=[size],
-        pretty_name=name,
-        configs=[{"config_name": "default", "data_files": files[formats[0]]}] if formats else None,
-    )
-    template, leakage = report["template"], report["leakage"]
-    sections = {
-        "Rows": [
-            _table(("split", "rows"), [(part, report["rows"][SPLITS[part]]) for part in parts]),
-            f"{report['seen']} rows were read, {sum(report['dropped'].values())} of them left out for the reasons below. "
-            f"The {total} rows are {report['groups']['count']} groups of rows that share a document, an article, a "
-            "question, an answer or a near-duplicate; a group lies in one split.",
-        ],
-        "Columns": [_table(("column", "what it holds"), list(COLUMNS.items()))],
-        "Template": [
-            f"`prompt` is written by the template `{template['name']}` (sha256 `{template['sha256'][:16]}`)"
-            + (f", with the system message: {template['system']}" if template["system"] else ".")
-        ],
-        "Left out": [_table(("reason", "rows"), list(report["dropped"].items()))],
-        "Mended": [_table(("what", "rows"), list(report["repaired"].items()))],
-        "Leakage": [
-            "Rows of dev and test that share something with train, in this split and in one of the same rows by chance:",
-            f"```\n{table(leakage)}\n```",
-        ],
-        "Sources": [
-            _table(
-                ("source", "licence", "may be redistributed", "version", "rows read"),
-                [
-                    (f"[{s['title']}]({s['homepage']})", s["licence"], s["redistributable"], _version(s), s["seen"])
-                    for s in sources
-                ],
-            )
-        ],
-        "Known defects": [f"- {source['title']}: {defect}" for source in sources for defect in source["defects"]],
-        "Cite": [f"- {source['citation']}" for source in sources if source["citation"]],
-    }
-    lines = ["---", metadata.to_yaml(), "---", "", f"# {name}", "", f"> {DISCLAIMER}", ""]
-    for title, paragraphs in sections.items():
-        joint = "\n" if paragraphs and paragraphs[0].startswith("- ") else "\n\n"
-        lines += [f"## {title}", "", joint.join(p for p in paragraphs if p) or "None.", ""]
-    return "\n".join(lines)
-
-
-def _version(source: Mapping[str, Any]) -> str:
-    if source["sha"]:
-        return f"{source['repo']} at {source['sha'][:12]}"
-    return f"{source['file']}, sha256 {source['content'][:12]}"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table, or nothing for no rows."""
-    if not body:
-        return ""
-    cells = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in cells)

@@ -10,6 +10,9 @@ from pathlib import Path
 from medrecipes import __version__
 from medrecipes.errors import MedRecipesError, RecipeError
 
+# as in the schema, which is too slow to import for --help; a test compares the two
+FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the user's mistakes become one line and exit code 2."""
@@ -77,7 +80,27 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--format", action="append", default=[], choices=["jsonl", "parquet"], help="write the splits as files too"
     )
+    build.add_argument("--push", action="store_true", help="release every dataset that it made")
+    build.add_argument("--waive", action="append", default=[], metavar="GATE", help="with --push: as publish does")
     _overrides(build)
+
+    publish = _command(commands, "publish", _publish, "show what would be released to the Hub, and with --push release it")  # fmt: skip
+    publish.add_argument("folders", nargs="+", type=Path, metavar="RUN|DATASET")
+    publish.add_argument("--push", action="store_true", help="release it: one commit a repository, read back after")
+    publish.add_argument("--repo", metavar="OWNER/NAME", help="the repository, or a pattern such as {user}/{base}-medical")  # fmt: skip
+    seen = publish.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_const", const=True, help="a private repository (the default, unless the recipe says otherwise)")  # fmt: skip
+    seen.add_argument("--public", dest="private", action="store_const", const=False, help="a public repository")
+    publish.add_argument("--revision", metavar="BRANCH", help="the branch that it goes to; made where it is missing")
+    publish.add_argument("--create-pr", action="store_const", const=True, help="open a pull request instead")
+    publish.add_argument("--tag", metavar="NAME", help="a tag for the release")
+    publish.add_argument("--format", action="append", choices=FORMATS, help="what of a run: adapter, or what export made (may be repeated)")  # fmt: skip
+    publish.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
+
+    verify = _command(commands, "verify", _verify, "hold what a release or a run claims against what its files give")
+    verify.add_argument("name", metavar="REPO|RUN", help="OWNER/NAME or datasets/OWNER/NAME on the Hub, or a run folder")  # fmt: skip
+    verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
+    _overrides(verify)
 
     preview = _command(commands, "preview", _preview, "show examples token by token, what is learned in colour")
     preview.add_argument("recipe", nargs="?", metavar="RECIPE")
@@ -211,14 +234,36 @@ def _build(arguments: argparse.Namespace) -> None:
     from medrecipes.console import Console
     from medrecipes.loading import load
 
-    console, recipe = Console(), load(arguments.recipe, arguments.set).recipe
+    console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
     if recipe.task == "tag":
         from medrecipes.tagbuild import build_tagged
 
-        console.line(build_tagged(recipe, arguments.out, arguments.format).lines())
-        return
-    for built in build(recipe, arguments.out, arguments.format):
+        made = iter([build_tagged(recipe, arguments.out, arguments.format)])
+    else:
+        made = build(recipe, arguments.out, arguments.format)
+    for built in made:
         console.line(built.lines())
+        folders.append(built.folder)
+    if arguments.push:
+        from medrecipes.publish import publish
+
+        publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.publish import publish
+
+    names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
+    changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
+    publish(arguments.folders, Console(), push=arguments.push, changes=changes, waived=arguments.waive)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from medrecipes.console import Console
+    from medrecipes.verify import verify
+
+    return 0 if verify(arguments.name, arguments.set, Console(), arguments.revision) else 1
 
 
 def _preview(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,10 @@ class RunError(MedRecipesError):
     """A run folder that is missing, unfinished or of another kind than asked for."""
 
 
+class HubError(MedRecipesError):
+    """Something that the Hub refused, lacks or did not finish."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The tail of a message about an unknown word, e.g. `; did you mean lora.rank?`, or the short list of what exists."""
     known = sorted(set(known))

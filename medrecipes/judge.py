@@ -12,7 +12,9 @@ from medrecipes.errors import RunError
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
+from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
+from medrecipes.scoring.text import bits
 from medrecipes.store import digest, read_json
 from medrecipes.suites import parse_suite, run_suite, suite_rows
 
@@ -64,6 +66,26 @@ def judge(
     return folder
 
 
+def loss_again(path: Path, console: Console) -> tuple[float, float]:
+    """Bits per byte of the held-out answers: as the run's tuned model had them, and as its saved adapter has them now."""
+    rundir = finished(path)
+    recorded = [p for p in read_predictions(path / "eval" / "predictions.jsonl", own=True) if p.model == evaluate.TUNED]
+    again, rows = adapter_loss(load(path / "recipe.toml").recipe, rundir, console)
+    if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
+        raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe judges; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
+    size = sum(conversation.answer_bytes for conversation, _ in rows)
+    return sum(p.bits or 0.0 for p in recorded) / size, again
+
+
+def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[float, Sequence[evaluate.Row]]:
+    """Bits per byte of the held-out answers, as the saved adapter has them on its base, and those rows."""
+    engine, _, rows, _ = _open(recipe, rundir, console)
+    with console.stage("loss") as stage, console.quiet(rundir.log):
+        nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
+        stage.says(f"{len(rows)} answers of the saved adapter")
+    return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
+
+
 def finished(path: Path) -> RunDir:
     """A run folder with an adapter in it."""
     if not (path / "run.json").exists():
@@ -92,6 +114,7 @@ def _open(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[Any, Any, A
     from medrecipes.prepare import prepare
     from medrecipes.rendering import ChatTemplate
 
+    recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
     with console.stage("data") as stage:
         split = prepare(recipe)
         if split.key != rundir.state["split_key"]:

@@ -18,6 +18,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Format = Literal["adapter", "merged-16bit", "merged-4bit", "gguf"]
 
 
 class Section(BaseModel):
@@ -216,6 +217,25 @@ class Eval(Section):
     )
 
 
+class Publish(Section):
+    repo: str = Field(
+        "{user}/{base}-medical",
+        description="Repository of a model; {user}, {base}, {recipe} and {timestamp} (of the run's end) are filled in, "
+        "and every format but the adapter adds its own name.",
+    )
+    dataset_repo: str = Field(
+        "{user}/{name}", description="Repository of a dataset; {user} and {name}, the dataset's own, are filled in."
+    )
+    private: bool = Field(True, description="Whether new repositories are private; one that is public is refused then.")
+    push: bool = Field(False, description="Release the model at the end of its run.")
+    formats: Annotated[tuple[Format, ...], Field(strict=False)] = Field(
+        ("adapter",), description="What is released: the adapter, or what `medrecipes export` makes of it."
+    )
+    revision: str = Field("main", description="Branch of the repository that the release goes to.")
+    create_pr: bool = Field(False, description="Open a pull request instead of committing to the branch.")
+    tag: str | None = Field(None, description="Tag that the release gets; a tag never moves.")
+
+
 class Sweep(Section):
     """Several runs of one recipe: besides the keys below, any key of the recipe with the values to try."""
 
@@ -283,12 +303,13 @@ class Recipe(Section):
     train: Train = Field(default=Train(), description="How it is trained.")
     tag: Tag = Field(default=Tag(), description="How words are tagged, with task = `tag`.")
     eval: Eval = Field(default=Eval(), description="How it is judged.")
+    publish: Publish = Field(default=Publish(), description="What is released to the Hub, and where.")
     sweep: Sweep = Field(default=Sweep(), description="What `medrecipes sweep` tries.")
 
     @cached_property
     def key(self) -> str:
         """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
-        without: dict[str, Any] = dict.fromkeys(("name", "build", "sweep"), True)
+        without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
         value = _without(self.model_dump(mode="json", exclude=without), UNREAD[self.task])
         if "template" in value:
@@ -296,6 +317,16 @@ class Recipe(Section):
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
         value["data"]["content"] = [digest_path(path) if path else None for path in paths]
         return digest(value)
+
+    def shared(self) -> Recipe:
+        """The recipe as others may read it: without paths of this machine, and as one run or one dataset."""
+        data = self.data.model_copy(
+            update={"path": None, "mix": tuple(entry.model_copy(update={"path": None}) for entry in self.data.mix)}
+        )
+        local = self.model.base.startswith((".", "/", "~"))
+        model = self.model.model_copy(update={"base": Path(self.model.base).name}) if local else self.model
+        changes = {"data": data, "model": model, "eval": self.eval.model_copy(update={"cases": None}), "build": Build()}
+        return self.model_copy(update=changes)
 
     def to_toml(self) -> str:
         """The recipe as TOML, every value written out but those that another takes the place of."""

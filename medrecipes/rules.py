@@ -8,7 +8,9 @@ from pathlib import Path
 
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
+from medrecipes.naming import pattern_problem
 from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, Section, Tag, fields, source_names, template_names
+from medrecipes.sources import open_source
 
 # the keys that a problem is about, and the problem
 Problem = tuple[tuple[str, ...], str]
@@ -62,6 +64,8 @@ def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
         _best,
         _eval,
         _task,
+        _publish,
+        _shared,
         _sweep,
     ):
         yield from rule(recipe, at)
@@ -308,8 +312,40 @@ def _task(recipe: Recipe, at: Where) -> Iterator[Problem]:
         )
 
 
+def _publish(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    publish = recipe.publish
+    for key, pattern in (("publish.repo", publish.repo), ("publish.dataset_repo", publish.dataset_repo)):
+        if problem := pattern_problem(key, pattern):
+            yield (key,), f"{at(key)} {problem}"
+    if not publish.formats:
+        yield ("publish.formats",), f"{at('publish.formats')} is empty, so nothing would be released; name 'adapter'"
+    if publish.push and set(publish.formats) - {"adapter"}:
+        keys = "publish.push", "publish.formats"
+        text = "what is exported exists only after the run; release it by hand with `medrecipes publish RUN --push`"
+        yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: {text}"
+    if publish.create_pr and publish.tag:
+        keys = "publish.create_pr", "publish.tag"
+        yield keys, f"{at(keys[0])} contradicts {at(keys[1])}: a tag stands at a commit of a branch; leave one out"
+
+
+def _shared(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """What the end of a run would refuse to push is said before it begins."""
+    known = source_names()
+    for place, entry in _entries(recipe.data):
+        if not recipe.publish.push or entry.source not in known:
+            continue
+        source, keys = open_source(entry.source), ("publish.push", f"{place}.source")
+        if source.redistributable != "yes":
+            why = "states no licence" if source.licence == "unknown" else f"is under {source.licence}, which does not let it be passed on"  # fmt: skip
+            yield (
+                keys,
+                f"{at(keys[0])} contradicts {at(keys[1])} = {entry.source!r}: {source.title} {why}; leave it out, or set "
+                "publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`",
+            )
+
+
 # what changes no training, or what the runs are compared by
-NOT_SWEPT = ("name", "build", "eval", "sweep", "data.path", "train.keep_best")
+NOT_SWEPT = ("name", "build", "eval", "publish", "sweep", "data.path", "train.keep_best")
 
 
 def _sweep(recipe: Recipe, at: Where) -> Iterator[Problem]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from medrecipes import ranks, tagline
 from medrecipes.console import Console
-from medrecipes.errors import RecipeError
+from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
 
@@ -20,21 +21,37 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
     if recipe.task == "tag":
         tagline.require_one_process()
+    if recipe.publish.push and ranks.size() > 1:
+        raise EngineError(
+            "publish.push = true: several processes train together here; set it to false, and release the run afterwards "
+            "with `medrecipes publish RUN --push`"
+        )
     ranks.join()
     path = ranks.share(run_path(recipe, runs, fresh=fresh))
     rundir = RunDir(path, writes=ranks.leads())
     if ranks.share(rundir.finished):
         if ranks.leads():
-            console.line(f"finished before: {path} (nothing done; --fresh starts another beside it)")
-        return rundir
-    if not ranks.leads():
+            done = "only its release is looked at" if recipe.publish.push else "nothing done"
+            console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    elif not ranks.leads():
         with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
             _follow(recipe, rundir)
-        return rundir
-    with open_run(path, recipe) as rundir:
-        walk = _walk if recipe.task == "chat" else tagline.walk
-        walk(recipe, rundir, console)
+    else:
+        with open_run(path, recipe) as rundir:
+            walk = _walk if recipe.task == "chat" else tagline.walk
+            walk(recipe, rundir, console)
+    if recipe.publish.push:
+        _release(recipe, rundir, console)
     return rundir
+
+
+def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    import gc
+
+    from medrecipes.publish import publish
+
+    gc.collect()  # the release loads the adapter once more, and the trained model is not needed any longer
+    publish([rundir.path], console, push=True, settings=recipe.publish)
 
 
 def _follow(recipe: Recipe, rundir: RunDir) -> None:
@@ -63,12 +80,14 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
+    from medrecipes.publish import ready
     from medrecipes.rendering import ChatTemplate, generation_config
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
     require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
+    ready(recipe)
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
@@ -118,7 +137,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+    rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
@@ -147,15 +166,16 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
-    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
-        state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,
         peak_gb=stats["peak_gb"],
         template_sha256=template.sha256,
         split_key=split.key,
+        finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
     )
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
 
 

@@ -55,6 +55,18 @@ class RunDir:
         if self._writes:
             write_json(self.path / "run.json", self.state)
 
+    def pinned(self, recipe: Recipe) -> Recipe:
+        """The recipe with base and data of the Hub at the commits that this run had, wherever their branches stand now."""
+        data, model = recipe.data, recipe.model
+        commits = [source["sha"] for source in read_json(self.path / "data.json")["sources"]]
+        if data.mix:
+            mix = [e.model_copy(update={"revision": c or e.revision}) for e, c in zip(data.mix, commits, strict=True)]
+            data = data.model_copy(update={"mix": tuple(mix)})
+        else:
+            data = data.model_copy(update={"revision": commits[0] or data.revision})
+        model = model.model_copy(update={"revision": self.state.get("base_revision") or model.revision})
+        return recipe.model_copy(update={"data": data, "model": model})
+
     def require_finished(self) -> None:
         """Raise unless there is something finished to work on."""
         if not self.finished:

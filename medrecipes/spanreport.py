@@ -1,4 +1,4 @@
-"""A tagging run's held-out rows tagged and scored against gold and against a dictionary: predictions, report and card."""
+"""A tagging run's held-out rows tagged and scored against gold and against a dictionary: predictions and report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from medrecipes.bio import Span, read_spans
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
-from medrecipes.rundir import RunDir
 from medrecipes.scoring.bootstrap import difference, draw_weights, estimate
 from medrecipes.scoring.judging import intervals
 from medrecipes.scoring.predictions import SPANS, Prediction, spans_text
@@ -161,65 +160,3 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
         "",
     ]  # fmt: skip
     return lines
-
-
-def tag_card(
-    recipe: Recipe, rundir: RunDir, report: dict[str, Any], data: dict[str, Any], stats: dict[str, Any]
-) -> None:
-    """Write README.md of the run folder."""
-    from medrecipes.cards import DISCLAIMER
-    from medrecipes.leakage import table
-
-    rows, sources = data["rows"], data["sources"]
-    titles = ", ".join(f"{source['title']} ({source['licence']})" for source in sources)
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"A LoRA adapter (rank {recipe.lora.rank}) with a tagging head for `{recipe.model.base}`, trained in "
-        f"{recipe.model.bits} bits with {recipe.model.attention} attention on {titles}.",
-        "",
-        f"> {DISCLAIMER}",
-        "",
-        "![loss](loss.png)",
-        "",
-        "## Figures",
-        "",
-        f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split; intervals: "
-        f"{report['intervals']}. Strict: type and both borders right.",
-        "",
-        *markdown(type_rows(report["strict"], report["support"], show)),
-        "",
-        f"A dictionary of the training words reaches F1 {show('span_f1', report['base']['span_f1'])}.",
-        "",
-        "## Data",
-        "",
-        f"{rows['train']:,} rows to train on, {rows['dev']:,} dev, {rows['test']:,} test; groups are "
-        f"{data['groups']['are']}.",
-        "",
-        "```text",
-        table(data["leakage"]),
-        "```",
-        "",
-        *(f"- {s['title']}: {s['kept']:,} of {s['seen']:,} rows. {s['citation']}." for s in sources),
-        *(f"- dropped, {reason}: {count:,}" for reason, count in data["dropped"].items()),
-        *(f"- repaired, {reason}: {count:,}" for reason, count in data["repaired"].items()),
-        "",
-        "## Training",
-        "",
-        f"{stats['steps']} steps of {recipe.train.batch} rows, learning rate {recipe.train.learning_rate:g}; the "
-        f"checkpoint of step {stats['best_step']} was kept, by {recipe.train.keep_best} of the dev rows. "
-        f"{stats['train_runtime']:.0f} s, peak memory {stats['peak_gb']} GB.",
-        "",
-        "## Use",
-        "",
-        f"`medrecipes tag {rundir.path} \"text\"`. `adapter/tagging.json` holds the labels and how rows are cut."
-        + (" The causal mask must be removed as in training." if recipe.model.attention == "bidirectional" else ""),
-        "",
-        "## Recipe",
-        "",
-        "```toml",
-        recipe.to_toml().strip(),
-        "```",
-        "",
-    ]  # fmt: skip
-    write_text(rundir.path / "README.md", "\n".join(lines))

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.bio import OUTSIDE, split_tag
-from medrecipes.build import DISCLAIMER, SPLITS, Built, Format, save
+from medrecipes.build import Built, Format, save
+from medrecipes.cards import dataset_card
+from medrecipes.cards.dataset import SPLITS
 from medrecipes.conversion import TASKS, text_of, to_conversations
-from medrecipes.leakage import table
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
-from medrecipes.tagged import TaggedSplit, prepare_tagged
+from medrecipes.tagged import prepare_tagged
+
+COLUMNS = {
+    "id": "the row",
+    "document": "the document or block of sentences that it belongs to",
+    "text": "the text as it was written, or its words with blanks between",
+    "tokens": "the words",
+    "ner_tags": "a tag a word, in IOB2",
+}
 
 
 def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Built:
@@ -40,7 +49,7 @@ def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> B
     if {OUTSIDE, *(f"B-{type}" for type in TASKS.values())} <= set(names):
         more |= {f"instruct/{part}.jsonl": "".join(_instruct(those)) for part, those in rows.items()}
     folder = out / recipe.name
-    save(folder, parts, report, card(recipe, split, names, sorted(more)), formats, more)
+    save(folder, parts, report, dataset_card(recipe.name, report, list(parts), formats, columns=COLUMNS), formats, more)
     return Built(recipe.name, folder, report)
 
 
@@ -76,27 +85,3 @@ def _instruct(rows: Sequence[Tagged]) -> Iterator[str]:
     for one in to_conversations(rows):
         line = {"prompt": f"{one.question}\n", "completion": one.answer, "id": one.id}
         yield json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def card(recipe: Recipe, split: TaggedSplit, names: Sequence[str], files: Sequence[str]) -> str:
-    """The dataset card, from what really happened."""
-    from huggingface_hub import DatasetCardData
-
-    report = split.report
-    metadata = DatasetCardData(
-        language=["en"], license="other", task_categories=["token-classification"], tags=["medical", "named-entity-recognition"],
-        pretty_name=recipe.name,
-    )  # fmt: skip
-    lines = ["---", metadata.to_yaml(), "---", "", f"# {recipe.name}", "", f"> {DISCLAIMER}", "", "## Rows", ""]
-    for part, attribute in SPLITS.items():
-        entities = ", ".join(f"{count:,} {type}" for type, count in report["entities"][attribute].items()) or "none"
-        lines.append(f"- {part}: {report['rows'][attribute]:,} rows; entities: {entities}")
-    lines += [
-        "", f"Groups are {report['groups']['are']}. Tags are IOB2: {', '.join(names)}. Files beside the DatasetDict: "
-        f"{', '.join(f'`{name}`' for name in files)}.", "", "## Left out and mended", "",
-        *(f"- left out, {reason}: {count:,}" for reason, count in report["dropped"].items()),
-        *(f"- mended, {what}: {count:,}" for what, count in report["repaired"].items()), "", "## Leakage", "",
-        "```text", table(report["leakage"]), "```", "", "## Sources", "",
-        *(f"- [{s['title']}]({s['homepage']}), licence {s['licence']}: {s['citation']}" for s in report["sources"]), "",
-    ]  # fmt: skip
-    return "\n".join(lines)

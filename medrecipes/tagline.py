@@ -23,7 +23,7 @@ def require_one_process() -> None:
 
 def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     """All stages of a tagging run, top to bottom."""
-    from medrecipes import hardware, leakage, plot, spanreport
+    from medrecipes import cards, hardware, leakage, plot, spanreport
     from medrecipes.bases import contradictions
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
@@ -89,7 +89,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         report = spanreport.judge(recipe, engine, split, rundir.path / "eval")
         stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
 
-    spanreport.tag_card(recipe, rundir, report, data, stats)
+    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
         state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},

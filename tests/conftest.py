@@ -120,3 +120,19 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
         return engine, rundir, seen
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tiny_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished short run of the demo, for whoever only looks at one; copy it before changing anything."""
+    runs = tmp_path_factory.mktemp("tiny")
+    settings = (
+        "train.max_steps=12",
+        "train.save_steps=6",
+        "train.eval_steps=6",
+        "eval.rows=6",
+        "eval.max_new_tokens=24",
+    )
+    done = cli("run", "recipes/demo.toml", "--runs", runs, *(word for s in settings for word in ("--set", s)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(runs.iterdir())

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,9 +25,13 @@ from medrecipes.recipe import Recipe
 from medrecipes.rules import OPTIMISERS, SCHEDULERS, TINY
 from tests import families
 from tests.conftest import ROOT, Cli
+from tests.hub import Hub
 
 QUANTISED = '[model]\nbase = "owner/model-bnb-4bit"\n'
 TAG = "task = 'tag'\n[train]\nkeep_best = 'f1'\n"
+HAND = (
+    "leave it out, or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"
+)
 SEVEN = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head"
 
 # the wrong recipe, and what is said of it
@@ -116,6 +119,9 @@ WRONG: list[tuple[str, str]] = [
     ("[train]\nkeep_best = 'f1'\n", "x.toml:2: train.keep_best = 'f1' is not measured when task = 'chat'; set one of bits_per_byte, loss, last"),
     ("[model]\nattention = 'bidirectional'\n", "x.toml:2: model.attention: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     ("[tag]\nunit = 'document'\n", "x.toml:2: tag.unit: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
+    # what could not be released in the end
+    ("[data]\nsource = 'healthcaremagic'\n[publish]\npush = true\n", f"x.toml:4: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
+    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:1: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
     # sweeps
     ("[sweep]\n'lora.rnak' = [8]\n", "x.toml:2: sweep.lora.rnak matches no key of a recipe; did you mean lora.rank?"),
     ("[sweep]\n'lora.rank' = 8\n", "x.toml:2: sweep.lora.rank = 8: must be a list"),
@@ -390,50 +396,6 @@ class Silent(BaseHTTPRequestHandler):
         threading.Event().wait(30)
 
 
-class Hub(BaseHTTPRequestHandler):
-    """A few models: one open, one gated; every other is unknown."""
-
-    asked: list[str] = []  # noqa: RUF012 - shared by all requests on purpose
-    sha = "c" * 40
-    files: dict[str, bytes] = {}  # noqa: RUF012
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        self.asked.append(f"{self.command} {path}")
-        if path == "/":
-            self.reply(200, b"", body)
-        elif path == "/api/models/open/mistral/revision/main":
-            siblings = [{"rfilename": name} for name in self.files]
-            self.reply(200, json.dumps({"id": "open/mistral", "sha": self.sha, "siblings": siblings}).encode(), body)
-        elif path == f"/api/models/open/mistral/tree/{self.sha}":
-            tree = [{"type": "file", "path": n, "size": len(c), "oid": n} for n, c in self.files.items()]
-            self.reply(200, json.dumps(tree).encode(), body)
-        elif path.startswith(f"/open/mistral/resolve/{self.sha}/"):
-            name = path.rpartition("/")[2]
-            self.reply(200, self.files[name], body, {"ETag": f'"{name}"', "X-Repo-Commit": self.sha})
-        elif "gated" in path:
-            self.reply(403, b"{}", body, {"X-Error-Code": "GatedRepo"})
-        else:
-            self.reply(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
-
-    def reply(self, status: int, content: bytes, body: bool, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-
 def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -449,11 +411,12 @@ def silent() -> Iterator[str]:
 
 
 @pytest.fixture
-def hub(folder_base: Path) -> Iterator[str]:
-    Hub.asked.clear()
-    Hub.files = {path.name: path.read_bytes() for path in folder_base.iterdir() if path.name != "manifest.json"}
-    Hub.files["model.safetensors"] = b"weights that nobody asks for"
-    yield from served(Hub)
+def hub(folder_base: Path) -> Iterator[Hub]:
+    files = {path.name: path.read_bytes() for path in folder_base.iterdir() if path.name != "manifest.json"}
+    with Hub() as made:
+        made.store.create("open/mistral").put({**files, "model.safetensors": b"weights that nobody asks for"})
+        made.store.create("a/gated", gated=True).put(files)
+        yield made
 
 
 def test_a_hub_that_never_answers_costs_two_seconds_once(silent: str, tmp_path: Path) -> None:
@@ -469,29 +432,30 @@ def test_a_hub_that_never_answers_costs_two_seconds_once(silent: str, tmp_path: 
     assert len(Silent.asked) == 1
 
 
-def test_the_truth_about_a_base_of_the_hub_comes_without_its_weights(hub: str, tmp_path: Path) -> None:
+def test_the_truth_about_a_base_of_the_hub_comes_without_its_weights(hub: Hub, tmp_path: Path) -> None:
+    sha = hub.store.repos["model", "open/mistral"].resolve("main").sha
     recipe = tmp_path / "r.toml"
     recipe.write_text('[model]\nbase = "open/mistral"\n[data]\nmax_tokens = 40000\n[lora]\ntargets = ["q_porj"]\n')
-    done = run_check(str(recipe), tmp_path, HF_ENDPOINT=hub)
-    assert f"open/mistral@{'c' * 12}: MistralForCausalLM, context of 32,768 tokens" in done.stdout
+    done = run_check(str(recipe), tmp_path, HF_ENDPOINT=hub.url)
+    assert f"open/mistral@{sha[:12]}: MistralForCausalLM, context of 32,768 tokens" in done.stdout
     assert "lora.targets: 'q_porj' matches no module of this base; did you mean q_proj?" in done.stderr
     assert "data.max_tokens = 40000 is beyond the base's context of 32768 tokens; lower it" in done.stderr
-    assert not [line for line in Hub.asked if "safetensors" in line]
-    assert Hub.asked.count("HEAD /") == 1
+    assert not [line for line in hub.requests if "safetensors" in line]
+    assert hub.requests.count("HEAD /") == 1
     # fetched once, it is known without the Hub, and a template is proved on an example where the rows are not at hand
     again = run_check(str(recipe), tmp_path, HF_HUB_OFFLINE="1")
-    assert f"open/mistral@{'c' * 12}: MistralForCausalLM" in again.stdout
+    assert f"open/mistral@{sha[:12]}: MistralForCausalLM" in again.stdout
     assert "template  1 rows proved: 2 answers end with a learned stop token" in again.stdout
 
 
-def test_a_gated_base_and_an_unknown_one_are_each_one_line(hub: str, tmp_path: Path) -> None:
+def test_a_gated_base_and_an_unknown_one_are_each_one_line(hub: Hub, tmp_path: Path) -> None:
     for name, expected in (
         ("a/gated", "a/gated: the base is gated; accept its terms on its Hub page, then log in with `hf auth login`"),
         ("a/unknown", "a/unknown@main: cannot be had from the Hub ("),
     ):
         recipe = tmp_path / "r.toml"
         recipe.write_text(f'[model]\nbase = "{name}"\n[data]\npath = "{ROOT}/data/medquad"\n')
-        done = run_check(str(recipe), tmp_path, HF_ENDPOINT=hub)
+        done = run_check(str(recipe), tmp_path, HF_ENDPOINT=hub.url)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert f"{recipe}: {expected}" in done.stderr

@@ -49,7 +49,11 @@ def choose_setting(
         batch = recipe.train.batch // ranks.size()
         wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
         size = Choice(batch, "a CPU has memory to spare") if wanted == "auto" else Choice(min(wanted, batch), SAID)
-        some = Choice(0, "a CPU has memory to spare and no time") if again == "auto" else Choice(int(again), SAID)
+        some = (
+            Choice(0, "a CPU has memory to spare and no time")
+            if again == "auto"
+            else Choice(model.config.num_hidden_layers if again else 0, SAID)
+        )
         choices["micro_batch"], choices["checkpointing"] = size, some
         return Setting(layout.value, False, int(size.value), int(some.value), False)
     way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"

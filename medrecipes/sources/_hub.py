@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from medrecipes.errors import DataError
+from medrecipes.hub import client_errors
 from medrecipes.sources import Source
 
 
@@ -17,7 +18,7 @@ def resolve(source: Source, revision: str) -> str:
 
     try:
         sha = HfApi().dataset_info(_repo(source), revision=revision).sha
-    except _kinds() as error:
+    except client_errors() as error:
         raise _failed(source, revision, error) from None
     if not sha:
         raise DataError(f"{source.repo}@{revision}: the Hub names no commit for it; set data.revision to one")
@@ -34,16 +35,8 @@ def fetch(source: Source, sha: str) -> Path:
                 _repo(source), repo_type="dataset", revision=sha, allow_patterns=list(source.hub_files) or None
             )
         )
-    except _kinds() as error:
+    except client_errors() as error:
         raise _failed(source, sha, error) from None
-
-
-def _kinds() -> tuple[type[Exception], ...]:
-    """What the client raises: its own kinds, those of its transport, and of the system."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (HfHubHTTPError, httpx.HTTPError, OSError, ValueError)
 
 
 def _repo(source: Source) -> str:

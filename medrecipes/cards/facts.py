@@ -1,0 +1,45 @@
+"""All that a model's card is made from, and how its base is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes.cards.text import RELEASE
+from medrecipes.gates import Gate
+from medrecipes.recipe import Recipe
+from medrecipes.terms import Terms, terms_of, tiny
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a card is made from; what a run did not record is empty."""
+
+    recipe: Recipe
+    path: Path
+    state: Mapping[str, Any]
+    report: Mapping[str, Any]
+    data: Mapping[str, Any]
+    stats: Mapping[str, Any]
+    repo_id: str = RELEASE
+    formats: Sequence[str] = ("adapter",)
+    gates: Sequence[Gate] = ()
+
+    @property
+    def base(self) -> str:
+        """The base as others know it: its name on the Hub, or that of its folder."""
+        name = self.recipe.model.base
+        return name if self.on_hub or tiny(name) else Path(name).name
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether others can fetch the base by its name."""
+        name = self.recipe.model.base
+        return not tiny(name) and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
+
+    @property
+    def terms(self) -> Terms | None:
+        """What its makers ask."""
+        return None if tiny(self.recipe.model.base) else terms_of(self.recipe.model.base, self.state.get("base_licence"))  # fmt: skip

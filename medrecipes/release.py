@@ -1,0 +1,151 @@
+"""What a release holds: the files of a run or of a dataset, its card, and release.json, which says what each of them is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes import __version__, cards
+from medrecipes.delivery import MANIFEST
+from medrecipes.errors import RunError
+from medrecipes.gates import Gate, check_dataset, check_run
+from medrecipes.hub import Kind, content
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir
+from medrecipes.store import read_json, write_json, write_text
+from medrecipes.terms import NOTICE, notice
+
+CARD = "README.md"
+# what goes with every form of a model: how it was made and judged, but none of the rows
+EVIDENCE = ("data.json", "loss.csv", "loss.png", "trainer_stats.json", "eval/report.json")
+SUFFIX = {"adapter": "", "merged-16bit": "-merged-16bit", "merged-4bit": "-merged-4bit", "gguf": "-gguf"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """One repository's worth: its files by their path there, and what was found of them."""
+
+    repo: str
+    kind: Kind
+    name: str
+    format: str
+    files: Mapping[str, Path]
+    gates: Sequence[Gate]
+
+    @property
+    def card(self) -> str:
+        """The text of its README."""
+        return self.files[CARD].read_text(encoding="utf-8")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.files.values())
+
+    @property
+    def refused(self) -> list[Gate]:
+        """The gates that keep it from being pushed."""
+        return [gate for gate in self.gates if not gate.passed and not gate.waived]
+
+
+def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Sequence[str], work: Path) -> Release:
+    """The release of a finished run in one format; what is written for it goes to `work`."""
+    files = _adapter(rundir, work) if format == "adapter" else _exported(rundir, format)
+    files |= {name: rundir.path / name for name in EVIDENCE}
+    data, recipe = read_json(rundir.path / "data.json"), rundir.pinned(recipe)
+    write_text(work / "recipe.toml", recipe.shared().to_toml())
+    files["recipe.toml"] = work / "recipe.toml"
+    if text := notice(recipe.model.base, rundir.state.get("base_licence")):
+        write_text(work / NOTICE, text + "\n")
+        files[NOTICE] = work / NOTICE
+    gates = check_run(rundir.path, files, recipe, repo, waived)
+    state, report = rundir.state, read_json(rundir.path / "eval" / "report.json")
+    claims = {
+        "kind": "model",
+        "name": rundir.path.name,
+        "format": format,
+        "run": {key: state[key] for key in ("key", "base", "base_revision", "versions", "hardware")},
+        "template": {"name": recipe.template.name, "sha256": state["template_sha256"]},
+        "split": {"key": state["split_key"], "rows": data["rows"]},
+        "evaluation": {key: report[key] for key in ("split", "rows", "groups", "base", "tuned", "difference")},
+    }
+    card = cards.release_card(rundir.path, repo, [format], gates)
+    return Release(repo, "model", rundir.path.name, format, _finish(files, claims, gates, card, work), gates)
+
+
+def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Release:
+    """The release of a dataset that `medrecipes build` made: a Parquet file a split, which any program reads."""
+    from datasets import DatasetDict, disable_progress_bars, load_from_disk
+
+    disable_progress_bars()
+    report = read_json(folder / "data.json")
+    dataset = load_from_disk(str(folder))
+    assert isinstance(dataset, DatasetDict)
+    files = {"data.json": folder / "data.json"}
+    for part, rows in dataset.items():
+        files[f"data/{part}.parquet"] = work / f"{part}.parquet"
+        rows.to_parquet(work / f"{part}.parquet")
+    gates = check_dataset(folder, waived)
+    claims = {
+        "kind": "dataset",
+        "name": report["name"],
+        "format": "parquet",
+        "template": {key: report["template"][key] for key in ("name", "sha256")},
+        "split": {"key": report["key"], "rows": report["rows"]},
+    }
+    card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], repo, gates)
+    return Release(repo, "dataset", report["name"], "parquet", _finish(files, claims, gates, card, work), gates)
+
+
+def _adapter(rundir: RunDir, work: Path) -> dict[str, Path]:
+    """The adapter's folder; its config names the very commit of the base that it was trained on."""
+    files = {path.name: path for path in _inside(rundir.adapter)}
+    config = read_json(rundir.adapter / "adapter_config.json")
+    if rundir.state["base_revision"]:
+        write_json(work / "adapter_config.json", {**config, "revision": rundir.state["base_revision"]})
+        files["adapter_config.json"] = work / "adapter_config.json"
+    return files
+
+
+def _exported(rundir: RunDir, format: str) -> dict[str, Path]:
+    """What `medrecipes export` made; all quantisations of GGUF go to one repository."""
+    exports = rundir.path / "export"
+    folders = sorted(exports.glob("gguf-*")) if format == "gguf" else [exports / format]
+    folders = [folder for folder in folders if (folder / "export.json").exists()]
+    if not folders:
+        raise RunError(f"{rundir.path}: has no {format} yet; make it with `medrecipes export {rundir.path} --format {format}`")  # fmt: skip
+    files: dict[str, Path] = {}
+    for folder in folders:
+        made = read_json(folder / "export.json")
+        if not made["parity"]["passed"]:
+            raise RunError(f"{folder}: does not answer as the adapter does, so it is not released; export it again")
+        for name, what in made["files"].items():
+            if not (folder / name).is_file() or content(folder / name).sha256 != what["sha256"]:
+                raise RunError(f"{folder / name}: is not what was exported; export it again")
+            files[name] = folder / name
+        files["export.json" if len(folders) == 1 else f"{folder.name}.json"] = folder / "export.json"
+    return files
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _finish(
+    files: dict[str, Path], claims: dict[str, Any], gates: Sequence[Gate], card: str, work: Path
+) -> dict[str, Path]:
+    """All files with the card, and release.json over them."""
+    write_text(work / CARD, card)
+    files = dict(sorted({**files, CARD: work / CARD}.items()))
+    contents = {name: content(path) for name, path in files.items()}
+    value = {
+        "made_by": f"medrecipes {__version__}",
+        **claims,
+        "gates": {gate.name: "waived" if gate.waived else "passed" for gate in gates if gate.passed or gate.waived},
+        "files": {name: {"sha256": c.sha256, "bytes": c.size} for name, c in contents.items()},
+    }
+    write_text(work / MANIFEST, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return {**files, MANIFEST: work / MANIFEST}
