@@ -29,6 +29,8 @@ MODULES = {
     "gemma3": (*SPLIT, "fc1", "fc2", "out_proj", "position_embedding"),
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "embed_tokens", "lm_head"),
 }  # fmt: skip
+# those of them that transformers can tag words with; a test asks it for each
+TAGGING = ("mistral", "mixtral", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
 TINY_CONTEXT = 1024
 
 
@@ -119,14 +121,20 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
     """What the recipe asks for that this base does not have, a line each that begins with the key."""
     if facts.architecture and not facts.architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
         yield f"model.base is a {facts.architecture}, which writes no text; choose another base"
+    modules = facts.modules
+    if recipe.task == "tag":
+        family = facts.architecture.partition("For")[0]
+        if modules and family.lower() not in TAGGING:
+            yield f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)"  # fmt: skip
+        modules = tuple(name for name in modules if name != "lm_head")  # the tagging head stands in its place
     for key, names in (("lora.targets", recipe.lora.targets), ("model.skip_modules", recipe.model.skip_modules)):
         for name in names:
-            if facts.modules and name != "all-linear" and name not in facts.modules:
-                known = ", ".join(facts.modules)
-                hint = did_you_mean(name, facts.modules)
+            if modules and name != "all-linear" and name not in modules:
+                known = ", ".join(modules)
+                hint = did_you_mean(name, modules)
                 hint = hint if hint.startswith("; did") else ""
                 yield f"{key}: {name!r} matches no module of this base{hint} (it has {known})"
-    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens)):  # fmt: skip
+    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens if recipe.task == "chat" else 0)):  # fmt: skip
         if facts.context and tokens > facts.context:
             yield f"{key} = {tokens} is beyond the base's context of {facts.context} tokens; lower it"
     if facts.bits and facts.bits != recipe.model.bits:

@@ -63,7 +63,7 @@ def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 
 
 def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequence[Format]) -> Built:
-    from datasets import Dataset, DatasetDict, Features, Value, disable_progress_bars
+    from datasets import Dataset, Features, Value, disable_progress_bars
 
     disable_progress_bars()
 
@@ -88,23 +88,35 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
         "template": {"name": recipe.template.name, "sha256": digest(template), "system": recipe.template.system},
         **split.report,
     }
+    save(folder, parts, report, dataset_card(name, report, list(parts), formats), formats)
+    return Built(name, folder, report)
+
+
+def save(
+    folder: Path, parts: Mapping[str, Any], report: Mapping[str, Any], readme: str, formats: Sequence[Format],
+    more: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write a dataset's folder, whole or not at all; `more` are further files by name."""
+    from datasets import DatasetDict
+
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
-            DatasetDict(parts).save_to_disk(work)
+            DatasetDict(dict(parts)).save_to_disk(work)
             for format in formats:
                 for part, dataset in parts.items():
                     (work / "data").mkdir(exist_ok=True)
                     _file(dataset, work / "data" / f"{part}.{format}")
             write_json(work / "data.json", report)
-            write_text(work / "README.md", dataset_card(name, report, list(parts), formats))
+            write_text(work / "README.md", readme)
+            for file, text in (more or {}).items():
+                write_text(work / file, text)
             work.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return Built(name, folder, report)
 
 
 def _file(dataset: Any, path: Path) -> None:

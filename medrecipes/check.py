@@ -109,6 +109,8 @@ def _all(loaded: Loaded, console: Console) -> list[str]:
     recipe = loaded.recipe
     base, problems = _base(loaded, console, hub=True)
     problems += _settings(loaded)
+    if recipe.task == "tag":
+        return problems + _tags(recipe, base, console)
     try:
         split = _split(recipe, console)
         if split and recipe.model.base.startswith("tiny:") and _trains(loaded):
@@ -121,6 +123,33 @@ def _all(loaded: Loaded, console: Console) -> list[str]:
     except MedRecipesError as error:
         problems += str(error).splitlines()
     return list(dict.fromkeys(problems))
+
+
+def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
+    """The tagged data, and that its tags come back from the base's own pieces."""
+    from medrecipes.engines import tag_base
+    from medrecipes.tagged import prepare_tagged
+    from medrecipes.tagging import prove
+
+    try:
+        if not recipe.data.path:
+            _note(console, "data", f"not looked at: set data.path; {recipe.data.source} is not on the Hub")
+            return []
+        split = prepare_tagged(recipe)
+        _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test; tags "
+              f"{' '.join(split.labels)}")  # fmt: skip
+        if recipe.model.base.startswith("tiny:"):
+            with console.quiet(cache_root() / "log.txt"):
+                base = tag_base(recipe, split)
+        if base is None:
+            _note(console, "words", "not proved: it needs the base's tokenizer")
+            return []
+        for name, rows in (("train", split.train), ("dev", split.dev), ("test", split.test)):
+            proof = prove(base.tokenizer, rows, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            _note(console, name, str(proof))
+    except MedRecipesError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _split(recipe: Recipe, console: Console) -> Split | None:

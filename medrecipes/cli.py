@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("file", type=Path, metavar="FILE", help="a line of JSON an answer: id, group, task, prompt, gold, prediction")  # fmt: skip
     score.add_argument("--model", metavar="NAME", help="whose answers, where the file holds those of several models")
     score.add_argument("--filter", choices=("none", "in_text"), default="none", help="in_text: a second score, without items that the text does not contain")  # fmt: skip
+    score.add_argument("--tagged", type=Path, metavar="FILE", help="turn lists of chemicals and diseases into spans of these tagged rows, and score those")  # fmt: skip
     score.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
     score.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the draws (default: 42)")
     score.add_argument("--json", action="store_true", help="the report as JSON")
@@ -144,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--host", metavar="ADDRESS", help="with --web: where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
     chat.add_argument("--port", type=int, metavar="N", help="with --web: its port (default: 7860)")
     _overrides(chat)
+
+    tag = _command(commands, "tag", _tag, "mark entities in texts with a finished tagging run")
+    tag.add_argument("run", type=Path, metavar="RUN")
+    tag.add_argument("text", nargs="*", metavar="TEXT", help="left out: --file, or standard input, a text a line")
+    tag.add_argument("--file", type=Path, metavar="FILE", help='JSON lines of {"text": …}, or a text a line')
+    tag.add_argument("--json", action="store_true", help="a line of JSON a text: spans with start, end, text, type, probability")  # fmt: skip
 
     compare = _command(commands, "compare", _compare, "lay runs side by side: losses, settings, figures, significance")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a CSV with Step,Loss")
@@ -244,7 +251,13 @@ def _build(arguments: argparse.Namespace) -> None:
     from medrecipes.loading import load
 
     console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
-    for built in build(recipe, arguments.out, arguments.format):
+    if recipe.task == "tag":
+        from medrecipes.tagbuild import build_tagged
+
+        made = iter([build_tagged(recipe, arguments.out, arguments.format)])
+    else:
+        made = build(recipe, arguments.out, arguments.format)
+    for built in made:
         console.line(built.lines())
         folders.append(built.folder)
     if arguments.push:
@@ -309,6 +322,10 @@ def _score(arguments: argparse.Namespace) -> None:
     from medrecipes.scoring.tables import score_lines
 
     rows = one_model(arguments.file, read_predictions(arguments.file), arguments.model)
+    if arguments.tagged:
+        from medrecipes.conversion import as_spans, read_tagged
+
+        rows = as_spans(read_tagged(arguments.tagged), rows)
     report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
 
@@ -348,6 +365,13 @@ def _chat(arguments: argparse.Namespace) -> None:
         web.serve(opened, console, arguments.host or web.HOST, arguments.port or web.PORT)
     else:
         chat(opened, console)
+
+
+def _tag(arguments: argparse.Namespace) -> None:
+    from medrecipes.console import Console
+    from medrecipes.tagtext import tag
+
+    tag(arguments.run, arguments.text, arguments.file, Console(), as_json=arguments.json)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

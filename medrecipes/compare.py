@@ -112,7 +112,7 @@ def _unlike(one: History, other: History) -> tuple[str, str, str, str] | None:
     if first != second:
         said = f"{len(first)} and {len(second)} test rows, {len(first & second)} in common"
         return "on", "test sets", said, "judge both on one set"
-    drawn = [spoken(run.report["decoding"]) for run in (one, other) if run.report]
+    drawn = [spoken(run.report["decoding"]) for run in (one, other) if run.report and "decoding" in run.report]
     if len(set(drawn)) > 1:
         return "with", "decoding", " against ".join(drawn), "judge both with the same [eval]"
     return None

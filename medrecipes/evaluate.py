@@ -203,7 +203,7 @@ def spoken(decoding: Mapping[str, Any]) -> str:
 
 def markdown_table(value: Mapping[str, Any]) -> list[str]:
     """The metrics as a Markdown table."""
-    rows = [["metric", *PARTS]]
+    rows = [["metric", *value.get("columns", PARTS)]]
     for name in value[BASE]:
         rows.append([METRICS[name][0], *(show(name, value[part][name], signed=part == PARTS[2]) for part in PARTS)])
     return markdown(rows)

@@ -11,13 +11,14 @@ from medrecipes.histories import UNKNOWN, History
 from medrecipes.plot import Panel, Point
 from medrecipes.scoring.bootstrap import Estimate, Figure, difference, draw_weights
 from medrecipes.scoring.judging import answer_figures, extraction_figures, listed, task_counts
-from medrecipes.scoring.predictions import Prediction, groups
+from medrecipes.scoring.predictions import SPANS, Prediction, as_taggings, groups
+from medrecipes.scoring.spanning import headline
 from medrecipes.scoring.tables import HEADLINES, METRICS, show
 
 BESIDE_RECIPE = ("name", "data.path", "eval.cases")  # where things lie, not what was done
 DRAWS, SEED = 1000, 42
 LAST = 0.05  # share of steps that the final loss is the mean of
-KINDS = {"answers": "answers only", "all": "whole texts"}
+KINDS = {"answers": "answers only", "all": "whole texts", "tags": "tags of words"}
 
 
 def settings_rows(runs: Sequence[History]) -> list[list[str]]:
@@ -78,13 +79,15 @@ def paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> dict[st
     before, after = _headlines(first), _headlines(second)
     found = {}
     for name in (name for name in HEADLINES if name in before and name in after):
-        rows = listed(first) if name.endswith("_f1") else list(first)
+        rows = listed(first) if name in ("micro_f1", "macro_f1") else list(first)
         weights, of_row = draw_weights(groups(rows), DRAWS, SEED)
         found[name] = difference(after[name], before[name], weights, of_row)
     return found
 
 
 def _headlines(rows: Sequence[Prediction]) -> dict[str, Figure]:
+    if all(p.task == SPANS for p in rows):
+        return headline(as_taggings(rows))
     figures = answer_figures(rows)
     if lists := listed(rows):
         extraction = extraction_figures(task_counts(lists))

@@ -23,6 +23,7 @@ UNKNOWN = "unknown"
 COVERS = {
     "answers": "loss on answers only",
     "all": "loss on whole texts",
+    "tags": "loss on the words' tags",
     UNKNOWN: "published losses, of what is not said",
 }
 
@@ -79,7 +80,7 @@ def _run(path: Path) -> History:
     return History(
         name=path.resolve().name,
         path=path.resolve(),
-        loss_on=recipe.get("train", {}).get("loss_on", "answers"),
+        loss_on="tags" if recipe.get("task") == "tag" else recipe.get("train", {}).get("loss_on", "answers"),
         train=train,
         dev=dev,
         tokenizer=proofs.get("train", {}).get("tokenizer_sha256"),

@@ -29,6 +29,11 @@ def judge(
     """
     rundir = finished(path)
     tasks = parse_suite(suite) if suite else ()
+    if rundir.state.get("task") == "tag":
+        raise RunError(
+            f"{path}: is a tagging run, whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag "
+            f"texts with `medrecipes tag {path} TEXT`"
+        )
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
     if own.model_copy(update={"eval": recipe.eval}) != recipe:
         raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")

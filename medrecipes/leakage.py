@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,16 @@ from medrecipes.near import Ints
 RELATIONS = ("document", "article", "question", "answer", "near_duplicate")
 
 
-def leaks(relations: Mapping[str, Ints], pairs: Ints, part: Ints) -> dict[str, dict[str, int | None]]:
+def leaks(
+    relations: Mapping[str, Ints], pairs: Ints, part: Ints, names: Sequence[str] = RELATIONS
+) -> dict[str, dict[str, int | None]]:
     """For dev and test: rows, and how many share each relation with train; None where the data does not know it."""
     report: dict[str, dict[str, int | None]] = {}
     seen = {name: alike(name, codes, pairs, part == 0) for name, codes in relations.items()}
     for number, name in enumerate(PARTS[1:], 1):
         held = part == number
         report[name] = {"rows": int(held.sum())}
-        for relation in RELATIONS:
+        for relation in names:
             known = relation in seen and bool((relations[relation] >= 0).any())
             report[name][relation] = int((seen[relation] & held).sum()) if known else None
     return report
@@ -51,16 +53,16 @@ def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:
 
 def table(leakage: Mapping[str, Any]) -> str:
     """The report as a few aligned lines for the screen."""
-    threshold = leakage["threshold"]
+    threshold, names = leakage["threshold"], leakage.get("relations", RELATIONS)
     heads = [
         "near-duplicate" + (f" (>= {threshold:g})" if threshold else "") if name == "near_duplicate" else name
-        for name in RELATIONS
+        for name in names
     ]
     lines = [["rows shared with train", "rows", *heads]]
     for title, key in (("grouped (used)", "grouped"), ("by row (not used)", "by_row")):
         for part, counts in leakage[key].items():
             if counts["rows"]:
-                shown = ["-" if counts[name] is None else str(counts[name]) for name in RELATIONS]
+                shown = ["-" if counts[name] is None else str(counts[name]) for name in names]
                 lines.append([f"{title}: {part}", str(counts["rows"]), *shown])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(

@@ -46,6 +46,8 @@ def _own() -> Card:
 def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     """The plan of a recipe for a card, as plain values."""
     card = find_card(gpu)
+    if recipe.task == "tag":
+        raise MedRecipesError("plan: knows runs of conversations only; a tagging run needs about what its base's weights take, and halves its micro-batch when memory runs out")  # fmt: skip
     if recipe.model.base.startswith("tiny:"):
         raise MedRecipesError(
             f"model.base = {recipe.model.base!r}: three million numbers fit any card; plan a real base"

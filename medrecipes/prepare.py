@@ -55,16 +55,17 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None) -> Split:
         mode="json", exclude={"path": True, "mix": {"__all__": {"path"}}, "max_tokens": True, "on_overflow": True}
     )
     contents = [place.content for place in places]
-    key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": _code()})
+    key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": code_of()})
     folder = stage("split", key, lambda folder: _build(recipe, places, contents, folder, note))
     note("load")
     return _load(folder)
 
 
 @lru_cache
-def _code() -> str:
+def code_of(*more: str) -> str:
+    """The sha256 of the code that makes a split, with the modules that one kind of rows needs besides."""
     folder = Path(__file__).parent
-    files = [*(folder / f"{name}.py" for name in CODE), *sorted((folder / "sources").glob("*.py"))]
+    files = [*(folder / f"{name}.py" for name in (*CODE, *more)), *sorted((folder / "sources").glob("*.py"))]
     return digest([[p.name, digest_path(p)] for p in files])
 
 
@@ -101,19 +102,29 @@ def _build(
     }
     note("write")
     keys = _write(folder / "rows.jsonl", rows, kept, grouped)
-    report = {
-        "key": digest(keys),
-        "keys": keys,
-        "rows": {name: int((grouped.part == number).sum()) for number, name in enumerate(PARTS)},
-        "shares": data.split.model_dump(),
-        **_counts(places),
-        "groups": _groups(grouped),
-        "near_duplicate": {"threshold": data.near_duplicate or None, "pairs": len(rows.pairs)},
-        "leakage": leakage,
-        "sources": [_source(place, content) for place, content in zip(places, contents, strict=True)],
-    }
+    counts = {name: int((grouped.part == number).sum()) for number, name in enumerate(PARTS)}
+    near = {"threshold": data.near_duplicate or None, "pairs": len(rows.pairs)}
+    report = report_of(
+        places, contents, keys, counts, data.split.model_dump(), groups=_groups(grouped), near_duplicate=near, leakage=leakage
+    )  # fmt: skip
     write_json(folder / "report.json", report)
     return {"rows": len(kept)}
+
+
+def report_of(
+    places: Sequence[Place], contents: Sequence[str], keys: Mapping[str, str], rows: Mapping[str, int],
+    shares: Mapping[str, float], **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What every data.json holds, conversations or tagged words."""
+    return {
+        "key": digest(keys),
+        "keys": keys,
+        "rows": rows,
+        "shares": shares,
+        **_counts(places),
+        **more,
+        "sources": [_source(place, content) for place, content in zip(places, contents, strict=True)],
+    }
 
 
 def _refuse_empty(grouped: Grouped, data: Data) -> None:

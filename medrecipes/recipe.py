@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -41,6 +41,9 @@ class Model(Section):
     )
     cpu_offload: bool = Field(False, description="Keep what the card cannot hold in 8 bits on the CPU, in fp32.")
     trust_remote_code: bool = Field(False, description="Run Python code that the base's repository ships.")
+    attention: Literal["causal", "bidirectional"] = Field(
+        "causal", description="What a word sees when it is tagged: those before it, or all of the row."
+    )
 
 
 class Template(Section):
@@ -165,13 +168,30 @@ class Train(Section):
     logging_steps: Count = Field(1, description="Steps between two rows of loss.csv.")
     eval_steps: Literal["epoch"] | Count = Field(50, description="Steps between two looks at the dev rows, or `epoch`.")
     save_steps: Literal["epoch"] | Count = Field(50, description="Steps between two checkpoints, or `epoch`.")
-    keep_best: Literal["bits_per_byte", "loss", "last"] = Field(
-        "bits_per_byte", description="Which checkpoint is kept: the best on the dev rows, or the last."
+    keep_best: Literal["bits_per_byte", "f1", "loss", "last"] = Field(
+        "bits_per_byte",
+        description="Which checkpoint is kept: the best on the dev rows (`f1`: of tagged spans), or the last.",
     )
     early_stopping: Count | None = Field(None, description="Looks without improvement after which training stops.")
     sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
     report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
         (), description="Trackers that receive losses, recipe and data report."
+    )
+
+
+class Tag(Section):
+    unit: Literal["sentence", "document"] = Field(
+        "sentence", description="What is a row where the data knows documents: a sentence, or the whole document."
+    )
+    overlap: Annotated[int, Field(ge=0)] = Field(
+        64, description="Tokens that neighbouring windows share where a row is longer than data.max_tokens."
+    )
+    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="What is minimised over the words.")
+    focal_gamma: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="How much the focal loss turns from words that are right already."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="`balanced`: a tag weighs the inverse of the root of its frequency."
     )
 
 
@@ -247,11 +267,33 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
+# what a task has no use for: neither written out, nor part of the run's key, and a mistake to set
+UNREAD = {
+    "chat": ("tag", "model.attention"),
+    "tag": (
+        "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.on_overflow",
+        "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
+        "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
+        "eval.filter",
+    ),
+}  # fmt: skip
+
+
+def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The values without some dotted keys."""
+    left = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+    for section, _, name in (key.partition(".") for key in keys):
+        left.get(section, {}).pop(name, None) if name else left.pop(section, None)
+    return left
+
+
 class Recipe(Section):
     """One experiment; `Recipe.key` is a hash of all that changes its result."""
 
     name: str = Field("recipe", description="Name of the run folder; left out: the file's name.")
-    task: Literal["chat"] = Field("chat", description="What is learned: answers in a conversation.")
+    task: Literal["chat", "tag"] = Field(
+        "chat", description="What is learned: answers in a conversation, or a tag for every word."
+    )
     seed: int = Field(42, description="Seed of the split, the weights and the data order.")
     model: Model = Field(default=Model(), description="The base model.")
     template: Template = Field(default=Template(), description="How conversations become text.")
@@ -259,6 +301,7 @@ class Recipe(Section):
     build: Build = Field(default=Build(), description="Datasets that `medrecipes build` makes of it.")
     lora: Lora = Field(default=Lora(), description="The adapter.")
     train: Train = Field(default=Train(), description="How it is trained.")
+    tag: Tag = Field(default=Tag(), description="How words are tagged, with task = `tag`.")
     eval: Eval = Field(default=Eval(), description="How it is judged.")
     publish: Publish = Field(default=Publish(), description="What is released to the Hub, and where.")
     sweep: Sweep = Field(default=Sweep(), description="What `medrecipes sweep` tries.")
@@ -268,8 +311,9 @@ class Recipe(Section):
         """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
         without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
-        value = self.model_dump(mode="json", exclude=without)
-        value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")
+        value = _without(self.model_dump(mode="json", exclude=without), UNREAD[self.task])
+        if "template" in value:
+            value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
         value["data"]["content"] = [digest_path(path) if path else None for path in paths]
         return digest(value)
@@ -286,7 +330,8 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """The recipe as TOML, every value written out but those that another takes the place of."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"train": self.unsaid}))
+        value = self.model_dump(mode="json", exclude_none=True, exclude={"train": self.unsaid})
+        return tomli_w.dumps(_without(value, UNREAD[self.task]))
 
     @property
     def unsaid(self) -> set[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from medrecipes.errors import did_you_mean
 from medrecipes.layers import Origin
 from medrecipes.naming import pattern_problem
-from medrecipes.recipe import Columns, Data, Mix, Recipe, fields, source_names, template_names
+from medrecipes.recipe import UNREAD, Columns, Data, Mix, Recipe, Section, Tag, fields, source_names, template_names
 from medrecipes.sources import open_source
 
 # the keys that a problem is about, and the problem
@@ -63,6 +63,7 @@ def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
         _steps,
         _best,
         _eval,
+        _task,
         _publish,
         _shared,
         _sweep,
@@ -267,6 +268,48 @@ def _eval(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if recipe.eval.top_p < 1 and recipe.eval.temperature == 0:
         keys = "eval.top_p", "eval.temperature"
         yield keys, f"{at(keys[0])} is read when tokens are drawn; set {keys[1]} above 0, or leave it out"
+
+
+BEST = {"chat": ("bits_per_byte", "loss", "last"), "tag": ("f1", "loss", "last")}
+
+
+def _task(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    task, best = recipe.task, recipe.train.keep_best
+    # tables themselves are left alone: an empty one says nothing, and what stands in one is a key of its own
+    tables = {
+        key for key, field in fields() if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    for key in (key for key, _ in fields() if at.said(key) and key not in tables):
+        section = next((name for name in UNREAD[task] if key == name or key.startswith(f"{name}.")), None)
+        if section:
+            why = f"a {task} recipe has no use for it"
+            if section == "template":
+                why = "a tag recipe has no chat template, for it trains on words"
+            yield (key, "task"), f"{at(key)}: {why}; leave it out, or set another task than {task!r}"
+    if best not in BEST[task]:
+        known = ", ".join(BEST[task])
+        yield (
+            ("train.keep_best", "task"),
+            f"{at('train.keep_best')} = {best!r} is not measured when task = {task!r}; set one of {known}",
+        )
+    if task != "tag":
+        return
+    if recipe.model.engine == "unsloth":
+        yield (
+            ("model.engine", "task"),
+            f"{at('model.engine')} = 'unsloth' has no tagging head; leave it out, or set 'plain'",
+        )
+    if recipe.tag.focal_gamma != Tag.model_fields["focal_gamma"].default and recipe.tag.loss != "focal":
+        yield (
+            ("tag.focal_gamma", "tag.loss"),
+            f"{at('tag.focal_gamma')} is read with tag.loss = 'focal' only; set that, or leave it out",
+        )
+    if recipe.tag.overlap * 2 >= recipe.data.max_tokens:
+        yield (
+            ("tag.overlap", "data.max_tokens"),
+            f"{at('tag.overlap')} = {recipe.tag.overlap} must be less than half of data.max_tokens = "
+            f"{recipe.data.max_tokens}; lower it",
+        )
 
 
 def _publish(recipe: Recipe, at: Where) -> Iterator[Problem]:

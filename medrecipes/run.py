@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medrecipes import ranks
+from medrecipes import ranks, tagline
 from medrecipes.console import Console
 from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
@@ -19,6 +19,8 @@ LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
+    if recipe.task == "tag":
+        tagline.require_one_process()
     if recipe.publish.push and ranks.size() > 1:
         raise EngineError(
             "publish.push = true: several processes train together here; set it to false, and release the run afterwards "
@@ -36,7 +38,8 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
             _follow(recipe, rundir)
     else:
         with open_run(path, recipe) as rundir:
-            _walk(recipe, rundir, console)
+            walk = _walk if recipe.task == "chat" else tagline.walk
+            walk(recipe, rundir, console)
     if recipe.publish.push:
         _release(recipe, rundir, console)
     return rundir

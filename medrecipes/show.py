@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from medrecipes.loading import Loaded
+from medrecipes.recipe import UNREAD
 
 DEFAULT = "default"
 
@@ -29,6 +30,7 @@ def _values(loaded: Loaded, table: dict[str, Any], prefix: str) -> Iterator[tupl
 def show(loaded: Loaded) -> Iterator[str]:
     """Lines of TOML, where each value comes from as a comment behind it."""
     unsaid = {f"train.{key}" for key in loaded.recipe.unsaid}
+    unread = UNREAD[loaded.recipe.task]
     written: list[tuple[str, str]] = []
     section = ""
     for key, value, origin in values(loaded):
@@ -36,7 +38,7 @@ def show(loaded: Loaded) -> Iterator[str]:
         if inside != section:
             section = inside
             written += [("", ""), (f"[{section}]", "")]
-        if value is None or key in unsaid:
+        if value is None or key in unsaid or any(f"{key}.".startswith(f"{name}.") for name in unread):
             written.append((f"# {name} is {'not set' if value is None else 'not used'}", origin))
         else:
             written.append((f"{_bare(name)} = {to_toml(value)}", origin))

@@ -6,7 +6,7 @@ import gc
 import itertools
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.show import to_toml
 from medrecipes.store import digest, read_json, write_json, write_text
 
-TITLES = {"bits_per_byte": "dev bits per byte", "loss": "dev loss"}
+TITLES = {"bits_per_byte": "dev bits per byte", "loss": "dev loss", "f1": "dev F1"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Conso
         _free()
     name, metric = planned[0][1].name, planned[0][1].train.keep_best
     folder = runs / f"{name}-sweep-{digest([recipe.key for _, recipe in planned])[:8]}"
-    best, why = choose(outcomes)
+    best, why = choose(outcomes, metric)
     if outcomes:
         lines = [*table(outcomes, metric), "", f"best by {TITLES[metric]}: {_said(best.settings)}  {best.folder}" if best else why]  # fmt: skip
         for line in lines:
@@ -100,19 +100,24 @@ def outcome(settings: dict[str, Any], rundir: RunDir) -> Outcome:
     """What a finished run says of its dev rows; its test rows are not looked at."""
     stats, data = (read_json(rundir.path / name) for name in ("trainer_stats.json", "data.json"))
     # the same rows, and the same of them too long
-    dev = digest([data["keys"]["dev"], data["overflow"]["dev"]])
+    dev = digest([data["keys"]["dev"], data.get("overflow", {}).get("dev")])
     return Outcome(
         settings, str(rundir.path), stats["best_metric"], stats["best_step"], round(stats["train_runtime"], 1), dev
     )
 
 
-def choose(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, str]:
-    """The lowest of runs that can be compared, or why there is none."""
+def choose(outcomes: Sequence[Outcome], metric: str) -> tuple[Outcome | None, str]:
+    """The best of runs that can be compared, or why there is none."""
     if not outcomes:
         return None, "no run was finished"
     if len({one.dev for one in outcomes}) > 1:
         return None, "no best: what was swept changes the dev rows, so these figures do not compare"
-    return min(outcomes, key=lambda one: one.value), ""
+    return min(outcomes, key=_rank(metric)), ""
+
+
+def _rank(metric: str) -> Callable[[Outcome], float]:
+    """What puts the best first: F1 is the better the higher, all else the lower."""
+    return lambda one: -one.value if metric == "f1" else one.value
 
 
 def table(outcomes: Sequence[Outcome], metric: str) -> list[str]:
@@ -122,7 +127,7 @@ def table(outcomes: Sequence[Outcome], metric: str) -> list[str]:
 
 def _rows(outcomes: Sequence[Outcome], metric: str) -> list[list[str]]:
     head = [*outcomes[0].settings, TITLES[metric], "at step", "seconds", "run"]
-    found = sorted(outcomes, key=lambda one: one.value)
+    found = sorted(outcomes, key=_rank(metric))
     return [
         head,
         *(

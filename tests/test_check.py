@@ -28,6 +28,7 @@ from tests.conftest import ROOT, Cli
 from tests.hub import Hub
 
 QUANTISED = '[model]\nbase = "owner/model-bnb-4bit"\n'
+TAG = "task = 'tag'\n[train]\nkeep_best = 'f1'\n"
 HAND = (
     "leave it out, or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"
 )
@@ -50,7 +51,7 @@ WRONG: list[tuple[str, str]] = [
     ("[[data.mix]]\nsorce = 'medquad'\nsource = 'wikidoc'\n", "x.toml:1: data.mix.0.sorce is unknown; did you mean data.mix.source?"),
     ("[[data.mix]]\nlimit = 5\n", "x.toml:1: data.mix.0.source is missing; set it"),
     # names of values
-    ("task = 'tagg'\n", "x.toml:1: task = 'tagg' is not one of chat"),
+    ("task = 'tagg'\n", "x.toml:1: task = 'tagg' is not one of chat, tag; did you mean tag?"),
     ("[model]\nengine = 'unslot'\n", "x.toml:2: model.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth?"),
     ("[model]\nquant_type = 'nf5'\n", "x.toml:2: model.quant_type = 'nf5' is not one of nf4, fp4; did you mean nf4?"),
     ("[model]\nbase = 'tiny:mistrel'\n", "x.toml:2: model.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral?"),
@@ -104,6 +105,20 @@ WRONG: list[tuple[str, str]] = [
     ("[lora]\ntargets = ['q_proj', 'q_proj']\n", "x.toml:2: lora.targets: 'q_proj' stands there twice; leave one out"),
     ("[model]\nengine = 'plain'\n[lora]\ntargets = ['q_proj', 'lm_head']\n", "x.toml:4: lora.targets: 'lm_head' cannot be trained with x.toml:2: model.engine = 'plain', whose loss reads the head's weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out"),
     ("[model]\nbase = 'a/b'\nengine = 'unsloth'\n[lora]\nuse_dora = true\n", "x.toml: lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"),
+    # tag recipes
+    (f"{TAG}[template]\nname = 'llama3'\n", "x.toml:5: template.name: a tag recipe has no chat template, for it trains on words; leave it out, or set another task than 'tag'"),
+    (f"{TAG}[template]\nsystem = 'Be brief.'\n", "x.toml:5: template.system: a tag recipe has no chat template, for it trains on words; leave it out, or set another task than 'tag'"),
+    (f"{TAG}packing = true\n", "x.toml:4: train.packing: a tag recipe has no use for it; leave it out, or set another task than 'tag'"),
+    (f"{TAG}[eval]\nrows = 9\n", "x.toml:5: eval.rows: a tag recipe has no use for it; leave it out, or set another task than 'tag'"),
+    ("task = 'tag'\n", "x.toml: train.keep_best = 'bits_per_byte' is not measured when task = 'tag'; set one of f1, loss, last"),
+    (f"{TAG}[model]\nengine = 'unsloth'\n", "x.toml:5: model.engine = 'unsloth' has no tagging head; leave it out, or set 'plain'"),
+    (f"{TAG}[tag]\nfocal_gamma = 1.0\n", "x.toml:5: tag.focal_gamma is read with tag.loss = 'focal' only; set that, or leave it out"),
+    (f"{TAG}[tag]\noverlap = 1024\n", "x.toml:5: tag.overlap = 1024 must be less than half of data.max_tokens = 2048; lower it"),
+    (f"{TAG}[lora]\ntargets = ['lm_head']\n[data]\nmax_tokens = 512\n", f"x.toml: lora.targets: 'lm_head' matches no module of this base (it has {SEVEN.removesuffix(', lm_head')})"),
+    (f"{TAG}[model]\nbase = './gemma3'\n", "x.toml: model.base is a Gemma3, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)"),
+    ("[train]\nkeep_best = 'f1'\n", "x.toml:2: train.keep_best = 'f1' is not measured when task = 'chat'; set one of bits_per_byte, loss, last"),
+    ("[model]\nattention = 'bidirectional'\n", "x.toml:2: model.attention: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
+    ("[tag]\nunit = 'document'\n", "x.toml:2: tag.unit: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     # what could not be released in the end
     ("[data]\nsource = 'healthcaremagic'\n[publish]\npush = true\n", f"x.toml:4: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
     ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:1: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
@@ -142,6 +157,7 @@ BESIDE = {
             "quantization_config": {"load_in_4bit": True},
         }
     ),
+    "gemma3/config.json": json.dumps({"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}),
     "encoder/config.json": json.dumps({"architectures": ["BertForMaskedLM"], "model_type": "bert"}),
     "empty/README.md": "",
 }

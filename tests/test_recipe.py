@@ -26,7 +26,7 @@ def problems(text: str, folder: Path, *overrides: str) -> list[str]:
 WRONG = [
     ("[lora]\nrnak = 8\n", "x.toml:2: lora.rnak is unknown; did you mean lora.rank?"),
     ("[lroa]\nrank = 8\n", "x.toml:1: lroa is unknown; did you mean lora?"),
-    ("task = 'chta'\n", "x.toml:1: task = 'chta' is not one of chat; did you mean chat?"),
+    ("task = 'chta'\n", "x.toml:1: task = 'chta' is not one of chat, tag; did you mean chat?"),
     ('[model]\n\nengine = "unslot"\n', "x.toml:3: model.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth?"),
     ("[model]\nbits = 5\n", "x.toml:2: model.bits = 5: must be one of 4, 8, 16"),
     ('[train]\nbatch = "8"\n', "x.toml:2: train.batch = '8': must be an integer"),

@@ -29,9 +29,9 @@ def test_the_whole_matrix_is_there() -> None:
     families = ("mistral", "llama2", "llama3", "gemma")
     matrix = {f"{family}_{data}" for family in families for data in ("medquad", "wikidoc", "medical", "medical_short")}
     current = {f"{name}_medquad" for name in ("mistral_v03", "llama31", "llama32", "gemma2", "gemma3")}
-    others = {"demo", "mistral_healthcaremagic", "mistral_synthetic_qa", "llama32_ner_instruct"}
+    others = {"demo", "mistral_healthcaremagic", "mistral_synthetic_qa", "llama32_ner_instruct", "mistral_bio_ner"}
     tiny = {"tiny_llama2", "tiny_llama3", "tiny_gemma", "tiny_medical", "tiny_ner_instruct", "tiny_healthcaremagic"}
-    assert matrix | current | others | tiny | {"tiny_synthetic_qa", "tiny_sweep"} <= NAMES
+    assert matrix | current | others | tiny | {"tiny_synthetic_qa", "tiny_sweep", "tiny_bio_ner"} <= NAMES
 
 
 def test_all_pass_the_schema_check_together_in_ten_seconds_and_without_torch() -> None:
@@ -59,6 +59,7 @@ def test_the_head_says_what_it_makes_how_and_with_what(path: Path) -> None:
         "demo": "bash scripts/demo",
         "tiny_sweep": "medrecipes sweep recipes/tiny_sweep.toml",
         "llama32_ner_instruct": "python -m medrecipes.run recipes/llama32_ner_instruct.toml --set data.path=FOLDER",
+        "mistral_bio_ner": "python -m medrecipes.run recipes/mistral_bio_ner.toml --set data.path=FOLDER",
     }
     assert command == f"#   {expected.get(path.stem, f'python -m medrecipes.run recipes/{path.name}')}"
     head = "\n".join(line for line in rest if line.startswith("#"))
@@ -83,7 +84,7 @@ def test_two_recipes_are_never_the_same() -> None:
 def test_only_the_short_ones_and_the_sample_of_messages_are_limited() -> None:
     limits = {path.stem: recipe(path.stem).data.limit for path in RECIPES if recipe(path.stem).data.limit}
     short = {f"{family}_medical_short": 2000 for family in ("mistral", "llama2", "llama3", "gemma")}
-    assert limits == {**short, "mistral_healthcaremagic": 5000}
+    assert limits == {**short, "mistral_healthcaremagic": 5000, "mistral_bio_ner": 5000}
 
 
 def test_the_readme_and_the_docs_are_what_the_recipes_say() -> None:
@@ -140,6 +141,15 @@ NER: dict[str, Any] = {
     "train.batch": 16, "train.micro_batch": 4, "train.learning_rate": 2e-4, "train.epochs": 3.0,
     "train.warmup_steps": 100, "train.report_to": ("wandb",),
 }  # fmt: skip
+BIO: dict[str, Any] = {
+    "task": "tag", "model.base": "unsloth/mistral-7b-instruct-v0.2-bnb-4bit", "model.bits": 4, "data.source": "bio_ner",
+    "data.limit": 5000, "data.split.train": 0.8, "data.split.dev": 0.1, "data.split.test": 0.1,
+    "lora.rank": 8, "lora.alpha": 16, "lora.targets": ("q_proj", "v_proj"),
+    "train.learning_rate": 2e-5, "train.batch": 8, "train.epochs": 5.0, "train.weight_decay": 0.01,
+    "sweep.grid": {
+        "lora.rank": [4, 8, 16, 32], "lora.alpha": [8, 16, 32], "train.learning_rate": [1e-5, 2e-5, 3e-5],
+    },
+}  # fmt: skip
 REFERENCE = {
     **{
         f"{family}_{data}": {**INSTRUCT, "model.base": BASE[family][0], "template.name": BASE[family][1]}
@@ -153,6 +163,7 @@ REFERENCE = {
     "mistral_healthcaremagic": HEALTHCAREMAGIC,
     "mistral_synthetic_qa": SYNTHETIC,
     "llama32_ner_instruct": NER,
+    "mistral_bio_ner": BIO,
 }
 
 
@@ -180,6 +191,9 @@ def test_the_matrix_reads_what_its_names_say(family: str, data: str) -> None:
 @pytest.mark.parametrize("name", REFERENCE)
 def test_the_mistakes_of_the_field_are_not_repeated(name: str) -> None:
     found = recipe(name)
+    if found.task == "tag":
+        assert (found.train.keep_best, found.model.attention, found.data.split.dev) == ("f1", "bidirectional", 0.1)
+        return
     assert found.train.loss_on == "answers"
     assert found.train.keep_best in ("bits_per_byte", "loss")
     assert found.data.on_overflow == ("shorten_context" if name == "llama32_ner_instruct" else "shorten_answer")
@@ -191,6 +205,7 @@ CORRECTED = {
     "base/medical_short.toml": ["200 steps where theirs was 250"],
     "mistral_healthcaremagic.toml": ["answers and their stop tokens", "before the split", "Chat Doctor", "lm_head whole", "nf4 beforehand"],
     "mistral_synthetic_qa.toml": ["answers and their stop tokens", "literal backslash and n", "halved", "before the split"],
+    "mistral_bio_ner.toml": ["whole spans", "stay together", "first piece", "all of its sentence", "not the last"],
     "llama32_ner_instruct.toml": ["stay together", "one wording of relations", "never the cue", "no repetition penalty"],
 }  # fmt: skip
 FIGURES = {
@@ -199,6 +214,7 @@ FIGURES = {
     "llama3_medical_short.toml": "loss 1.228 in 2,083 s on a T4",
     "gemma_medical_short.toml": "loss 1.843 in 2,471 s on a T4",
     "mistral_healthcaremagic.toml": "evaluation loss 1.92 at step 275 of 500, 15 to 20 h on four T4",
+    "mistral_bio_ner.toml": "claimed F1 about 0.90 on an 8 GB card (counted by word, O included, by its authors)",
     "llama32_ner_instruct.toml": "claimed F1 0.75 to 0.85; in its authors' own notebooks chemicals 0.495, diseases 0.575, relations never valid",
 }  # fmt: skip
 
@@ -229,6 +245,8 @@ def test_every_recipe_that_trains_answers_the_cases_of_its_source() -> None:
     for path in RECIPES:
         if path.stem != "datasets":  # it builds, and trains nothing
             made = recipe(path.stem)
+            if made.task == "tag":  # it answers no question
+                continue
             assert made.eval.cases, path.stem
             assert made.eval.cases.parent == ROOT / "data" / "cases"  # from whichever file set it, and however deep
             assert made.eval.cases.stem in {entry.source for entry in made.data.entries}

@@ -118,7 +118,7 @@ MISTAKES = [
     ({"gold": None}, "p.jsonl:2: gold is missing; every line needs id, group, task, prompt, gold, prediction"),
     ({"group": None}, "p.jsonl:2: group is missing; every line needs id, group, task, prompt, gold, prediction"),
     ({"task": "chemcals"}, "p.jsonl:2: task 'chemcals' is unknown; did you mean chemicals?"),
-    ({"task": 3}, "p.jsonl:2: task 3 is unknown; known: chemicals, diseases, qa, relations"),
+    ({"task": 3}, "p.jsonl:2: task 3 is unknown; known: chemicals, diseases, qa, relations, spans"),
     ({"id": "0"}, "p.jsonl:2: id '0' stands in line 1 already; delete one"),
     ({"prediction": 7}, "p.jsonl:2: prediction is 7; it must be a text or a list of texts"),
     ({"task": "qa", "prediction": ["a"]}, 'p.jsonl:2: prediction is ["a"]; it must be a text'),

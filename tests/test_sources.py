@@ -12,7 +12,7 @@ import pytest
 
 from medrecipes.errors import DataError
 from medrecipes.recipe import Columns, source_names
-from medrecipes.records import Conversation, Message
+from medrecipes.records import Conversation, Message, Tagged
 from medrecipes.sources import Files, Ledger, open_source
 from medrecipes.sources._files import blobs
 from medrecipes.sources._pubtator import articles
@@ -33,6 +33,8 @@ SAMPLES = {
     "ner_instruct:second dialect": ("ner_instruct/instruct_dialect2.jsonl", 36),
     "ner_instruct:built": ("ner_instruct/articles.PubTator.txt", 36),
     "jsonl": ("own_conversations.jsonl", 30),
+    "bio_ner": ("bio", 90),
+    "bio_ner:text and labels": ("bio_tagged.json", 30),
 }
 # a new source needs no line here: the file or folder of data/ that bears its name is its sample
 NEW = {name: [p.name for p in sorted(DATA.glob(f"{name}*"))] for name in source_names() if name not in SAMPLES}
@@ -42,7 +44,8 @@ def read(name: str, path: Path, columns: Columns | None = None) -> tuple[list[Co
     ledger = Ledger()
     files = Files(path, columns or Columns())
     rows = list(open_source(name.partition(":")[0]).read(files, ledger))
-    assert all(isinstance(row, Conversation) for row in rows)
+    kind = Tagged if name.startswith("bio_ner") else Conversation
+    assert all(isinstance(row, kind) for row in rows)
     return rows, ledger  # type: ignore[return-value]
 
 

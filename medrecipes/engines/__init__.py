@@ -23,6 +23,7 @@ from medrecipes.rendering import ChatTemplate, Example
 from medrecipes.rules import TINY
 from medrecipes.rundir import RunDir
 from medrecipes.store import cache_root
+from medrecipes.tagged import TaggedSplit
 
 
 @dataclass(frozen=True)
@@ -208,5 +209,18 @@ def recipe_base(recipe: Recipe, split: Split) -> Base:
         documents.setdefault(row.group, []).append(f"{row.question}\n{row.answer}")
     tiny = importlib.import_module("medrecipes.engines.tiny")
     texts = ["\n".join(pairs) for pairs in documents.values()]
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
+    return base
+
+
+def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
+    """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
+    if not recipe.model.base.startswith("tiny:"):
+        return open_base(recipe.model.base, recipe.model.revision)
+    documents: dict[str, list[str]] = {}
+    for row in split.train:
+        documents.setdefault(row.group, []).append(" ".join(row.tokens))
+    tiny = importlib.import_module("medrecipes.engines.tiny")
+    texts = ["\n".join(rows) for rows in documents.values()]
     base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
     return base

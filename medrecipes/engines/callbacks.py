@@ -104,6 +104,11 @@ class Interrupt(TrainerCallback):
             self.asked = True
             control.should_save = control.should_training_stop = True
 
+    def on_epoch_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """An epoch cut short is no reason to look at the dev rows: nobody did who was not stopped."""
+        if self.asked:
+            control.should_evaluate = False
+
 
 class SomeLayers(TrainerCallback):
     """Lets the first layers alone compute their activations again; the trainer knows all or none."""

@@ -49,9 +49,14 @@ def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | Non
     return None
 
 
-def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
-    """Put the recipe's LoRA on the base."""
+def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = None) -> Any:
+    """Put the recipe's LoRA on the base; a tagging `head` is trained whole beside it."""
     lora = recipe.lora
+    targets: str | list[str] = list(lora.targets)
+    if lora.targets == ("all-linear",):
+        # peft would put an update on a tagging head too, which is trained whole
+        names = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        targets = sorted(names - {head}) if head else "all-linear"
     # peft's own preparation would blow norms, embeddings and head up to 32 bits; freezing is all they need
     for parameter in model.parameters():
         parameter.requires_grad = False
@@ -61,12 +66,13 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear" if lora.targets == ("all-linear",) else list(lora.targets),
+        target_modules=targets,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         init_lora_weights={"default": True}.get(lora.init, lora.init),
         loftq_config=LoftQConfig(loftq_bits=4) if lora.init == "loftq" else {},
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type="TOKEN_CLS" if head else "CAUSAL_LM",
+        modules_to_save=[head] if head else None,
     )
     return get_peft_model(model, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,7 @@ from medrecipes.bases import TINY_CONTEXT, Base
 from medrecipes.errors import EngineError, did_you_mean
 from medrecipes.store import digest, stage, write_json
 
-VOCABULARY = 1024
-WINDOW = 128  # tokens a pre-training row
-ROWS = 8  # rows a pre-training step
-EVAL_EVERY = 20  # steps between two looks at the base's own dev loss
 PATIENCE = 2  # looks without improvement before it stops
-MAX_STEPS = 400
-PEAK_RATE = 2e-3
 CODE = "1"  # raise it when a change here makes other bases
 
 
@@ -37,10 +31,35 @@ class Family:
     settings: dict[str, Any]
 
 
-SHAPE = {
-    "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 2,
-}  # fmt: skip
+@dataclass(frozen=True)
+class Size:
+    """How large a base is and how long it is pre-trained; `device` is where."""
+
+    vocabulary: int = 1024
+    width: int = 256
+    inner: int = 704
+    layers: int = 3
+    heads: int = 4
+    key_heads: int = 2
+    window: int = 128  # tokens a row
+    rows: int = 8  # rows a step
+    max_steps: int = 400
+    eval_every: int = 20  # steps between two looks at the base's own dev loss
+    dev_every: int = 9  # every so many texts, one chooses when to stop
+    peak_rate: float = 2e-3
+    warmup: int = 20
+    device: str = "cpu"
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The same in the words of transformers' configs."""
+        return {
+            "hidden_size": self.width, "intermediate_size": self.inner, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.key_heads,
+        }  # fmt: skip
+
+
+TINY = Size()
 
 LLAMA2 = ("<unk>", "<s>", "</s>")
 LLAMA2_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -66,22 +85,24 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def build(family: str, texts: Sequence[str], seed: int) -> Base:
+def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Base:
     """The base of a family for these training texts, from the store when it was built before."""
     if family not in FAMILIES:
         raise EngineError(f"model.base = 'tiny:{family}' is unknown{did_you_mean(family, FAMILIES)}")
     if len(texts) < 2:
         raise EngineError(f"model.base = 'tiny:{family}' learns from the training rows, which are too few; use more")
     spec = FAMILIES[family]
-    key = digest(["tiny", CODE, family, seed, list(texts), transformers.__version__, torch.__version__])
+    more = [asdict(size)] if size != TINY else []
+    key = digest(["tiny", CODE, family, seed, list(texts), transformers.__version__, torch.__version__, *more])
 
     def make(folder: Path) -> dict[str, Any]:
         # a ninth of the documents chooses when to stop; the tokenizer sees the same texts as the weights
-        dev = [text for i, text in enumerate(texts) if i % 9 == 8] or list(texts[-1:])
-        train = [text for i, text in enumerate(texts) if i % 9 != 8][: len(texts) - 1]
-        tokenizer = _tokenizer(spec, train)
+        every = size.dev_every
+        dev = [text for i, text in enumerate(texts) if i % every == every - 1] or list(texts[-1:])
+        train = [text for i, text in enumerate(texts) if i % every != every - 1][: len(texts) - 1]
+        tokenizer = _tokenizer(spec, train, size)
         _save_tokenizer(spec, tokenizer, folder)
-        model, history = _pretrain(spec, tokenizer, train, dev, seed)
+        model, history = _pretrain(spec, tokenizer, train, dev, seed, size)
         model.save_pretrained(folder)
         return {"family": family, "parameters": model.num_parameters(), "dev_loss": history}
 
@@ -89,7 +110,7 @@ def build(family: str, texts: Sequence[str], seed: int) -> Base:
     return Base(str(folder), folder)
 
 
-def _tokenizer(spec: Family, texts: Sequence[str]) -> Tokenizer:
+def _tokenizer(spec: Family, texts: Sequence[str], size: Size) -> Tokenizer:
     """A BPE tokenizer of the family's kind, learned from the texts."""
     pieces, alphabet = list(spec.specials), []
     if spec.pieces == "bytes":
@@ -111,7 +132,7 @@ def _tokenizer(spec: Family, texts: Sequence[str]) -> Tokenizer:
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
         )
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=pieces, initial_alphabet=alphabet, show_progress=False
+        vocab_size=size.vocabulary, special_tokens=pieces, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     return _demote_bytes(spec, tokenizer)
@@ -137,7 +158,7 @@ def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _pretrain(
-    spec: Family, tokenizer: Tokenizer, train: Sequence[str], dev: Sequence[str], seed: int
+    spec: Family, tokenizer: Tokenizer, train: Sequence[str], dev: Sequence[str], seed: int, size: Size
 ) -> tuple[Any, list[tuple[int, float]]]:
     """Next-token training on plain text until the base's own dev loss stops falling; the best weights are kept."""
     torch.manual_seed(seed)
@@ -146,49 +167,59 @@ def _pretrain(
     config = spec.config(
         vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,
         bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
-        **SHAPE, **spec.settings,
+        **size.shape, **spec.settings,
     )  # fmt: skip
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    rows, dev_rows = (_windows(spec, tokenizer, texts) for texts in (train, dev))
-    optimiser = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
+    device = torch.device(size.device)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(device)
+    rows, dev_rows = (_windows(spec, tokenizer, texts, size.window).to(device) for texts in (train, dev))
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            loss: torch.Tensor = model(input_ids=batch, labels=batch).loss
+        return loss
+
+    optimiser = torch.optim.AdamW(model.parameters(), size.peak_rate, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
     best, best_weights, history = math.inf, {}, []
-    for step, batch in enumerate(_batches(rows, seed), 1):
+    for step, batch in enumerate(_batches(rows, seed, size.rows), 1):
         for group in optimiser.param_groups:
-            group["lr"] = PEAK_RATE * min(1, step / 20) * (1 - 0.9 * step / MAX_STEPS)
-        loss = model(input_ids=batch, labels=batch).loss
-        loss.backward()
+            group["lr"] = size.peak_rate * min(1, step / size.warmup) * (1 - 0.9 * step / size.max_steps)
+        loss_of(batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        if step % EVAL_EVERY == 0:
-            with torch.no_grad():
-                dev_loss = float(model(input_ids=dev_rows, labels=dev_rows).loss)
+        if step % size.eval_every == 0:
+            with (
+                torch.no_grad()
+            ):  # in parts, as the logits of all rows at once may not fit; each part weighs by its rows
+                parts = dev_rows.split(max(size.rows, 64))
+                dev_loss = sum(float(loss_of(part)) * len(part) for part in parts) / len(dev_rows)
             history.append((step, dev_loss))
             if dev_loss < best:
                 best, best_weights = dev_loss, {name: value.clone() for name, value in model.state_dict().items()}
-        if step >= MAX_STEPS or (len(history) > PATIENCE and best < min(loss for _, loss in history[-PATIENCE:])):
+        if step >= size.max_steps or (len(history) > PATIENCE and best < min(loss for _, loss in history[-PATIENCE:])):
             break
     model.load_state_dict(best_weights)
+    model.to("cpu")
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id
     )
     return model, history
 
 
-def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
+def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str], window: int) -> torch.Tensor:
     """All texts end to end, each between its BOS and EOS, cut into rows."""
     stream: list[int] = []
     bos, eos = (int(tokenizer.token_to_id(spec.named[name]) or 0) for name in ("bos_token", "eos_token"))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [bos, *encoding.ids, eos]
-    length = min(WINDOW, len(stream))
+    length = min(window, len(stream))
     return torch.tensor([stream[i : i + length] for i in range(0, len(stream) - length + 1, length)])
 
 
-def _batches(rows: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
+def _batches(rows: torch.Tensor, seed: int, size: int) -> Iterator[torch.Tensor]:
     """Shuffled batches, for ever."""
     shuffle = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(rows), generator=shuffle)
-        for start in range(0, len(rows), ROWS):
-            yield rows[order[start : start + ROWS]]
+        for start in range(0, len(rows), size):
+            yield rows[order[start : start + size]]

@@ -10,7 +10,8 @@ import numpy as np
 from medrecipes.scoring.bootstrap import Average, Figure, Floats, Ratio, draw_weights, estimate
 from medrecipes.scoring.claims import Kept, compare_doses, compare_negations
 from medrecipes.scoring.entities import NORMALISATION, TASKS, Counts, count
-from medrecipes.scoring.predictions import QA, Prediction, groups
+from medrecipes.scoring.predictions import QA, SPANS, Prediction, as_taggings, groups
+from medrecipes.scoring.spanning import span_report
 from medrecipes.scoring.text import repeated_items, repeated_ngrams, rouge, same_text
 
 COUNTED = ("tp", "predicted", "gold", "parse_failures", "hallucinated", "duplicates")
@@ -53,7 +54,7 @@ def claim_figures(rows: Sequence[Prediction]) -> dict[str, Figure]:
 
 def exact(p: Prediction) -> bool:
     """Whether an answer is its gold: the same text, or the same list."""
-    if p.task == QA:
+    if p.task in (QA, SPANS):
         return same_text(p.gold, p.prediction)
     return count(p.task, p.prompt, p.gold, p.prediction).exact
 
@@ -78,7 +79,7 @@ def list_figures(counts: Sequence[Counts | None]) -> dict[str, Figure]:
 
 def listed(rows: Sequence[Prediction]) -> list[Prediction]:
     """The rows that are answered with a list."""
-    return [p for p in rows if p.task != QA]
+    return [p for p in rows if p.task in TASKS]
 
 
 def task_counts(rows: Sequence[Prediction], *, in_text: bool = False) -> dict[str, list[Counts | None]]:
@@ -127,6 +128,8 @@ def score(rows: Sequence[Prediction], draws: int, seed: int, *, in_text: bool = 
         figures = {**answer_figures(asked), **claim_figures(asked)}
         answers = {name: estimate(figure, weights, of_row).as_dict() for name, figure in figures.items()}
         report["tasks"] = {QA: {**answers, "rows": len(asked)}, **report["tasks"]}
+    if tagged := [p for p in rows if p.task == SPANS]:
+        report["spans"] = {"rows": len(tagged), **span_report(as_taggings(tagged), draws, seed)}
     if in_text:
         report["filtered"] = {"filter": FILTER, **extraction_report(listed(rows), draws, seed, in_text=True)}
     return {

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrecipes.bio import Span
 from medrecipes.errors import DataError, did_you_mean
 from medrecipes.scoring.entities import TASKS, as_text, parse
+from medrecipes.scoring.spans import Tagging
 
 QA = "qa"
+SPANS = "spans"  # tagged words: a line a span, see `spans_text`
 # how the public prompts call it, and how people abbreviate
 ALIASES = {"influences": "relations", "chemical": "chemicals", "disease": "diseases", "relation": "relations"}
 REQUIRED = ("id", "group", "task", "prompt", "gold", "prediction")
@@ -87,13 +90,16 @@ def _prediction(where: str, line: str, own: bool) -> Prediction:
         if value.get(name) is None:
             raise DataError(f"{where}: {name} is missing; every line needs {', '.join(REQUIRED)}")
     task = ALIASES.get(value["task"], value["task"]) if isinstance(value["task"], str) else value["task"]
-    if task not in (QA, *TASKS):
-        hint = did_you_mean(str(task), (QA, *TASKS))
+    if task not in (QA, SPANS, *TASKS):
+        hint = did_you_mean(str(task), (QA, SPANS, *TASKS))
         raise DataError(f"{where}: task {task!r} is unknown{hint}")
     listed = task in TASKS
     texts = {name: _text(where, name, value[name], listed) for name in REQUIRED if name != "task"}
     if listed and not own and (failures := parse(task, texts["gold"]).failures):
         raise DataError(f"{where}: gold holds {failures[0]!r}, which is no item of task {task}; write '- item' a line")
+    if task == SPANS:
+        for name in ("gold", "prediction"):
+            _check_spans(where, name, texts[name], len(texts["prompt"].split(" ")))
     if task == QA and not own and not texts["gold"].strip():
         raise DataError(f"{where}: gold is empty, so there is nothing to compare with; fill it in or delete the line")
     measured: dict[str, Any] = {name: value[name] for name in MEASURED if value.get(name) is not None}
@@ -104,6 +110,40 @@ def _prediction(where: str, line: str, own: bool) -> Prediction:
     return Prediction(
         texts["id"], texts["group"], task, texts["prompt"], texts["gold"], texts["prediction"], **measured
     )
+
+
+def spans_text(tokens: Sequence[str], spans: Iterable[Span]) -> str:
+    """Spans as a predictions file holds them: type, first and last word (from 0), text; a line each, parted by tabs."""
+    return "\n".join(
+        f"{span.type}\t{span.start}\t{span.end - 1}\t{' '.join(tokens[span.start : span.end])}"
+        for span in sorted(spans)
+    )
+
+
+def read_spans_text(text: str) -> tuple[Span, ...]:
+    """The spans that such lines state."""
+    cells = (line.split("\t") for line in text.splitlines() if line.strip())
+    return tuple(Span(int(cell[1]), int(cell[2]) + 1, cell[0]) for cell in cells)
+
+
+def as_taggings(predictions: Iterable[Prediction]) -> list[Tagging]:
+    """Rows of task `spans` as they are scored."""
+    return [
+        Tagging(p.id, p.group, tuple(p.prompt.split(" ")), read_spans_text(p.gold), read_spans_text(p.prediction))
+        for p in predictions
+    ]
+
+
+def _check_spans(where: str, name: str, text: str, words: int) -> None:
+    try:
+        spans = read_spans_text(text)
+    except (ValueError, IndexError):
+        raise DataError(
+            f"{where}: {name} is no list of spans; write type, first and last word, parted by tabs"
+        ) from None
+    for span in spans:
+        if not 0 <= span.start < span.end <= words:
+            raise DataError(f"{where}: {name} has a span of words {span.start} to {span.end - 1}, but there are {words}; count words from 0")  # fmt: skip
 
 
 def _text(where: str, name: str, value: Any, listed: bool) -> str:

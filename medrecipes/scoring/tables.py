@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrecipes.scoring.predictions import QA
+from medrecipes.scoring.spanning import type_rows
 
 # name in a report -> what a person reads, and whether more is better (None: neither)
 METRICS: dict[str, tuple[str, bool | None]] = {
@@ -26,6 +27,10 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "negations_contradicted": ("negations contradicted", False),
     "micro_f1": ("F1 of lists, micro", True),
     "macro_f1": ("F1 of lists, macro", True),
+    "span_f1": ("F1 of spans, micro", True),
+    "span_macro_f1": ("F1 of spans, macro", True),
+    "span_precision": ("precision of spans, micro", True),
+    "span_recall": ("recall of spans, micro", True),
 }
 SHARES = {
     name
@@ -33,7 +38,8 @@ SHARES = {
     if name.split("_")[0] in ("stops", "limit", "repeated", "exact", "doses", "units", "negations")
 }
 # what the console shows; report.md has the rest
-HEADLINES = ("bits_per_byte", "rouge1", "rouge2", "rougeL", "stops", "exact_match", "micro_f1", "macro_f1")
+HEADLINES = ("bits_per_byte", "rouge1", "rouge2", "rougeL", "stops", "exact_match", "micro_f1", "macro_f1", "span_f1",
+             "span_macro_f1", "span_precision", "span_recall")  # fmt: skip
 LISTS = {
     "precision": "precision",
     "recall": "recall",
@@ -101,6 +107,9 @@ def score_lines(report: Mapping[str, Any]) -> list[str]:
     if report["micro"]:
         lines += [*aligned(lists_rows(report)), "", *aligned(counts_rows(report)), ""]
         lines += [f"the same: {report['normalisation']}", ""]
+    if spans := report.get("spans"):
+        lines += [f"{spans['rows']} tagged rows, strict: type and both borders right", ""]
+        lines += [*aligned(type_rows(spans["strict"], spans["support"], show)), ""]
     if report.get("filtered", {}).get("micro"):
         lines += [f"filtered: {report['filtered']['filter']}", *aligned(lists_rows(report["filtered"])), ""]
     return lines[:-1]

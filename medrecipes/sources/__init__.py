@@ -43,10 +43,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Files:
-    """What a source reads: a file or folder, and for one's own data the names of the columns."""
+    """What a source reads: a file or folder, for one's own data the names of the columns, and how tagged text is cut."""
 
     path: Path
     columns: Columns = field(default_factory=Columns)
+    unit: Literal["sentence", "document"] = "sentence"
 
 
 @dataclass(frozen=True)

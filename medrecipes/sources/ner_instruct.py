@@ -51,12 +51,17 @@ def _row(blob: Blob, number: int, prompt: str, completion: str, ledger: Ledger) 
     return _record(f"{blob.stem}:{number}", parts["task"], prompt, parts["article"], completion, ledger)
 
 
+def asked(task: str, text: str) -> str:
+    """The published prompt for a text, but for the line end behind its cue."""
+    return f"{ASK}{WHAT[task]}\n\n{text}\n\nList of extracted {task}:"
+
+
 def built(article: Article, official: str, ledger: Ledger) -> Iterator[Conversation]:
     """The three rows of an article, in the published wording."""
     lists = {"chemicals": _named(article, "Chemical"), "diseases": _named(article, "Disease")}
     lists["influences"] = _influences(article, ledger)
     for task, items in lists.items():
-        prompt = f"{ASK}{WHAT[task]}\n\n{article.abstract}\n\nList of extracted {task}:\n"
+        prompt = asked(task, article.abstract)
         answer = "\n".join(f"- {item}" for item in items)
         meta = {"pmid": article.id, **({"official": official} if official else {})}
         yield _record(f"{article.id}:{task}", task, prompt, article.abstract, answer, ledger, **meta)

@@ -1,0 +1,423 @@
+"""The tagging engine: transformers' token classification with LoRA, on a card or a CPU; the head is trained whole, in fp32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import PeftModel
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForTokenClassification, EarlyStoppingCallback, set_seed
+
+from medrecipes.bases import Base
+from medrecipes.bio import read_spans
+from medrecipes.console import Console
+from medrecipes.engines import Choice
+from medrecipes.engines.answering import inference
+from medrecipes.engines.callbacks import Interrupt, Progress, peak_gb
+from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.plain import attach, quantization
+from medrecipes.engines.trackers import PROJECT, open_trackers
+from medrecipes.engines.training import _begin, _count, _match_targets
+from medrecipes.errors import EngineError, RunError
+from medrecipes.recipe import Recipe
+from medrecipes.records import Tagged
+from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
+from medrecipes.scoring.spans import Tagging, micro
+from medrecipes.store import write_json, writing
+from medrecipes.tagging import MASKED, Window, decode, frequencies, gather, windows
+
+HEAD = "score"
+ABOUT = "tagging.json"  # beside the adapter: what the head's outputs mean
+TOKENS_AT_ONCE = 8192  # in a micro-batch on a card, padding included; halved when memory runs out
+
+
+class Head(torch.nn.Linear):
+    """The classification head; computed in fp32 whatever the layers below compute in."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits of every label."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.float())
+
+
+class Tagger:
+    """A loaded base with a tagging head and, once trained or opened, its adapter."""
+
+    name = "plain"
+
+    def __init__(self, recipe: Recipe, base: Base, labels: Sequence[str]) -> None:
+        self.recipe, self.labels, self.tokenizer = recipe, tuple(labels), base.tokenizer
+        precision, self.dtype = choose_precision(recipe)
+        self.choices = {"precision": precision}
+        self.model = load(recipe, base, self.labels, self.dtype)
+        self.device = next(self.model.parameters()).device
+        self._on_cpu = self.device.type == "cpu"
+        _match_targets(self.model.model, recipe.lora.targets)
+        if self._on_cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
+            raise EngineError(
+                f"train.optim = {recipe.train.optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'"
+            )
+
+    def windows(self, rows: Sequence[Tagged]) -> list[Window]:
+        """The rows as this base sees them."""
+        return windows(self.tokenizer, rows, self.labels, self.recipe.data.max_tokens, self.recipe.tag.overlap)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def train(self, train: Sequence[Tagged], dev: Sequence[Tagged], rundir: RunDir, console: Console) -> dict[str, Any]:
+        """Attach an adapter, train it (or go on from the last checkpoint) and keep the best by the dev rows."""
+        recipe = self.recipe
+        set_seed(recipe.seed)
+        found = self.windows(train)
+        micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
+        for name in ("micro_batch", "checkpointing"):
+            console.line(f"{'':<11} {name}: {self.choices[name]}")
+        self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
+        if recipe.lora.init == "default":
+            _begin(self.model, recipe.seed)
+        rundir.update(state="training")
+        begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        with open_trackers(recipe, rundir, console) as tracked:
+            while True:
+                try:
+                    stats = self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
+                    break
+                except torch.cuda.OutOfMemoryError:
+                    if micro_batch == 1:
+                        raise EngineError(
+                            "out of memory with one row at a time; lower data.max_tokens, set train.checkpointing = true, "
+                            "or choose a smaller base"
+                        ) from None
+                # behind that block, where the failed step's activations are no longer held
+                micro_batch = next(n for n in range(micro_batch // 2, 0, -1) if recipe.train.batch % n == 0)
+                console.line(
+                    f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
+                )
+                self.choices["micro_batch"] = Choice(micro_batch, "lowered when the card's memory ran out")
+                for name, parameter in self.model.named_parameters():
+                    if name in begun:
+                        parameter.grad = None
+                        parameter.data.copy_(begun[name])
+                torch.cuda.empty_cache()
+        self.model.eval()
+        return {
+            **stats,
+            "rows": len(train),
+            "windows": len(found),
+            "trainable_parameters": sum(_count(p) for p in self.model.parameters() if p.requires_grad),
+            "parameters": sum(map(_count, self.model.parameters())),
+            "peak_gb": peak_gb(self.device),
+        }
+
+    def _train(
+        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], micro_batch: int,
+        checkpointing: bool, rundir: RunDir, console: Console, tracked: Sequence[Any],
+    ) -> dict[str, Any]:  # fmt: skip
+        from datasets import Dataset
+
+        recipe, settings, engine = self.recipe, self.recipe.train, self
+        resume = last_checkpoint(rundir.checkpoints)
+        if resume:
+            rebase(resume)
+        resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
+        rundir.update(resumed_from_step=resumed_from)
+        log = LossLog(rundir.path / "loss.csv", resumed_from)
+        metric = {"last": None}.get(settings.keep_best, settings.keep_best) if dev else None
+        dev_windows = self.windows(dev)
+        arguments = transformers.TrainingArguments(
+            output_dir=str(rundir.checkpoints),
+            num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps or -1,
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=settings.batch // micro_batch,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type=settings.scheduler,
+            # below 1 transformers takes it for a share of all steps
+            warmup_steps=settings.warmup_steps if settings.warmup_fraction is None else settings.warmup_fraction,
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            optim=settings.optim,
+            seed=recipe.seed,
+            data_seed=recipe.seed,
+            bf16=self.dtype == torch.bfloat16 and not self._on_cpu,
+            fp16=self.dtype == torch.float16 and not self._on_cpu,
+            use_cpu=self._on_cpu,
+            gradient_checkpointing=checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+            logging_steps=settings.logging_steps,
+            logging_nan_inf_filter=False,
+            eval_strategy="no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
+            eval_steps=None if settings.eval_steps == "epoch" else settings.eval_steps,
+            save_strategy="epoch" if settings.save_steps == "epoch" else "steps",
+            save_steps=500 if settings.save_steps == "epoch" else settings.save_steps,
+            save_total_limit=2,
+            load_best_model_at_end=metric is not None,
+            metric_for_best_model=metric,
+            greater_is_better=metric == "f1" if metric else None,
+            report_to="none",  # its trackers come as callbacks
+            project=PROJECT,
+            run_name=rundir.path.name,
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+
+        class Trainer(transformers.Trainer):
+            """transformers' trainer, counting words and judging the dev rows by their spans."""
+
+            def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+                log.rows += inputs.pop("rows").tolist()
+                log.tokens += int(inputs.pop("tokens"))
+                log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
+                return super().training_step(model, inputs, *args, **kwargs)
+
+            def _get_train_sampler(self, *args: Any, **kwargs: Any) -> ByLength:
+                return ByLength([len(w.input_ids) for w in found], settings.batch, recipe.seed)
+
+            def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+                training = self.model.training
+                metrics = engine._judge(dev, dev_windows)
+                self.model.train(training)
+                self.log(metrics)
+                control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+                self.control: Any = control
+                return metrics
+
+        trainer = Trainer(
+            model=self.model,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"window": list(range(len(found)))}),
+            eval_dataset=Dataset.from_dict({"window": [0]}) if dev else None,
+            data_collator=lambda items: self._tensors([found[item["window"]] for item in items]),
+            compute_loss_func=self._loss(frequencies(found, len(self.labels))),
+        )
+        # in half precision a resumed run would differ: a reload does not cast these weights down
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(found) / settings.batch))
+        for tracker in tracked:
+            trainer.add_callback(tracker)
+        if settings.early_stopping and metric:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        with Interrupt() as interrupt, console.bar("train", steps, resumed_from or 0) as bar:
+            trainer.add_callback(Progress(log, bar, self.device, [row.id for row in train], rundir.path))
+            trainer.add_callback(interrupt)
+            try:
+                with writing(rundir.checkpoints):
+                    output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            finally:
+                log.close()
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        best = trainer.state.best_global_step if metric else None
+        if best and not (rundir.checkpoints / f"checkpoint-{best}").is_dir():
+            raise RunError(
+                f"{rundir.checkpoints}/checkpoint-{best}: the best checkpoint is gone; start anew with --fresh"
+            )
+        looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
+        return {
+            **output.metrics,
+            "steps": trainer.state.global_step,
+            "best_step": best or trainer.state.global_step,
+            "best_metric": trainer.state.best_metric if metric else None,
+            "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks],
+            "tokens": log.tokens,
+            "supervised_tokens": log.supervised_tokens,
+        }
+
+    def _loss(self, counts: Sequence[int]) -> Callable[..., torch.Tensor]:
+        """What is minimised: the mean over the words of a step, however many micro-batches it takes."""
+        settings, weights = self.recipe.tag, None
+        if settings.class_weights == "balanced":
+            raw = torch.tensor([1 / math.sqrt(max(count, 1)) for count in counts])
+            # a word's weight is 1 on average, so that the learning rate means what it does without weights
+            weights = (raw * sum(counts) / (raw * torch.tensor(counts)).sum()).to(self.device)
+        self.choices["loss"] = Choice(settings.loss, "the recipe says so, class weights " + settings.class_weights)
+
+        def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            wanted = labels != MASKED
+            logits = outputs.logits[wanted].float()
+            each = functional.cross_entropy(logits, labels[wanted], reduction="none")
+            if settings.loss == "focal":
+                each = (1 - torch.exp(-each)) ** settings.focal_gamma * each
+            if weights is not None:
+                each = each * weights[labels[wanted]]
+            return each.sum() / (wanted.sum() if num_items_in_batch is None else num_items_in_batch)
+
+        return loss
+
+    def _judge(self, dev: Sequence[Tagged], found: Sequence[Window]) -> dict[str, float]:
+        """The dev rows' strict span F1, and their loss a word (cross entropy, unweighted)."""
+        said = list(self.predict(found))
+        rows = gather(len(dev), found, said)
+        scored = [
+            Tagging(row.id, row.group, row.tokens, tuple(read_spans(row.tags)), decode(words, self.labels).spans)
+            for row, words in zip(dev, rows, strict=True)
+        ]
+        f1 = micro(scored)["f1"].value()
+        number = {label: i for i, label in enumerate(self.labels)}
+        nats = [
+            -math.log(max(word[number[tag]], 1e-12))
+            for row, words in zip(dev, rows, strict=True)
+            for tag, word in zip(row.tags, words, strict=True)
+            if tag in number
+        ]
+        return {"eval_loss": sum(nats) / len(nats), "eval_f1": 0.0 if math.isnan(f1) else f1}
+
+    def _tensors(self, found: Sequence[Window]) -> dict[str, torch.Tensor]:
+        """A micro-batch, padded at the end, with the numbers of its rows for the log."""
+        longest = max(len(window.input_ids) for window in found)
+        _, pad = self.tokenizer.pad
+        ids = [[*window.input_ids, *[pad] * (longest - len(window.input_ids))] for window in found]
+        labels = [[*window.labels, *[MASKED] * (longest - len(window.labels))] for window in found]
+        mask = torch.tensor([[1] * len(w.input_ids) + [0] * (longest - len(w.input_ids)) for w in found])
+        return {
+            "input_ids": torch.tensor(ids),
+            "attention_mask": mask,
+            "labels": torch.tensor(labels),
+            "rows": torch.tensor([window.row for window in found]),
+            "tokens": torch.tensor(sum(len(window.input_ids) for window in found)),
+        }
+
+    def _choose_micro_batch(self, found: Sequence[Window]) -> int:
+        wanted, share = self.recipe.train.micro_batch, self.recipe.train.batch
+        longest = max(len(window.input_ids) for window in found)
+        if wanted != "auto":
+            choice = Choice(min(wanted, share), "the recipe says so")
+        elif self._on_cpu:
+            choice = Choice(share, "a CPU has memory to spare")
+        else:
+            sizes = [n for n in range(1, share + 1) if share % n == 0 and n * longest <= TOKENS_AT_ONCE]
+            choice = Choice(max(sizes, default=1), f"at most {TOKENS_AT_ONCE:,} tokens at once; rows have up to {longest:,}")  # fmt: skip
+        self.choices["micro_batch"] = choice
+        return int(choice.value)
+
+    def _choose_checkpointing(self) -> bool:
+        wanted = self.recipe.train.checkpointing
+        why = "the recipe says so" if wanted != "auto" else "rows of a tagging run are short"
+        # of these layers all or none are computed again
+        choice = Choice(wanted != "auto" and bool(wanted), why)
+        self.choices["checkpointing"] = choice
+        return bool(choice.value)
+
+    # --- tagging ----------------------------------------------------------------------------------------------------
+
+    def predict(self, found: Sequence[Window]) -> Iterator[list[list[float]]]:
+        """For every window, in order, the probability of each label for each word that it speaks for."""
+        self.model.eval()
+        order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
+        said: list[list[list[float]]] = [[]] * len(found)
+        size = self.recipe.eval.batch
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            batch = self._tensors([found[i] for i in chosen])
+            with inference(self.device, self.dtype):
+                logits = self.model(
+                    input_ids=batch["input_ids"].to(self.device), attention_mask=batch["attention_mask"].to(self.device)
+                ).logits
+            likely = logits.float().softmax(-1).cpu()
+            for row, i in enumerate(chosen):
+                said[i] = likely[row, list(found[i].firsts)].tolist()
+        yield from said
+
+    def open_adapter(self, folder: Path) -> None:
+        """Put a saved adapter and its head on the base, to tag with."""
+        if not (folder / "adapter_config.json").exists():
+            raise RunError(f"{folder}: holds no adapter; finish the run first")
+        self.model = PeftModel.from_pretrained(self.model, str(folder)).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter with the head, the tokenizer, and what the head's outputs mean."""
+        self.model.save_pretrained(str(folder), safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            if (self.tokenizer.folder / name).exists():
+                text = (self.tokenizer.folder / name).read_bytes()
+                with writing(folder):
+                    (folder / name).write_bytes(text)
+        about = {"labels": list(self.labels), "attention": self.recipe.model.attention, "unit": self.recipe.tag.unit,
+                 "max_tokens": self.recipe.data.max_tokens, "overlap": self.recipe.tag.overlap}  # fmt: skip
+        write_json(folder / ABOUT, about)
+
+
+def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) -> Any:
+    """The base in the recipe's bits with a new head, which is neither quantised nor in half precision."""
+    config = AutoConfig.from_pretrained(
+        base.name, revision=base.revision, trust_remote_code=recipe.model.trust_remote_code
+    )
+    if type(config) not in AutoModelForTokenClassification._model_mapping:
+        family = base.facts.architecture.partition("For")[0]
+        raise EngineError(f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)")  # fmt: skip
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    # transformers' own switch: the causal mask becomes one of padding alone, in full and sliding attention alike
+    config.is_causal = recipe.model.attention == "causal"
+    published = getattr(config, "quantization_config", None)
+    quantized = quantization(
+        recipe.model_copy(
+            update={"model": recipe.model.model_copy(update={"skip_modules": (*recipe.model.skip_modules, HEAD)})}
+        ),
+        dtype,
+    )
+    if published is not None:  # a base published in 4 bits names what it left out itself, and knows nothing of the head
+        published = published if isinstance(published, dict) else published.to_dict()
+        skip = [*(published.get("llm_int8_skip_modules") or []), HEAD]
+        config.quantization_config = {**published, "llm_int8_skip_modules": list(dict.fromkeys(skip))}
+    torch.manual_seed(recipe.seed)  # the head begins from the recipe's seed
+    where: Any = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
+    model = AutoModelForTokenClassification.from_pretrained(
+        base.name, config=config, revision=base.revision, dtype=dtype,
+        quantization_config=quantized if published is None else None,
+        device_map="auto" if recipe.model.cpu_offload else where,
+        attn_implementation="sdpa", trust_remote_code=recipe.model.trust_remote_code,
+    )  # fmt: skip
+    old = model.score
+    head = Head(old.in_features, old.out_features, bias=old.bias is not None, device=old.weight.device)
+    # drawn anew: what from_pretrained fills in depends on the number format
+    torch.manual_seed(recipe.seed)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape) * config.initializer_range)
+        if head.bias is not None:
+            head.bias.zero_()
+    model.score = head
+    for module in model.modules():
+        if hasattr(module, "is_causal"):  # without padding there is no mask at all, and sdpa asks the layer itself
+            module.is_causal = config.is_causal
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # to answer on such a CPU bitsandbytes packs its weights, and rounds their scales anew at every checkpoint:
+            # a resumed run would learn from other weights
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+class ByLength(torch.utils.data.Sampler[int]):
+    """Windows in an order of each epoch's own, those of like length together, so that little is padded.
+
+    transformers' own such sampler draws from the global random state, which a resumed run has elsewhere.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        # sorted within stretches of fifty batches only: like beside like, and still chance enough
+        for start in range(0, len(order), 50 * self.batch):
+            stretch = sorted(order[start : start + 50 * self.batch], key=lambda i: -self.lengths[i])
+            batches = [stretch[i : i + self.batch] for i in range(0, len(stretch), self.batch)]
+            for number in torch.randperm(len(batches), generator=generator).tolist():
+                yield from batches[number]

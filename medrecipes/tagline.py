@@ -1,0 +1,110 @@
+"""The straight line of a tag recipe: tagged words to a run folder with an adapter and span scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medrecipes import ranks
+from medrecipes.console import Console
+from medrecipes.errors import EngineError
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import RunDir
+from medrecipes.tagged import TaggedSplit
+
+REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
+
+
+def require_one_process() -> None:
+    """Raise where several processes were started, before any of them waits for another."""
+    if ranks.size() > 1:
+        raise EngineError(f"task = 'tag' trains on one card, and {ranks.size()} processes were started; start one")
+
+
+def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
+    """All stages of a tagging run, top to bottom."""
+    from medrecipes import cards, hardware, leakage, plot, spanreport
+    from medrecipes.bases import contradictions
+    from medrecipes.engines import Choice, require_trackers, tag_base
+    from medrecipes.errors import RecipeError
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import write_json
+    from medrecipes.tagged import prepare_tagged
+    from medrecipes.tagging import prove
+
+    require_trackers(recipe)
+
+    with console.stage("data") as stage:
+        split = prepare_tagged(recipe)
+        rows, entities = split.report["rows"], sum(split.report["entities"]["train"].values())
+        dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
+        parts = f"official {' and '.join(split.report['official'])}" if split.report["official"] else "split by group"
+        stage.says(
+            f"{rows['train']:,} rows with {entities:,} entities to train on, {rows['dev']:,} dev, {rows['test']:,} test, "
+            f"{parts}; {dropped:,} dropped, {repaired:,} repaired"
+        )
+    console.line(leakage.table(split.report["leakage"]))
+    console.line(f"{'groups':<11} {split.report['groups']['are']}")
+
+    with console.stage("base") as stage, console.quiet(rundir.log):
+        base = tag_base(recipe, split)
+        if problems := list(contradictions(recipe, base.facts)):
+            raise RecipeError(problems)
+        stage.says(f"{recipe.model.base}, {recipe.model.attention} attention, tags {' '.join(split.labels)}")
+
+    with console.stage("words") as stage:
+        proofs = {
+            name: prove(base.tokenizer, part, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            for name, part in parts_of(split).items()
+        }
+        stage.says(str(proofs["train"]))
+        data = {**split.report, "tokens": {name: proof.counts() for name, proof in proofs.items()}}
+        write_json(rundir.path / "data.json", data)
+    rundir.update(task=recipe.task, proofs={name: proof.to_json() for name, proof in proofs.items()})
+
+    with console.stage("load") as stage, console.quiet(rundir.log):
+        from medrecipes.engines.tagger import Tagger
+
+        engine = Tagger(recipe, base, split.labels)
+        engine.choices["engine"] = Choice("plain", REASON)
+        stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
+    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+
+    with console.stage("train") as stage, console.quiet(rundir.log):
+        try:
+            stats = engine.train(split.train, split.dev, rundir, console)
+        finally:
+            losses = read_losses(rundir.path / "loss.csv")
+            if losses:
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "the words' tags")
+        best = f", dev F1 {stats['best_metric']:.3f}" if recipe.train.keep_best == "f1" and split.dev else ""
+        stage.says(
+            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
+            f"best at step {stats['best_step']}{best}"
+        )
+        write_json(rundir.path / "trainer_stats.json", stats)
+        engine.save(rundir.adapter)
+
+    with console.stage("judge") as stage, console.quiet(rundir.log):
+        report = spanreport.judge(recipe, engine, split, rundir.path / "eval")
+        stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
+
+    cards.model_card(recipe, rundir, report, data, stats)
+    rundir.update(
+        state="finished",
+        choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
+        seconds=console.stages,
+        peak_gb=stats["peak_gb"],
+        split_key=split.key,
+    )
+    console.line()
+    for line in spanreport.summary(report):
+        console.line(line)
+    console.line()
+    for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
+        console.line(f"{name:<15} {rundir.path / name}")
+
+
+def parts_of(split: TaggedSplit) -> dict[str, Sequence[Any]]:
+    """The parts of a split by the names that data.json counts them under."""
+    return {"train": split.train, "dev": split.dev, "held out": split.held_out}

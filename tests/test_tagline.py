@@ -1,0 +1,246 @@
+"""The line of a tag recipe, for real: trained, killed, resumed, scored, used on texts of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from medrecipes.console import Console
+from medrecipes.engines.tagger import Tagger
+from medrecipes.records import Tagged
+from medrecipes.rundir import read_losses
+from medrecipes.tagtext import Found, open_tagger, read_texts, show, tag_texts
+from tests.conftest import ROOT, Cli, children_seconds
+from tests.test_line import losses
+
+RECIPE = "recipes/tiny_bio_ner.toml"
+FILES = {
+    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "log.txt",
+    "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/tokenizer.json", "adapter/tagging.json",
+    "eval/predictions.jsonl", "eval/report.json", "eval/report.md",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The tiny tagging recipe, whole, and what it printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    before = children_seconds()
+    done = cli("run", RECIPE, "--runs", runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert children_seconds() - before < 40  # base, training and scores together
+    return next(runs.iterdir()), done.stdout
+
+
+def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
+    path, _ = finished
+    assert re.fullmatch(r"tiny_bio_ner-[0-9a-f]{8}", path.name)
+    assert {f for f in FILES if not (path / f).exists()} == set()
+    state = json.loads((path / "run.json").read_text())
+    assert (state["state"], state["task"], state["resumed_from_step"]) == ("finished", "tag", None)
+    assert state["choices"]["engine"]["value"] == "plain"
+    assert state["choices"]["loss"]["value"] == "cross_entropy"
+    assert (state["proofs"]["train"]["rows"], state["proofs"]["train"]["spans"]) == (60, 110)
+    assert state["peak_gb"] < 3
+    about = json.loads((path / "adapter" / "tagging.json").read_text())
+    assert about == {
+        "labels": ["O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease"], "attention": "bidirectional",
+        "unit": "sentence", "max_tokens": 256, "overlap": 64,
+    }  # fmt: skip
+
+
+def test_the_best_checkpoint_by_dev_f1_is_kept(finished: tuple[Path, str]) -> None:
+    stats = json.loads((finished[0] / "trainer_stats.json").read_text())
+    assert [look["step"] for look in stats["dev"]] == [8 * n for n in range(1, 11)]
+    best = max(stats["dev"], key=lambda look: look["f1"])
+    assert (stats["best_step"], stats["best_metric"]) == (best["step"], best["f1"])
+    dev = [line for line in read_losses(finished[0] / "loss.csv") if line["split"] == "dev"]
+    assert [float(line["loss"]) for line in dev] == [look["loss"] for look in stats["dev"]]
+    train = [float(line["loss"]) for line in read_losses(finished[0] / "loss.csv") if line["split"] == "train"]
+    assert sum(train[-8:]) < sum(train[:8]) / 4
+
+
+def test_the_report_has_every_way_of_counting_with_intervals(finished: tuple[Path, str]) -> None:
+    report = json.loads((finished[0] / "eval" / "report.json").read_text())
+    assert (report["rows"], report["groups"], report["split"]) == (15, 2, "test")
+    assert "TOO FEW" in report["intervals"]
+    assert report["support"] == {"Chemical": 12, "Disease": 13}
+    for way in ("strict", "relaxed", "type_only", "dictionary"):
+        assert set(report[way]) == {"Chemical", "Disease", "micro", "macro"}
+        for figure in report[way]["micro"].values():
+            assert figure["low"] <= figure["value"] <= figure["high"]
+    assert report["base"]["span_f1"] == report["dictionary"]["micro"]["f1"]
+    assert report["tuned"]["span_f1"] == report["strict"]["micro"]["f1"]
+    assert set(report["token_accuracy"]) == {"with_O", "without_O"}
+    text = (finished[0] / "eval" / "report.md").read_text()
+    for title in ("## Strict", "## Relaxed", "## Type only", "## Words", "## Confusion", "## The most frequent errors"):
+        assert title in text
+    assert "`O` counted" in text
+
+
+def test_the_predictions_score_the_same_again(finished: tuple[Path, str], cli: Cli) -> None:
+    report = json.loads((finished[0] / "eval" / "report.json").read_text())
+    for model, part in (("tuned", "strict"), ("dictionary", "dictionary")):
+        done = cli("score", finished[0] / "eval" / "predictions.jsonl", "--model", model, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["spans"]["strict"] == report[part]
+
+
+def test_what_is_printed_is_for_people(finished: tuple[Path, str]) -> None:
+    path, printed = finished
+    for words in ("official dev and test", "bidirectional attention", "give back their 110 spans", "dev F1", "dictionary",
+                  "macro average", "for the first and only time", str(path)):  # fmt: skip
+        assert words in printed
+    assert "\x1b" not in printed
+    assert "Warning" not in printed
+
+
+def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> None:
+    path, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    done = cli("run", RECIPE, "--runs", path.parent)
+    assert done.stdout == f"finished before: {path} (nothing done; --fresh starts another beside it)\n"
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+
+
+def start(runs: Path, path: Path, step: int) -> subprocess.Popen[bytes]:
+    """Start the recipe and come back when its log has reached a step."""
+    command = [sys.executable, "-m", "medrecipes.run", RECIPE, "--runs", str(runs)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_stopped_and_started_again_it_ends_the_same(
+    how: signal.Signals, code: int, finished: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / finished[0].name
+    process = start(tmp_path, path, 19)
+    os.kill(process.pid, how)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    done = cli("run", RECIPE, "--runs", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((path / "run.json").read_text())["resumed_from_step"] >= 16
+    assert losses(path) == losses(finished[0])
+    weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
+    assert weights[0] == weights[1]
+    reports = [json.loads((p / "eval" / "report.json").read_text()) for p in (finished[0], path)]
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_with_its_rows(cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        "run", RECIPE, "--runs", tmp_path, "--set", "train.learning_rate=1e30", "--set", "train.max_grad_norm=1e30"
+    )
+    assert done.returncode == 2
+    assert re.match(r"the train loss is nan at step \d+ \(its rows: .*bad_rows\.json\); lower train\.learning_rate", done.stderr)  # fmt: skip
+    rows = json.loads(next(tmp_path.glob("*/bad_rows.json")).read_text())["rows"]
+    assert len(rows) == 8
+    assert all(row.startswith("train:") for row in rows)
+
+
+# --- its use
+
+
+@pytest.fixture(scope="module")
+def tagger(finished: tuple[Path, str]) -> Tagger:
+    return open_tagger(finished[0])
+
+
+def test_texts_of_ones_own_are_tagged_in_their_places(tagger: Tagger) -> None:
+    text = "Aspirin reduced the risk of myocardial infarction in men over 50. Gentamicin caused acute renal failure."
+    found, nothing = tag_texts(tagger, [text, " "])
+    assert nothing == []
+    assert found, "its first sentence was trained on"
+    for span in found:
+        assert text[span.start : span.end] == span.text
+        assert span.type in ("Chemical", "Disease")
+        assert 0 < span.probability <= 1
+    assert all(one.end <= other.start for one, other in pairwise(found))
+    # in a text that takes several windows too
+    long = " ".join([text] * 20)
+    assert len(tagger.windows([Tagged("a", "a", tuple(long.split()), ("O",) * len(long.split()))])) > 1
+    assert all(long[span.start : span.end] == span.text for span in tag_texts(tagger, [long])[0])
+
+
+def test_entities_are_shown_under_the_text_and_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    show("[bold]Aspirin", [Found(6, 13, "Aspirin", "Chemical", 0.934)], {"Chemical": "red"}, Console())
+    show("no", [], {}, Console())
+    assert capsys.readouterr().out == (
+        "[bold]Aspirin\n      6    13   93%  Chemical     Aspirin\nno\n  no entity found\n"
+    )
+
+
+def test_texts_are_read_from_where_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"id": 1, "text": "a"}\n\n{"text": "b"}\n')
+    (tmp_path / "x.txt").write_text("a\n\nb")
+    assert list(read_texts([], tmp_path / "x.jsonl")) == [{"id": 1, "text": "a"}, {"text": "b"}]
+    assert list(read_texts([], tmp_path / "x.txt")) == [{"text": "a"}, {"text": ""}, {"text": "b"}]
+    assert list(read_texts(["a", "b"], None)) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_the_command_reads_standard_input(finished: tuple[Path, str], cli: Cli) -> None:
+    done = cli("tag", finished[0], "--json", input="Aspirin reduced the risk.\nno\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines] == ["Aspirin reduced the risk.", "no"]
+    spans = [span for line in lines for span in line["spans"]]
+    assert all(set(span) == {"start", "end", "text", "type", "probability"} for span in spans)
+
+
+WRONG = [
+    (["tag", "RUN", "--file", "nowhere.txt"], 'nowhere.txt: no such file; name one with JSON lines of {"text": …}, or a text a line'),
+    (["tag", "RUN", "x", "--file", "README.md"], "tag: give TEXT or --file, not both"),
+    (["tag", "RUN", "--file", "data/synthetic_qa.jsonl"], 'data/synthetic_qa.jsonl:1: has no text; write {"text": "…"}'),
+    (["tag", "runs/none", "x"], "runs/none: is no run folder; name one of those in runs/"),
+    (["eval", "RUN"], "RUN: is a tagging run, whose test rows were tagged once, at its end; read RUN/eval/report.md, or tag texts with `medrecipes tag RUN TEXT`"),
+    (["score", "RUN/eval/predictions.jsonl"], "RUN/eval/predictions.jsonl: holds the answers of dictionary and tuned; choose with --model tuned"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG, ids=[" ".join(command[:4]) for command, _ in WRONG])
+def test_a_mistake_is_one_line(command: list[str], message: str, finished: tuple[Path, str], cli: Cli) -> None:
+    run = str(finished[0])
+    done = cli(*(part.replace("RUN", run) for part in command))
+    assert (done.returncode, done.stderr) == (2, message.replace("RUN", run) + "\n")
+
+
+def test_runs_of_tags_are_laid_side_by_side(finished: tuple[Path, str], cli: Cli, tmp_path: Path) -> None:
+    other = tmp_path / "causal"
+    shutil.copytree(finished[0], other)
+    recipe = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(recipe.replace('attention = "bidirectional"', 'attention = "causal"'))
+    done = cli("compare", finished[0], other, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^loss covers +tags of words +tags of words$", done.stdout, re.M)
+    table = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| F1 of spans, micro |" in table
+    assert re.search(r"^\| model.attention \| bidirectional \| causal \|$", table, re.M)
+    assert "F1 of spans, micro | " in table.split("second minus first")[1]
+
+
+def test_check_proves_every_row(cli: Cli) -> None:
+    done = cli("check", RECIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "60 rows proved: 580 words" in done.stdout
+    assert "nothing wrong" in done.stdout
