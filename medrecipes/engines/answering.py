@@ -21,6 +21,12 @@ from medrecipes.tokens import Tokenizer
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to before all of its bytes are there
 
 
+def device_of(model: Any) -> torch.device:
+    """Where a model computes; short of memory, Unsloth leaves embeddings on the CPU."""
+    devices = [parameter.device for parameter in model.parameters()]
+    return next((device for device in devices if device.type != "cpu"), devices[0])
+
+
 @contextmanager
 def inference(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """No gradients, and on a card the number format that training computes in."""
@@ -131,7 +137,7 @@ def _answers(
     **more: Any,
 ) -> list[list[int]]:  # fmt: skip
     """One batch of answers, padded behind their stop tokens."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     _, pad = template.tokenizer.pad
     # made anew, so that nothing of the base's own generation config (a temperature, a penalty) slips in
     config = GenerationConfig(
@@ -154,7 +160,7 @@ def nats(
     model: Any, template: ChatTemplate, examples: Sequence[Example], batch: int, dtype: torch.dtype
 ) -> list[tuple[float, float]]:
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     found = [(0.0, 0.0)] * len(examples)
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -10,7 +10,7 @@ import torch
 
 from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
-from medrecipes.engines import Choice, attention, fused
+from medrecipes.engines import Choice, answering, attention, fused
 from medrecipes.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ def choose_setting(
     engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice]
 ) -> Setting:
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
-    on_cpu = next(model.parameters()).device.type == "cpu"
+    on_cpu = answering.device_of(model).type == "cpu"
     choices["layout"] = layout = _layout(engine, recipe, dtype, on_cpu)
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
     own = layers.value == "fused"

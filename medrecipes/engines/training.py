@@ -44,7 +44,7 @@ class TrlEngine:
     ) -> None:  # fmt: skip
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
         self.choices, self._attach, self._base = choices, attach, base
-        self.device = next(model.parameters()).device
+        self.device = answering.device_of(model)
         self._on_cpu = self.device.type == "cpu"
         _match_targets(model, recipe.lora.targets)
         if self._on_cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
