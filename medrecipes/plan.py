@@ -216,7 +216,8 @@ def speed(
     decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
     seconds = operations / (card.tflops * 1e12 * RATE) + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
     # a micro-batch can be no faster than a processor launches its work
-    seconds = max(seconds / SPEED[way], shape.layers * LAUNCH_S * (1 + 0.4 * share) / tokens)
+    launches = 1 + 0.4 * share + (0.4 if decoded else 0.0)
+    seconds = max(seconds / SPEED[way], shape.layers * LAUNCH_S * launches / tokens)
     update = UPDATE_S["8bit" if "8bit" in recipe.train.optim else "other"] * shape.layers * 2 * len(shape.modules)
     return 1 / (seconds + update / (tokens * accumulation))
 

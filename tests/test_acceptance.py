@@ -49,6 +49,7 @@ def accept(hub: Hub, place: Path, *recipes: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=400, env=environment)
 
 
+@pytest.mark.slow
 def test_the_table_is_measured_written_and_taken_up_again(tiny_run: Path, place: Path) -> None:
     base = Path(json.loads((tiny_run / "run.json").read_text())["base"])
     with Hub() as hub:

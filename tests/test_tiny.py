@@ -129,7 +129,7 @@ found = {}
 for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3")):
     spec = tiny.FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
-        tiny._save_tokenizer(spec, tiny._tokenizer(spec, texts), Path(folder))
+        tiny._save_tokenizer(spec, tiny._tokenizer(spec, texts, tiny.Size()), Path(folder))
         tokenizer = Tokenizer(Path(folder))
         [example] = ChatTemplate(template, tokenizer).examples([Conversation.of("x", "", "Ünïcode </s> <eos> <|eot_id|>?", "Ja, 7 mg.\\n\\nμ")])
         whole = tokenizer.decode([example.input_ids])[0]

@@ -36,7 +36,8 @@ def figures(facts: Facts) -> Iterator[str]:
         )
     else:
         yield table(("measure", "figure"), list(_nested(report)))
-    if cases := report.get("cases"):
+    cases = report.get("cases") or {}
+    if "exact_match" in cases and "rows" in cases:
         yield f"Hand-written cases answered exactly as expected: {cases['exact_match']} of {cases['rows']}."
     if (facts.path / "loss.png").exists():
         yield "![Training and dev loss, by step](loss.png)"

@@ -81,17 +81,23 @@ class Progress(TrainerCallback):
 
 
 class Interrupt(TrainerCallback):
-    """Ctrl-C finishes the step and saves it before the run stops; a second one stops at once."""
+    """Ctrl-C, or the machine's notice that it will go, finishes the step and saves it before the run stops.
+
+    A second one stops at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> Interrupt:
-        self._before = signal.signal(signal.SIGINT, self._ask)
+        self._before = [signal.signal(number, self._ask) for number in self.SIGNALS]
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, before in zip(self.SIGNALS, self._before, strict=True):
+            signal.signal(number, before)
 
     def _ask(self, *_: object) -> None:
         if self.asked:
@@ -143,5 +149,9 @@ def peak_gb(device: torch.device) -> float:
     """The most memory in use so far: of the card, or of this process on a CPU."""
     if device.type == "cuda":
         return round(float(torch.cuda.max_memory_allocated(device)) / 1e9, 2)
+    status = Path("/proc/self/status")
+    if status.exists():  # what the system counts of a process begins with its parent's; this does not
+        [peak] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return round(int(peak) * 1024 / 1e9, 2)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(used * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)

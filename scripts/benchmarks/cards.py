@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *, stop: int | None = None) -> None:
-    """One run; `stop`: killed as soon as the checkpoint of this step is whole."""
+    """One run; `stop`: told to go as soon as the checkpoint of this step is whole."""
     sets = [
         word
         for value in [*settings, f"train.max_steps={steps}", f"train.save_steps={save}"]
@@ -79,7 +79,10 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
         )
         while process.poll() is None:
             if stop and list(folder.glob(f"*/checkpoints/checkpoint-{stop}/trainer_state.json")):
-                os.killpg(process.pid, 9)
+                process.terminate()
+                stop = None
+                process.wait(60)
+                return
             try:
                 process.wait(0.2)
             except subprocess.TimeoutExpired:
