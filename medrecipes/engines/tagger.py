@@ -11,22 +11,23 @@ import torch
 import transformers
 from peft import PeftModel
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForTokenClassification, EarlyStoppingCallback, set_seed
+from transformers import AutoConfig, AutoModelForTokenClassification, set_seed
 
 from medrecipes.bases import Base
 from medrecipes.bio import read_spans
 from medrecipes.console import Console
 from medrecipes.engines import Choice
 from medrecipes.engines.answering import inference
-from medrecipes.engines.callbacks import Interrupt, Progress, peak_gb
+from medrecipes.engines.attempt import Attempt
+from medrecipes.engines.callbacks import peak_gb
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach, quantization
-from medrecipes.engines.trackers import PROJECT, open_trackers
+from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.training import _begin, _count, _match_targets
 from medrecipes.errors import EngineError, RunError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
-from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
+from medrecipes.rundir import RunDir
 from medrecipes.scoring.spans import Tagging, micro
 from medrecipes.store import write_json, writing
 from medrecipes.tagging import MASKED, Window, decode, frequencies, gather, windows
@@ -121,49 +122,13 @@ class Tagger:
         from datasets import Dataset
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
-        resume = last_checkpoint(rundir.checkpoints)
-        if resume:
-            rebase(resume)
-        resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
-        rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from)
-        metric = {"last": None}.get(settings.keep_best, settings.keep_best) if dev else None
+        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        log = attempt.log
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
-            output_dir=str(rundir.checkpoints),
-            num_train_epochs=settings.epochs,
-            max_steps=settings.max_steps or -1,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=settings.batch // micro_batch,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type=settings.scheduler,
-            # below 1 transformers takes it for a share of all steps
-            warmup_steps=settings.warmup_steps if settings.warmup_fraction is None else settings.warmup_fraction,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            optim=settings.optim,
-            seed=recipe.seed,
-            data_seed=recipe.seed,
-            bf16=self.dtype == torch.bfloat16 and not self._on_cpu,
-            fp16=self.dtype == torch.float16 and not self._on_cpu,
-            use_cpu=self._on_cpu,
-            gradient_checkpointing=checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
-            logging_steps=settings.logging_steps,
-            logging_nan_inf_filter=False,
-            eval_strategy="no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
-            eval_steps=None if settings.eval_steps == "epoch" else settings.eval_steps,
-            save_strategy="epoch" if settings.save_steps == "epoch" else "steps",
-            save_steps=500 if settings.save_steps == "epoch" else settings.save_steps,
-            save_total_limit=2,
-            load_best_model_at_end=metric is not None,
-            metric_for_best_model=metric,
-            greater_is_better=metric == "f1" if metric else None,
-            report_to="none",  # its trackers come as callbacks
-            project=PROJECT,
-            run_name=rundir.path.name,
-            disable_tqdm=True,
-            remove_unused_columns=False,
+            **attempt.arguments(
+                recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+            )
         )
 
         class Trainer(transformers.Trainer):
@@ -195,40 +160,10 @@ class Tagger:
             data_collator=lambda items: self._tensors([found[item["window"]] for item in items]),
             compute_loss_func=self._loss(frequencies(found, len(self.labels))),
         )
-        # in half precision a resumed run would differ: a reload does not cast these weights down
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(found) / settings.batch))
-        for tracker in tracked:
-            trainer.add_callback(tracker)
-        if settings.early_stopping and metric:
-            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
-        with Interrupt() as interrupt, console.bar("train", steps, resumed_from or 0) as bar:
-            trainer.add_callback(Progress(log, bar, self.device, [row.id for row in train], rundir.path))
-            trainer.add_callback(interrupt)
-            try:
-                with writing(rundir.checkpoints):
-                    output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-            finally:
-                log.close()
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        best = trainer.state.best_global_step if metric else None
-        if best and not (rundir.checkpoints / f"checkpoint-{best}").is_dir():
-            raise RunError(
-                f"{rundir.checkpoints}/checkpoint-{best}: the best checkpoint is gone; start anew with --fresh"
-            )
+        ids = [row.id for row in train]
+        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked)
         looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
-        return {
-            **output.metrics,
-            "steps": trainer.state.global_step,
-            "best_step": best or trainer.state.global_step,
-            "best_metric": trainer.state.best_metric if metric else None,
-            "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks],
-            "tokens": log.tokens,
-            "supervised_tokens": log.supervised_tokens,
-        }
+        return {**stats, "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks]}
 
     def _loss(self, counts: Sequence[int]) -> Callable[..., torch.Tensor]:
         """What is minimised: the mean over the words of a step, however many micro-batches it takes."""

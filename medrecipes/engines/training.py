@@ -13,26 +13,26 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedTokenizerFast, set_seed
 
 from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
-from medrecipes.engines.callbacks import Interrupt, Progress, Samples, Shuffled, SomeLayers, peak_gb
+from medrecipes.engines.attempt import Attempt
+from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
-from medrecipes.engines.trackers import PROJECT, open_trackers
+from medrecipes.engines.trackers import open_trackers
 from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
 from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
-from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
+from medrecipes.rundir import RunDir, last_checkpoint
 from medrecipes.scoring.text import bits
-from medrecipes.store import digest, write_json, writing
+from medrecipes.store import digest, write_json
 
 Attach = Callable[..., Any]
-METRIC = {"bits_per_byte": "bits_per_byte", "loss": "loss", "last": None}
 
 
 class TrlEngine:
@@ -135,54 +135,19 @@ class TrlEngine:
         recipe, settings, engine = self.recipe, self.recipe.train, self
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
-        resume = last_checkpoint(rundir.checkpoints)
-        if resume and ranks.leads():
-            rebase(resume)
-        resumed_from = int(resume.name.rsplit("-", 1)[1]) if resume else None
-        rundir.update(resumed_from_step=resumed_from)
-        log = LossLog(rundir.path / "loss.csv", resumed_from, writes=ranks.leads())
-        metric = METRIC[settings.keep_best] if dev else None
+        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        log = attempt.log
+        shared = attempt.arguments(
+            recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+        )
         arguments = SFTConfig(
-            output_dir=str(rundir.checkpoints),
-            num_train_epochs=settings.epochs,
-            max_steps=settings.max_steps or -1,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=settings.batch // micro_batch // ranks.size(),
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type=settings.scheduler,
-            # below 1 transformers takes it for a share of all steps
-            warmup_steps=settings.warmup_steps if settings.warmup_fraction is None else settings.warmup_fraction,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
+            **shared,
             neftune_noise_alpha=settings.neftune_noise_alpha,
-            optim=settings.optim,
-            seed=recipe.seed,
-            data_seed=recipe.seed,
-            bf16=self.dtype == torch.bfloat16 and not self._on_cpu,
-            fp16=self.dtype == torch.float16 and not self._on_cpu,
-            use_cpu=self._on_cpu,
-            gradient_checkpointing=checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
-            logging_steps=settings.logging_steps,
-            logging_nan_inf_filter=False,
-            eval_strategy="no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
-            eval_steps=None if settings.eval_steps == "epoch" else settings.eval_steps,
-            eval_on_start=bool(dev) and resume is None,  # where the curve comes from
-            save_strategy="epoch" if settings.save_steps == "epoch" else "steps",
-            save_steps=500 if settings.save_steps == "epoch" else settings.save_steps,
-            save_total_limit=2,
-            load_best_model_at_end=metric is not None,
-            metric_for_best_model=metric,
-            greater_is_better=False if metric else None,
-            report_to="none",  # its trackers come as callbacks
-            project=PROJECT,
-            run_name=rundir.path.name,
-            disable_tqdm=True,
+            eval_on_start=bool(dev) and attempt.resume is None,  # where the curve comes from
             ddp_find_unused_parameters=False if ranks.size() > 1 else None,
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
-            remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
 
@@ -221,49 +186,14 @@ class TrlEngine:
             processing_class=self._processing_class(),
             data_collator=lambda items: self._tensors([padded[item["pack"]] for item in items], layout),
         )
-        # in half precision a resumed run would differ: trl casts these weights down, a reload does not
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(len(packs) / settings.batch))
-        if settings.early_stopping and metric:
-            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
-        for tracker in tracked:
-            trainer.add_callback(tracker)
+        callbacks = list(tracked)
         if checkpointing and self.name == "plain":
-            trainer.add_callback(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
+            callbacks.append(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
         if settings.sample_prompts and ranks.leads():
-            trainer.add_callback(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
-        with (
-            Interrupt() as interrupt,
-            console.bar("train", steps, resumed_from or 0) as bar,
-            self._attention(attention.NAME if layout == "flat" else "sdpa"),
-            self._layers(setting),
-        ):
-            trainer.add_callback(Progress(log, bar, self.device, [example.id for example in train], rundir.path))
-            trainer.add_callback(interrupt)
-            try:
-                with writing(rundir.checkpoints):
-                    output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-            finally:
-                log.close()
-                if noise := getattr(trainer, "neftune_hook_handle", None):
-                    noise.remove()  # or another attempt's noise would be added to this one's
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        best = trainer.state.best_global_step if metric else None
-        if best and not (rundir.checkpoints / f"checkpoint-{best}").is_dir():
-            raise RunError(
-                f"{rundir.checkpoints}/checkpoint-{best}: the best checkpoint is gone; start anew with --fresh"
-            )
-        return {
-            **output.metrics,
-            "steps": trainer.state.global_step,
-            "best_step": best or trainer.state.global_step,
-            "best_metric": trainer.state.best_metric if metric else None,
-            "tokens": log.tokens,
-            "supervised_tokens": log.supervised_tokens,
-        }
+            callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
+        within = self._attention(attention.NAME if layout == "flat" else "sdpa"), self._layers(setting)
+        ids = [example.id for example in train]
+        return attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
 
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""

@@ -1,0 +1,131 @@
+"""One attempt at a training, whatever is learned: the trainer's arguments, its log and callbacks, and how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback
+
+from medrecipes import ranks
+from medrecipes.console import Console
+from medrecipes.engines.callbacks import Interrupt, Progress
+from medrecipes.engines.trackers import PROJECT
+from medrecipes.errors import RunError
+from medrecipes.recipe import Recipe
+from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
+from medrecipes.store import writing
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where training goes on from, what it is logged to, and the measure on the dev rows that chooses a checkpoint."""
+
+    resume: Path | None
+    step: int | None
+    log: LossLog
+    metric: str | None
+
+    @classmethod
+    def begin(cls, recipe: Recipe, rundir: RunDir, *, dev: bool) -> Attempt:
+        """From the last whole checkpoint, or from the beginning."""
+        resume = last_checkpoint(rundir.checkpoints)
+        if resume and ranks.leads():
+            rebase(resume)
+        step = int(resume.name.rsplit("-", 1)[1]) if resume else None
+        rundir.update(resumed_from_step=step)
+        log = LossLog(rundir.path / "loss.csv", step, writes=ranks.leads())
+        keep = recipe.train.keep_best
+        return cls(resume, step, log, keep if dev and keep != "last" else None)
+
+    def arguments(
+        self, recipe: Recipe, rundir: RunDir, dtype: torch.dtype, micro_batch: int, *, cpu: bool, checkpointing: bool,
+        dev: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What transformers' trainer is told, TRL's too."""
+        settings = recipe.train
+        return {
+            "output_dir": str(rundir.checkpoints),
+            "num_train_epochs": settings.epochs,
+            "max_steps": settings.max_steps or -1,
+            "per_device_train_batch_size": micro_batch,
+            "gradient_accumulation_steps": settings.batch // micro_batch // ranks.size(),
+            "learning_rate": settings.learning_rate,
+            "lr_scheduler_type": settings.scheduler,
+            # below 1 transformers takes it for a share of all steps
+            "warmup_steps": settings.warmup_steps if settings.warmup_fraction is None else settings.warmup_fraction,
+            "weight_decay": settings.weight_decay,
+            "max_grad_norm": settings.max_grad_norm,
+            "optim": settings.optim,
+            "seed": recipe.seed,
+            "data_seed": recipe.seed,
+            "bf16": dtype == torch.bfloat16 and not cpu,
+            "fp16": dtype == torch.float16 and not cpu,
+            "use_cpu": cpu,
+            "gradient_checkpointing": checkpointing,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+            "logging_steps": settings.logging_steps,
+            "logging_nan_inf_filter": False,
+            "eval_strategy": "no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
+            "eval_steps": None if settings.eval_steps == "epoch" else settings.eval_steps,
+            "save_strategy": "epoch" if settings.save_steps == "epoch" else "steps",
+            "save_steps": 500 if settings.save_steps == "epoch" else settings.save_steps,
+            "save_total_limit": 2,
+            "load_best_model_at_end": self.metric is not None,
+            "metric_for_best_model": self.metric,
+            "greater_is_better": self.metric == "f1" if self.metric else None,
+            "report_to": "none",  # its trackers come as callbacks
+            "project": PROJECT,
+            "run_name": rundir.path.name,
+            "disable_tqdm": True,
+            "remove_unused_columns": False,
+        }
+
+    def walk(
+        self, trainer: Any, recipe: Recipe, rundir: RunDir, console: Console, device: torch.device, ids: Sequence[str],
+        count: int, callbacks: Sequence[Any], within: Sequence[AbstractContextManager[Any]] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """Train over `count` rows, packs or windows; `ids` names the rows, should a loss be no number."""
+        # in half precision a resumed run would differ: trl casts these weights down, a reload does not
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        settings = recipe.train
+        if settings.early_stopping and self.metric:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(count / settings.batch))
+        with Interrupt() as interrupt, console.bar("train", steps, self.step or 0) as bar, ExitStack() as stack:
+            for context in within:
+                stack.enter_context(context)
+            trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path))
+            trainer.add_callback(interrupt)
+            try:
+                with writing(rundir.checkpoints):
+                    output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
+            finally:
+                self.log.close()
+                if noise := getattr(trainer, "neftune_hook_handle", None):
+                    noise.remove()  # or another attempt's noise would be added to this one's
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        state = trainer.state
+        best = state.best_global_step if self.metric else None
+        if best and not (rundir.checkpoints / f"checkpoint-{best}").is_dir():
+            raise RunError(
+                f"{rundir.checkpoints}/checkpoint-{best}: the best checkpoint is gone; start anew with --fresh"
+            )
+        return {
+            **output.metrics,
+            "steps": state.global_step,
+            "best_step": best or state.global_step,
+            "best_metric": state.best_metric if self.metric else None,
+            "tokens": self.log.tokens,
+            "supervised_tokens": self.log.supervised_tokens,
+        }
