@@ -189,7 +189,7 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     parts = ("base", "tuned", "difference")
     rows = f"{report['rows']} {report['split']} rows"
     console.line()
-    console.line(f"{rows:<24}" + "".join(f"{part:<26}" for part in parts))
+    console.line((f"{rows:<24}" + "".join(f"{part:<26}" for part in parts)).rstrip())
     for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
         console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
