@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.cards import sections, text
+from medrecipes.cards.conversion import conversion
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import DISCLAIMER, RELEASE, bullets, table
 from medrecipes.evaluate import BASE, PARTS, TUNED
@@ -58,7 +59,7 @@ def card(facts: Facts) -> str:
         ("Use", list(sections.use(facts))),
         ("Data", list(sections.data(facts))),
         ("Training", list(sections.training(facts))),
-        ("Conversion", list(sections.conversion(facts))),
+        ("Conversion", list(conversion(facts))),
         ("Prompts", list(sections.prompts(facts))),
         ("Limits", list(sections.limits(facts))),
         ("Checks of this release", list(text.gate_section(facts.gates))),
