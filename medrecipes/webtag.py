@@ -25,11 +25,13 @@ CSS = (
     + """
 #marked .textfield { display: block; line-height: 2; word-break: normal; overflow-wrap: anywhere }
 #marked .token.highlighted { margin: 0 1px }
+#marked .line-break { display: block }
 #found, #found > * { overflow-x: auto }
-#found table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-#found table, #found tr { border: 0 }
-#found th, #found td { padding: 2px 12px 2px 0; text-align: left; white-space: nowrap; border: 0 solid var(--border-color-primary); border-bottom-width: 1px }
-#found td:last-child { width: 100%; padding-right: 0; white-space: pre-wrap }
+#found table { width: 100%; border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+#found table, #found tr, #found th, #found td { border: 0 !important }
+#found th, #found td { padding: 3px 10px 3px 0; text-align: left; white-space: nowrap }
+#found td { border-top: 1px solid var(--border-color-primary) !important }
+#found td:last-child { width: 100%; white-space: pre-wrap }
 """
 )
 Tag = Callable[[str], Sequence[Found]]
