@@ -14,7 +14,7 @@ from medrecipes.console import Console
 from medrecipes.engines import Decoding, Engine
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.export import run_base, run_template
-from medrecipes.judge import adapter_of, finished
+from medrecipes.judge import adapter_of, finished_chat
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
@@ -71,7 +71,7 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
     """Load a finished run, at a checkpoint or without its adapter; only settings of [eval] can be overridden."""
     from medrecipes.engines import load_libraries, open_engine
 
-    rundir = finished(path)
+    rundir = finished_chat(path, "which holds no conversation; see its entities on a page with --web, or tag")
     if base and checkpoint is not None:
         raise RunError("--base has no checkpoint; leave one of the two out")
     adapter = adapter_of(rundir, checkpoint)

@@ -141,7 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("run", type=Path, metavar="RUN")
     chat.add_argument("--base", action="store_true", help="the base alone, without the adapter")
     chat.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
-    chat.add_argument("--web", action="store_true", help="a page with base and tuned side by side (extra: web)")
+    chat.add_argument(
+        "--web", action="store_true", help="a page: base and tuned side by side, or the entities of a text (extra: web)"
+    )
     chat.add_argument("--host", metavar="ADDRESS", help="with --web: where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
     chat.add_argument("--port", type=int, metavar="N", help="with --web: its port (default: 7860)")
     _overrides(chat)
@@ -349,10 +351,17 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _chat(arguments: argparse.Namespace) -> None:
-    from medrecipes import web
+    from medrecipes import web, webtag
     from medrecipes.chat import chat, open_chat
     from medrecipes.console import Console
 
+    host, port = arguments.host or web.HOST, arguments.port or web.PORT
+    if arguments.web and webtag.serves(arguments.run):
+        if arguments.base or arguments.checkpoint is not None or arguments.set:
+            raise MedRecipesError("--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out")  # fmt: skip
+        web.require()
+        webtag.serve(arguments.run, Console(), host, port)
+        return
     if arguments.web and arguments.base:
         raise MedRecipesError("--base goes without --web: the page shows the base beside the tuned model")
     if not arguments.web and (arguments.host or arguments.port):
@@ -362,7 +371,7 @@ def _chat(arguments: argparse.Namespace) -> None:
     console = Console()
     opened = open_chat(arguments.run, arguments.set, console, base=arguments.base, checkpoint=arguments.checkpoint)
     if arguments.web:
-        web.serve(opened, console, arguments.host or web.HOST, arguments.port or web.PORT)
+        web.serve(opened, console, host, port)
     else:
         chat(opened, console)
 

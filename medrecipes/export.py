@@ -12,7 +12,7 @@ from medrecipes import llamacpp, merging, parity, serving
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError
-from medrecipes.judge import finished
+from medrecipes.judge import finished_chat
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
@@ -30,7 +30,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
         raise MedRecipesError(f"--quant {quant} goes with --format gguf alone; leave it out")
     quant = (quant or QUANTS[0]) if kind == "gguf" else None
     name = f"{kind}-{quant}" if quant else kind
-    rundir = finished(path)
+    rundir = finished_chat(path, f"whose one form is its adapter, in {path}/adapter; tag")
     if kind == "gguf":
         llamacpp.require()
     recipe = rundir.pinned(load(path / "recipe.toml").recipe)

@@ -27,13 +27,9 @@ def judge(
 
     Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
     """
-    rundir = finished(path)
+    once = f"whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag"
+    rundir = finished_chat(path, once)
     tasks = parse_suite(suite) if suite else ()
-    if rundir.state.get("task") == "tag":
-        raise RunError(
-            f"{path}: is a tagging run, whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag "
-            f"texts with `medrecipes tag {path} TEXT`"
-        )
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
     if own.model_copy(update={"eval": recipe.eval}) != recipe:
         raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")
@@ -95,6 +91,14 @@ def finished(path: Path) -> RunDir:
     rundir.require_finished()
     if not (rundir.adapter / "adapter_config.json").exists():
         raise RunError(f"{path}: has no adapter; train it again with `medrecipes run {path}/recipe.toml --fresh`")
+    return rundir
+
+
+def finished_chat(path: Path, why_not: str) -> RunDir:
+    """A finished run of conversations; `why_not`: what a tagging run is told before the command that it has instead."""
+    rundir = finished(path)
+    if rundir.state.get("task") == "tag":
+        raise RunError(f"{path}: is a tagging run, {why_not} texts with `medrecipes tag {path} TEXT`")
     return rundir
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from medrecipes import __version__, cards
 from medrecipes.delivery import MANIFEST
 from medrecipes.errors import RunError
+from medrecipes.export import QUANTS
 from medrecipes.gates import Gate, check_dataset, check_run
 from medrecipes.hub import Kind, content
 from medrecipes.recipe import Recipe
@@ -18,7 +19,7 @@ from medrecipes.rundir import RunDir
 from medrecipes.store import read_json, write_json, write_text
 from medrecipes.terms import NOTICE, notice
 
-CARD = "README.md"
+CARD, EXPORTED = "README.md", "export.json"
 # what goes with every form of a model: how it was made and judged, but none of the rows
 EVIDENCE = ("data.json", "loss.csv", "loss.png", "trainer_stats.json", "eval/report.json")
 SUFFIX = {"adapter": "", "merged-16bit": "-merged-16bit", "merged-4bit": "-merged-4bit", "gguf": "-gguf"}
@@ -53,7 +54,8 @@ class Release:
 
 def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Sequence[str], work: Path) -> Release:
     """The release of a finished run in one format; what is written for it goes to `work`."""
-    files = _adapter(rundir, work) if format == "adapter" else _exported(rundir, format)
+    exports = [] if format == "adapter" else _exports(rundir, format)
+    files = _exported(exports, work) if exports else _adapter(rundir, work)
     files |= {name: rundir.path / name for name in EVIDENCE}
     data, recipe = read_json(rundir.path / "data.json"), rundir.pinned(recipe)
     write_text(work / "recipe.toml", recipe.shared().to_toml())
@@ -72,7 +74,7 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         "split": {"key": state["split_key"], "rows": data["rows"]},
         "evaluation": {key: report[key] for key in ("split", "rows", "groups", "base", "tuned", "difference")},
     }
-    card = cards.release_card(rundir.path, repo, [format], gates)
+    card = cards.release_card(rundir.path, repo, [format], gates, [made for _, made in exports])
     return Release(repo, "model", rundir.path.name, format, _finish(files, claims, gates, card, work), gates)
 
 
@@ -110,23 +112,37 @@ def _adapter(rundir: RunDir, work: Path) -> dict[str, Path]:
     return files
 
 
-def _exported(rundir: RunDir, format: str) -> dict[str, Path]:
-    """What `medrecipes export` made; all quantisations of GGUF go to one repository."""
-    exports = rundir.path / "export"
-    folders = sorted(exports.glob("gguf-*")) if format == "gguf" else [exports / format]
-    folders = [folder for folder in folders if (folder / "export.json").exists()]
+def _exports(rundir: RunDir, format: str) -> list[tuple[Path, dict[str, Any]]]:
+    """What `medrecipes export` made, each folder with its export.json; all quantisations of GGUF go to one repository."""
+    names = [f"gguf-{quant}" for quant in QUANTS] if format == "gguf" else [format]
+    folders = [folder for name in names if ((folder := rundir.path / "export" / name) / EXPORTED).exists()]
     if not folders:
         raise RunError(f"{rundir.path}: has no {format} yet; make it with `medrecipes export {rundir.path} --format {format}`")  # fmt: skip
+    return [(folder, _shared(read_json(folder / EXPORTED))) for folder in folders]
+
+
+def _shared(made: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an export, without the path of a base that lies in a folder of this machine."""
+    base = str(made.get("base") or "")
+    if not Path(base).is_absolute():
+        return made
+    name = Path(base).name
+    return {**made, "base": name, "reason": str(made.get("reason") or "").replace(base, name)}
+
+
+def _exported(exports: Sequence[tuple[Path, dict[str, Any]]], work: Path) -> dict[str, Path]:
+    """The files of all these exports; of a name that several have, such as Modelfile, the first one's."""
     files: dict[str, Path] = {}
-    for folder in folders:
-        made = read_json(folder / "export.json")
+    for folder, made in exports:
         if not made["parity"]["passed"]:
             raise RunError(f"{folder}: does not answer as the adapter does, so it is not released; export it again")
         for name, what in made["files"].items():
             if not (folder / name).is_file() or content(folder / name).sha256 != what["sha256"]:
                 raise RunError(f"{folder / name}: is not what was exported; export it again")
-            files[name] = folder / name
-        files["export.json" if len(folders) == 1 else f"{folder.name}.json"] = folder / "export.json"
+            files.setdefault(name, folder / name)
+        said = EXPORTED if len(exports) == 1 else f"{folder.name}.json"
+        write_json(work / said, made)
+        files[said] = work / said
     return files
 
 

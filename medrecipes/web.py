@@ -185,15 +185,19 @@ def build(page: Page) -> Any:
     return blocks
 
 
-def serve(opened: Opened, console: Console, host: str = HOST, port: int = PORT) -> None:
-    """Open the page and keep it until Ctrl-C; never shared beyond the host that was asked for."""
-    blocks = build(Page(opened))
+def serve(opened: Opened, console: Console, host: str, port: int) -> None:
+    """Open the page of a run of conversations and keep it until Ctrl-C."""
+    keep(build(Page(opened)), CSS, console, host, port)
+
+
+def keep(blocks: Any, css: str, console: Console, host: str, port: int) -> None:
+    """Serve a page until Ctrl-C; never shared beyond the host that was asked for."""
     gr = importlib.import_module("gradio")
     # fonts of the system: the usual theme fetches its own from another site
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
         blocks.queue().launch(
-            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme, css=CSS,
+            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme, css=css,
             inbrowser=False, footer_links=[],
         )  # fmt: skip
     except OSError as error:

@@ -123,6 +123,18 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 @pytest.fixture(scope="session")
+def tag_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The tiny tagging recipe, whole, and what it printed; copy it before changing anything."""
+    runs = tmp_path_factory.mktemp("runs")
+    before = children_seconds()
+    done = cli("run", "recipes/tiny_bio_ner.toml", "--runs", runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert children_seconds() - before < 40  # base, training and scores together
+    return next(runs.iterdir()), done.stdout
+
+
+@pytest.fixture(scope="session")
 def tiny_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished short run of the demo, for whoever only looks at one; copy it before changing anything."""
     runs = tmp_path_factory.mktemp("tiny")

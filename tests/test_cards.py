@@ -113,6 +113,30 @@ def test_a_base_of_the_hub_is_linked_with_its_licence_and_revision(tiny_run: Pat
     assert '{"role": "system", "content": "Answer the question truthfully' in text
 
 
+EXPORTS = [
+    {"format": "gguf", "quant": quant, "base": "unsloth/llama-3-8b-Instruct", "merged_on": "the 16-bit base", "reason": "--base names it",
+     "parity": {"prompts": 64, "tokens": 1991, "greedy_agreement": same, "mean_kl": kl, "prompts_read_alike": 1.0, "passed": True,
+                "tolerance": {"greedy_agreement": at_least, "mean_kl": at_most, "prompts_read_alike": 0.98}}}
+    for quant, same, kl, at_least, at_most in [("q4_k_m", 0.9312, 0.0214, 0.88, 0.08), ("q8_0", 0.9876, 0.0007, 0.97, 0.01)]
+]  # fmt: skip
+
+
+def test_a_converted_release_says_what_it_was_merged_on_and_how_near_it_is(tiny_run: Path) -> None:
+    text = release_card(tiny_run, "me/demo-medical-gguf", ["gguf"], [], EXPORTS)
+    assert headings(text) == [*SECTIONS[:4], "Conversion", *SECTIONS[4:]]
+    for line in (
+        "Merged on the 16-bit base, `unsloth/llama-3-8b-Instruct` (--base names it).",
+        "| gguf q4_k_m | 64 | 1,991 | 93.1% (at least 88.0%) | 0.021 (at most 0.08) | 100% (at least 98%) |",
+        "| gguf q8_0 | 64 | 1,991 | 98.8% (at least 97.0%) | 0.0007 (at most 0.01) | 100% (at least 98%) |",
+    ):
+        assert text.count(line) == 1, line
+    assert check_card(text, "model") == ([], [])
+    folder = {**EXPORTS[0], "base": "my-base", "merged_on": "the dequantised 4-bit base", "reason": None}
+    assert "Merged on the dequantised 4-bit base.\n" in release_card(tiny_run, "me/x", ["merged-16bit"], [], [folder])
+    for less in without(EXPORTS[0]):
+        assert "None" not in release_card(tiny_run, "me/x", ["gguf"], [], [less]).replace("**None", "")
+
+
 def test_a_base_of_unknown_terms_says_so(tiny_run: Path) -> None:
     recipe = load(ROOT / "recipes" / "mistral_synthetic_qa.toml").recipe
     text = card(facts(tiny_run, recipe=recipe))

@@ -371,19 +371,26 @@ def exported(run: Path, name: str, files: dict[str, bytes], *, passed: bool = Tr
     for file, data in files.items():
         (folder / file).write_bytes(data)
     hashes = {file: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for file, data in files.items()}
-    (folder / "export.json").write_text(json.dumps({"format": name, "parity": {"passed": passed}, "files": hashes}))
+    parity = {"prompts": 64, "greedy_agreement": 0.995, "mean_kl": 0.001, "passed": passed}
+    about = {"merged_on": "the 16-bit base", "base": "/secret/place/small-base", "reason": "/secret/place/small-base was fetched before"}  # fmt: skip
+    (folder / "export.json").write_text(json.dumps({"format": name, **about, "parity": parity, "files": hashes}))
 
 
 def test_every_format_has_a_repository_of_its_own(released: Released, shell: Shell, hub: Hub, tmp_path: Path) -> None:
     run = tmp_path / released.run.name
     shutil.copytree(released.run, run)
-    exported(run, "gguf-q8_0", {"model-q8_0.gguf": b"GGUF eight"})
-    exported(run, "gguf-q4_k_m", {"model-q4_k_m.gguf": b"GGUF four"})
+    exported(run, "gguf-q8_0", {"model-q8_0.gguf": b"GGUF eight", "Modelfile": b"FROM ./model-q8_0.gguf"})
+    exported(run, "gguf-q4_k_m", {"model-q4_k_m.gguf": b"GGUF four", "Modelfile": b"FROM ./model-q4_k_m.gguf"})
     done = shell("publish", run, "--push", "--format", "adapter", "--format", "gguf")
     assert (done.code, done.err) == (0, "")
     assert "push        already there, nothing pushed" in done.out  # the adapter
     held = hub.store.repos["model", f"{REPO}-gguf"].contents()
     assert held["model-q8_0.gguf"] == b"GGUF eight"
+    assert held["Modelfile"] == b"FROM ./model-q4_k_m.gguf"  # the one that most will want
+    card = held["README.md"].decode()
+    assert "Merged on the 16-bit base (small-base was fetched before)." in card
+    assert "| gguf-q8_0 | 64 |  | 99.5% | 0.001 |  |" in card
+    assert not [name for name, data in held.items() if b"/secret/" in data]
     assert {"model-q4_k_m.gguf", "gguf-q8_0.json", "gguf-q4_k_m.json", "README.md", "release.json"} <= set(held)
     assert "adapter_model.safetensors" not in held
     names = ("chat_template.jinja", "generation_config.json", "tokenizer.json", "tokenizer_config.json")

@@ -20,7 +20,7 @@ from medrecipes.engines.tagger import Tagger
 from medrecipes.records import Tagged
 from medrecipes.rundir import read_losses
 from medrecipes.tagtext import Found, open_tagger, read_texts, show, tag_texts
-from tests.conftest import ROOT, Cli, children_seconds
+from tests.conftest import ROOT, Cli
 from tests.test_line import losses
 
 RECIPE = "recipes/tiny_bio_ner.toml"
@@ -32,15 +32,9 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def finished(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(tag_run: tuple[Path, str]) -> tuple[Path, str]:
     """The tiny tagging recipe, whole, and what it printed."""
-    runs = tmp_path_factory.mktemp("runs")
-    before = children_seconds()
-    done = cli("run", RECIPE, "--runs", runs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    assert children_seconds() - before < 40  # base, training and scores together
-    return next(runs.iterdir()), done.stdout
+    return tag_run
 
 
 def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
@@ -214,6 +208,10 @@ WRONG = [
     (["tag", "RUN", "--file", "data/synthetic_qa.jsonl"], 'data/synthetic_qa.jsonl:1: has no text; write {"text": "…"}'),
     (["tag", "runs/none", "x"], "runs/none: is no run folder; name one of those in runs/"),
     (["eval", "RUN"], "RUN: is a tagging run, whose test rows were tagged once, at its end; read RUN/eval/report.md, or tag texts with `medrecipes tag RUN TEXT`"),
+    (["chat", "RUN"], "RUN: is a tagging run, which holds no conversation; see its entities on a page with --web, or tag texts with `medrecipes tag RUN TEXT`"),
+    (["chat", "RUN", "--web", "--base"], "--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out"),
+    (["chat", "RUN", "--web", "--checkpoint", "8"], "--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out"),
+    (["export", "RUN", "--format", "gguf"], "RUN: is a tagging run, whose one form is its adapter, in RUN/adapter; tag texts with `medrecipes tag RUN TEXT`"),
     (["score", "RUN/eval/predictions.jsonl"], "RUN/eval/predictions.jsonl: holds the answers of dictionary and tuned; choose with --model tuned"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The chat page in a real browser: asked, watched, stopped, compared, wide and narrow."""
+"""The pages in a real browser: asked, watched, stopped, compared, entities marked, wide and narrow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medrecipes.errors import MedRecipesError
+from medrecipes.tagtext import Found
 from medrecipes.web import require, token_view
+from medrecipes.webtag import listed, marked
 from tests.conftest import ROOT
 from tests.test_serving import bound
 
@@ -28,6 +31,7 @@ browsed = pytest.mark.skipif(
     not GRADIO or CHROMIUM is None or importlib.util.find_spec("playwright") is None,
     reason="looking at the page needs gradio, playwright and chromium",
 )
+HTML = "<script>document.title='x'</script><b>Note</b>"
 SCRIPT = "<script>document.title='x'</script><b>What</b> causes Asthma ?"
 
 
@@ -46,14 +50,23 @@ def test_the_prompt_is_shown_token_by_token_as_text() -> None:
     assert view.startswith(f'<div class="tokens">{1 + len(ids)} tokens<br>')
 
 
-@pytest.fixture(scope="module")
-def address(tiny_run: Path) -> Iterator[str]:
-    """A page whose model babbles on, so that there is something to stop."""
+def test_entities_are_given_as_text_with_their_places() -> None:
+    found = [Found(0, 3, "<b>", "Chemical", 0.934), Found(4, 8, "Gout", "Disease", 0.5)]
+    assert marked("<b> Gout", found) == {
+        "text": "<b> Gout",
+        "entities": [{"entity": "Chemical", "start": 0, "end": 3}, {"entity": "Disease", "start": 4, "end": 8}],
+    }
+    assert "<td>0–3</td><td>93%</td><td>Chemical</td><td>&lt;b&gt;</td>" in listed(found)
+    assert listed([]) == ""
+
+
+@contextmanager
+def opened(run: Path, *arguments: str) -> Iterator[str]:
+    """The page of a run, as the command opens it and Ctrl-C ends it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "medrecipes.cli", "chat", str(tiny_run), "--web", "--port", str(port),
-               "--set", "eval.temperature=2", "--set", "eval.max_new_tokens=120"]  # fmt: skip
+    command = [sys.executable, "-m", "medrecipes.cli", "chat", str(run), "--web", "--port", str(port), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180
@@ -74,6 +87,20 @@ def address(tiny_run: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def address(tiny_run: Path) -> Iterator[str]:
+    """A page whose model babbles on, so that there is something to stop."""
+    with opened(tiny_run, "--set", "eval.temperature=2", "--set", "eval.max_new_tokens=120") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def tags(tag_run: tuple[Path, str]) -> Iterator[str]:
+    """The page of a tagging run."""
+    with opened(tag_run[0]) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
@@ -83,12 +110,12 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-def visit(browser: Any, address: str, width: int) -> Any:
+def visit(browser: Any, address: str, width: int, button: str = "#ask") -> Any:
     page = browser.new_page(viewport={"width": width, "height": 1000})
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(address)
-    page.wait_for_selector("#ask")
+    page.wait_for_selector(button)
     page.wait_for_timeout(1000)
     return page
 
@@ -155,10 +182,45 @@ def test_an_answer_is_stopped_and_a_new_conversation_begun(browser: Any, address
 
 
 @browsed
-def test_it_listens_on_this_machine_alone(address: str) -> None:
-    port = int(address.rsplit(":", 1)[1])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_entities_of_a_text_are_marked_and_html_stays_text(browser: Any, tags: str, width: int) -> None:
+    page = visit(browser, tags, width, "#mark")
+    assert "Not a medical device" in page.inner_text("body")
+    page.click("#mark")
+    page.wait_for_function("() => document.querySelector('#note').innerText.includes('Write a text first.')")
+    page.click("button:has-text(' .')")  # a text of the dev set
+    page.wait_for_function("() => document.querySelector('#text textarea').value.length > 5")
+    text = f"Aspirin reduced the risk of myocardial infarction in men over 50. Gentamicin caused acute renal failure.\n{HTML}"
+    page.fill("#text textarea", text)
+    page.click("#mark")
+    page.wait_for_selector("#found tbody tr")
+    rows = [row.inner_text().split("\t") for row in page.query_selector_all("#found tbody tr")]
+    for place, probability, kind, said in rows:
+        start, end = map(int, place.split("–"))
+        assert text[start:end] == said
+        assert re.fullmatch(r"\d+%", probability)
+        assert kind in ("Chemical", "Disease")
+    spans = page.query_selector_all("#marked .highlighted")
+    assert [span.query_selector(".text").inner_text() for span in spans] == [said for *_, said in rows]
+    colours = {span.evaluate("s => s.querySelector('.label').innerText.trim().toLowerCase() + getComputedStyle(s).backgroundColor") for span in spans}  # fmt: skip
+    assert len(colours) == len({kind for _, _, kind, _ in rows})  # a colour a type
+    assert page.title().endswith("· medrecipes")
+    assert page.query_selector("#marked b, #found b, #marked script, #found script") is None
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    shoot(page, f"tags-{width}")
+    page.click("#new")
+    page.wait_for_function("() => !document.querySelector('#found tbody tr, #marked .highlighted')")
+    assert page.input_value("#text textarea") == ""
+    assert [url for url in page.asked if not url.startswith((tags, "data:", "blob:"))] == []
+    page.close()
+
+
+@browsed
+def test_each_page_listens_on_this_machine_alone(address: str, tags: str) -> None:
     listening = [
         line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
     ]
-    assert f"0100007F:{port:04X}" in listening
-    assert f"00000000:{port:04X}" not in listening
+    for url in (address, tags):
+        port = int(url.rsplit(":", 1)[1])
+        assert f"0100007F:{port:04X}" in listening
+        assert f"00000000:{port:04X}" not in listening

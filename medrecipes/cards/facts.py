@@ -26,6 +26,7 @@ class Facts:
     repo_id: str = RELEASE
     formats: Sequence[str] = ("adapter",)
     gates: Sequence[Gate] = ()
+    exports: Sequence[Mapping[str, Any]] = ()  # what export.json says of each file or folder that was exported
 
     @property
     def base(self) -> str:

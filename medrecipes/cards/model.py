@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.cards import sections, text
+from medrecipes.cards.conversion import conversion
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import DISCLAIMER, RELEASE, bullets, table
 from medrecipes.evaluate import BASE, PARTS, TUNED
@@ -30,15 +31,17 @@ def model_card(
     write_text(rundir.path / "README.md", card(Facts(recipe, rundir.path, rundir.state, report, data, stats)))
 
 
-def release_card(run: Path, repo_id: str, formats: Sequence[str], gates: Sequence[Gate]) -> str:
-    """The card of a finished run's release, with what the gates said."""
+def release_card(
+    run: Path, repo_id: str, formats: Sequence[str], gates: Sequence[Gate], exports: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The card of a finished run's release, with what the gates said, and how near its exports are to the adapter."""
 
     def read(name: str) -> dict[str, Any]:
         return dict(read_json(run / name)) if (run / name).exists() else {}
 
     recipe = load(run / "recipe.toml").recipe
     state, report, data, stats = map(read, ("run.json", "eval/report.json", "data.json", "trainer_stats.json"))
-    return card(Facts(recipe, run, state, report, data, stats, repo_id, formats, gates))
+    return card(Facts(recipe, run, state, report, data, stats, repo_id, formats, gates, exports))
 
 
 def card(facts: Facts) -> str:
@@ -56,6 +59,7 @@ def card(facts: Facts) -> str:
         ("Use", list(sections.use(facts))),
         ("Data", list(sections.data(facts))),
         ("Training", list(sections.training(facts))),
+        ("Conversion", list(conversion(facts))),
         ("Prompts", list(sections.prompts(facts))),
         ("Limits", list(sections.limits(facts))),
         ("Checks of this release", list(text.gate_section(facts.gates))),
