@@ -70,9 +70,16 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         "name": rundir.path.name,
         "format": format,
         "run": {key: state[key] for key in ("key", "base", "base_revision", "versions", "hardware")},
-        "template": {"name": recipe.template.name, "sha256": state["template_sha256"]},
+        # a tagging run asks nothing, so it has no template
+        "template": {"name": recipe.template.name, "sha256": state["template_sha256"]}
+        if recipe.task == "chat"
+        else None,
         "split": {"key": state["split_key"], "rows": data["rows"]},
-        "evaluation": {key: report[key] for key in ("split", "rows", "groups", "base", "tuned", "difference")},
+        "evaluation": {
+            key: report[key]
+            for key in ("split", "rows", "groups", "columns", "base", "tuned", "difference")
+            if key in report
+        },
     }
     card = cards.release_card(rundir.path, repo, [format], gates, [made for _, made in exports])
     return Release(repo, "model", rundir.path.name, format, _finish(files, claims, gates, card, work), gates)

@@ -60,8 +60,11 @@ def _run(rundir: RunDir, overrides: Sequence[str], console: Console) -> Iterator
     recipe = rundir.pinned(load(rundir.path / "recipe.toml", overrides).recipe)
     state, data = rundir.state, read_json(rundir.path / "data.json")
     report = read_json(rundir.path / "eval" / "report.json")
-    yield _template(state["template_sha256"], rundir.adapter / "chat_template.jinja")
     yield _figures(rundir.path / CARD, report)
+    if recipe.task != "chat":
+        yield from _tagged()
+        return
+    yield _template(state["template_sha256"], rundir.adapter / "chat_template.jinja")
     yield _answers(recipe, report, rundir.path / "eval" / "predictions.jsonl")
     yield _split(recipe, data, state["split_key"])
     yield _loss(recipe, rundir, report, console)
@@ -87,8 +90,11 @@ def _repository(
     if kind == "dataset":
         yield from _dataset(said, folder)
         return
-    yield _template(said["template"]["sha256"], folder / "chat_template.jinja")
     yield _figures(folder / CARD, said["evaluation"])
+    if said["template"] is None:
+        yield from _tagged()
+        return
+    yield _template(said["template"]["sha256"], folder / "chat_template.jinja")
     try:
         recipe = load(folder / "recipe.toml", overrides).recipe
     except MedRecipesError as error:
@@ -105,6 +111,12 @@ def _repository(
     folder.rename(run.adapter)
     write_json(run.path / "run.json", {"state": "finished", "split_key": said["split"]["key"], "template_sha256": said["template"]["sha256"]})  # fmt: skip
     yield _loss(recipe, RunDir(run.path), said["evaluation"], console)
+
+
+def _tagged() -> Iterator[Claim]:
+    """What is not worked out again of a tagging run."""
+    for name in ("split", "span scores"):
+        yield Claim(name, UNKNOWN, "of a tagging run; train its recipe.toml again to see")
 
 
 def _listed(repo: str, kind: hub.Kind, revision: str | None) -> tuple[str, dict[str, Any]]:

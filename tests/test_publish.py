@@ -376,6 +376,26 @@ def exported(run: Path, name: str, files: dict[str, bytes], *, passed: bool = Tr
     (folder / "export.json").write_text(json.dumps({"format": name, **about, "parity": parity, "files": hashes}))
 
 
+def test_a_tagging_run_is_released_and_loads_again(tag_run: tuple[Path, str], shell: Shell, hub: Hub) -> None:
+    words = ["publish", tag_run[0], "--repo", "ann/tagger", "--push"]
+    refused = shell(*words)
+    assert refused.code == 2
+    assert "gate licence: " in refused.err  # the sample states none
+    assert "gate reload: adapter: the scores of a tagging run are not recomputed by this gate" in refused.err
+    assert ("model", "ann/tagger") not in hub.store.repos
+    done = shell(*words, "--waive", "licence", "--waive", "reload")
+    assert (done.code, done.err) == (0, "")
+    assert "tensors load, the same; 2 prompts give the same ids" in done.out
+    assert {"adapter_model.safetensors", "tagging.json", "tokenizer.json"} <= set(hub.store.repos["model", "ann/tagger"].contents())  # fmt: skip
+    again = shell(*words, "--waive", "licence", "--waive", "reload")
+    assert "push        already there, nothing pushed" in again.out
+    verified = shell("verify", "ann/tagger")
+    assert verified.code == 0
+    assert verdicts(verified.out) == {
+        "files": "ok", "figures in the card": "ok", "split": "not checked", "span scores": "not checked",
+    }  # fmt: skip
+
+
 def test_every_format_has_a_repository_of_its_own(released: Released, shell: Shell, hub: Hub, tmp_path: Path) -> None:
     run = tmp_path / released.run.name
     shutil.copytree(released.run, run)
