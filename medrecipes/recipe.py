@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -336,8 +337,11 @@ class Recipe(Section):
     @property
     def unsaid(self) -> set[str]:
         """The keys of `[train]` that mean nothing, because another one that excludes them is set."""
-        steps = {"epochs"} if self.train.max_steps else set()
-        return steps | ({"warmup_steps"} if self.train.warmup_fraction is not None else set())
+        train = self.train
+        steps = {"epochs"} if train.max_steps else set()
+        # a default that is longer than the whole training contradicts nobody; written out, it would
+        idle = train.warmup_fraction is not None or (train.max_steps or math.inf) <= train.warmup_steps
+        return steps | ({"warmup_steps"} if idle else set())
 
 
 def template_path(name: str) -> Path:

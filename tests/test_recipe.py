@@ -9,7 +9,7 @@ import pytest
 from medrecipes.errors import RecipeError
 from medrecipes.layers import key_lines
 from medrecipes.loading import load
-from medrecipes.recipe import Recipe
+from medrecipes.recipe import Recipe, Train
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo.toml"
@@ -148,3 +148,9 @@ def test_every_key_is_described() -> None:
     found = dict(fields(Recipe))
     assert len(found) >= 40
     assert [name for name, info in found.items() if not info.description] == []
+
+
+def test_a_very_short_run_writes_a_recipe_that_loads_again(tmp_path: Path) -> None:
+    recipe = Recipe(name="short", train=Train(max_steps=3))
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert load(tmp_path / "recipe.toml").recipe.train == recipe.train
