@@ -6,7 +6,7 @@ from typing import Any
 
 from medrecipes.bases import Base, open_base
 from medrecipes.errors import MedRecipesError, did_you_mean
-from medrecipes.plan import CARDS, GB, Card, Plan, Shape, Way, choose, trainable, unfit
+from medrecipes.plan import CARDS, GB, NO_VARLEN, Card, Plan, Shape, Way, choose, trainable, unfit
 from medrecipes.recipe import Recipe
 
 HERE = "this"
@@ -56,7 +56,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         raise MedRecipesError(f"--gpus {gpus} does not divide train.batch = {recipe.train.batch}; choose a divisor")
     base = open_base(recipe.model.base, recipe.model.revision)
     shape = Shape.of(base.config)
-    slow = unfit(recipe, shape.family) if card.varlen else "the card has no variable-length attention"
+    slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
     engine = recipe.model.engine
     if engine == "auto":
         engine = "plain" if slow is None or gpus > 1 else "unsloth"

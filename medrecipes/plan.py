@@ -104,6 +104,7 @@ class Shape:
         return self.matrices + self.head * (1 if self.tied else 2)
 
 
+NO_VARLEN = "the card has no variable-length attention"
 FUSED_FAMILIES = ("mistral", "llama", "gemma")
 
 

@@ -16,7 +16,7 @@ from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
-from medrecipes.plan import unfit
+from medrecipes.plan import NO_VARLEN, unfit
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, Example
@@ -179,7 +179,7 @@ def _slow(recipe: Recipe) -> str | None:
     import torch
 
     if torch.cuda.get_device_capability() < (8, 0):
-        return "the card has no variable-length attention"
+        return NO_VARLEN
     name = recipe.model.base
     family = TINY[name] if name in TINY else open_base(name, recipe.model.revision).config.get("model_type")
     return unfit(recipe, str(family))

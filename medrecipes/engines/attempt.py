@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ from transformers import EarlyStoppingCallback
 
 from medrecipes import ranks
 from medrecipes.console import Console
+from medrecipes.engines import Choice
 from medrecipes.engines.callbacks import Interrupt, Progress
 from medrecipes.engines.trackers import PROJECT
-from medrecipes.errors import RunError
+from medrecipes.errors import EngineError, RunError
+from medrecipes.plan import steps
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
 from medrecipes.store import writing
@@ -86,6 +87,12 @@ class Attempt:
             "remove_unused_columns": False,
         }
 
+    def count(self, inputs: dict[str, Any]) -> None:
+        """Take out of a micro-batch what the log wants to know of it."""
+        self.log.rows += inputs.pop("rows")
+        self.log.tokens += inputs.pop("tokens")
+        self.log.supervised_tokens += inputs.pop("supervised")
+
     def walk(
         self, trainer: Any, recipe: Recipe, rundir: RunDir, console: Console, device: torch.device, ids: Sequence[str],
         count: int, callbacks: Sequence[Any], within: Sequence[AbstractContextManager[Any]] = (),
@@ -100,8 +107,11 @@ class Attempt:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         for callback in callbacks:
             trainer.add_callback(callback)
-        steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(count / settings.batch))
-        with Interrupt() as interrupt, console.bar("train", steps, self.step or 0) as bar, ExitStack() as stack:
+        with (
+            Interrupt() as interrupt,
+            console.bar("train", steps(count, recipe), self.step or 0) as bar,
+            ExitStack() as stack,
+        ):
             for context in within:
                 stack.enter_context(context)
             trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path))
@@ -129,3 +139,40 @@ class Attempt:
             "tokens": self.log.tokens,
             "supervised_tokens": self.log.supervised_tokens,
         }
+
+
+def look(trainer: Any, judge: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """A look at the dev rows by our own measure, told to the log and to whoever chooses a checkpoint by it."""
+    training = trainer.model.training
+    metrics = judge()
+    trainer.model.train(training)
+    trainer.log(metrics)
+    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+    return metrics
+
+
+def smaller(
+    micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir, console: Console, choices: dict[str, Choice]
+) -> int:
+    """After memory ran out, the next smaller micro-batch that divides the batch; there is none below one row."""
+    cards = ranks.size()
+    if cards > 1 or micro_batch == 1:  # of several cards, the others do not know
+        rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
+        what = f"{rows} at a time on each of {cards} cards" if cards > 1 else "one row at a time"
+        says = f" (`medrecipes plan {rundir.path}/recipe.toml` says what fits)" if recipe.task == "chat" else ""
+        cures = ["lower data.max_tokens", f"or choose a smaller base{says}"]
+        if micro_batch > 1:
+            cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
+        if not recomputed:
+            cures.insert(0, "set train.checkpointing = true")
+        checkpointing = "on" if recomputed else "off"
+        raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
+    size = next(size for size in range(micro_batch // 2, 0, -1) if recipe.train.batch % size == 0)
+    saved = last_checkpoint(rundir.checkpoints)
+    console.line(
+        f"{'memory':<11} out of memory: the micro-batch is now {size} instead of {micro_batch}, the batch stays "
+        f"{recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
+    )
+    choices["micro_batch"] = Choice(size, "halved when the card's memory ran out")
+    rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": size}])
+    return size

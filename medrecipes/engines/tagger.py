@@ -17,13 +17,13 @@ from medrecipes.bases import Base
 from medrecipes.bio import read_spans
 from medrecipes.console import Console
 from medrecipes.engines import Choice
-from medrecipes.engines.answering import inference
-from medrecipes.engines.attempt import Attempt
+from medrecipes.engines.answering import device_of, inference
+from medrecipes.engines.attempt import Attempt, look, smaller
 from medrecipes.engines.callbacks import peak_gb
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach, quantization
 from medrecipes.engines.trackers import open_trackers
-from medrecipes.engines.training import _begin, _count, _match_targets
+from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
 from medrecipes.errors import EngineError, RunError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
@@ -56,13 +56,10 @@ class Tagger:
         precision, self.dtype = choose_precision(recipe)
         self.choices = {"precision": precision}
         self.model = load(recipe, base, self.labels, self.dtype)
-        self.device = next(self.model.parameters()).device
+        self.device = device_of(self.model)
         self._on_cpu = self.device.type == "cpu"
-        _match_targets(self.model.model, recipe.lora.targets)
-        if self._on_cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
-            raise EngineError(
-                f"train.optim = {recipe.train.optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'"
-            )
+        match_targets(self.model.model, recipe.lora.targets)
+        require_optimiser(recipe, cpu=self._on_cpu)
 
     def windows(self, rows: Sequence[Tagged]) -> list[Window]:
         """The rows as this base sees them."""
@@ -80,7 +77,7 @@ class Tagger:
             console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
         if recipe.lora.init == "default":
-            _begin(self.model, recipe.seed)
+            begin(self.model, recipe.seed)
         rundir.update(state="training")
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         with open_trackers(recipe, rundir, console) as tracked:
@@ -89,17 +86,8 @@ class Tagger:
                     stats = self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
                     break
                 except torch.cuda.OutOfMemoryError:
-                    if micro_batch == 1:
-                        raise EngineError(
-                            "out of memory with one row at a time; lower data.max_tokens, set train.checkpointing = true, "
-                            "or choose a smaller base"
-                        ) from None
-                # behind that block, where the failed step's activations are no longer held
-                micro_batch = next(n for n in range(micro_batch // 2, 0, -1) if recipe.train.batch % n == 0)
-                console.line(
-                    f"{'memory':<11} out of memory: the micro-batch is now {micro_batch}, the batch stays as it is"
-                )
-                self.choices["micro_batch"] = Choice(micro_batch, "lowered when the card's memory ran out")
+                    pass  # behind this block, where the failed step's activations are no longer held
+                micro_batch = smaller(micro_batch, checkpointing, recipe, rundir, console, self.choices)
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
                         parameter.grad = None
@@ -110,8 +98,8 @@ class Tagger:
             **stats,
             "rows": len(train),
             "windows": len(found),
-            "trainable_parameters": sum(_count(p) for p in self.model.parameters() if p.requires_grad),
-            "parameters": sum(map(_count, self.model.parameters())),
+            "trainable_parameters": sum(count(p) for p in self.model.parameters() if p.requires_grad),
+            "parameters": sum(map(count, self.model.parameters())),
             "peak_gb": peak_gb(self.device),
         }
 
@@ -123,7 +111,6 @@ class Tagger:
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
         attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
-        log = attempt.log
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
             **attempt.arguments(
@@ -135,22 +122,14 @@ class Tagger:
             """transformers' trainer, counting words and judging the dev rows by their spans."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                log.rows += inputs.pop("rows").tolist()
-                log.tokens += int(inputs.pop("tokens"))
-                log.supervised_tokens += int((inputs["labels"] != MASKED).sum())
+                attempt.count(inputs)
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, *args: Any, **kwargs: Any) -> ByLength:
                 return ByLength([len(w.input_ids) for w in found], settings.batch, recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-                training = self.model.training
-                metrics = engine._judge(dev, dev_windows)
-                self.model.train(training)
-                self.log(metrics)
-                control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-                self.control: Any = control
-                return metrics
+                return look(self, lambda: engine._judge(dev, dev_windows))
 
         trainer = Trainer(
             model=self.model,
@@ -204,7 +183,7 @@ class Tagger:
         ]
         return {"eval_loss": sum(nats) / len(nats), "eval_f1": 0.0 if math.isnan(f1) else f1}
 
-    def _tensors(self, found: Sequence[Window]) -> dict[str, torch.Tensor]:
+    def _tensors(self, found: Sequence[Window]) -> dict[str, Any]:
         """A micro-batch, padded at the end, with the numbers of its rows for the log."""
         longest = max(len(window.input_ids) for window in found)
         _, pad = self.tokenizer.pad
@@ -215,8 +194,10 @@ class Tagger:
             "input_ids": torch.tensor(ids),
             "attention_mask": mask,
             "labels": torch.tensor(labels),
-            "rows": torch.tensor([window.row for window in found]),
-            "tokens": torch.tensor(sum(len(window.input_ids) for window in found)),
+            # plain numbers, not tensors: they stay off the card, and reading them waits for nothing
+            "rows": [window.row for window in found],
+            "tokens": sum(len(window.input_ids) for window in found),
+            "supervised": sum(label != MASKED for window in found for label in window.labels),
         }
 
     def _choose_micro_batch(self, found: Sequence[Window]) -> int:

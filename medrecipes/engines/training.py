@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,17 +19,18 @@ from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
-from medrecipes.engines.attempt import Attempt
+from medrecipes.engines.attempt import Attempt, look, smaller
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.trackers import open_trackers
-from medrecipes.errors import EngineError, RunError, did_you_mean
+from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
+from medrecipes.errors import RunError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
 from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
-from medrecipes.rundir import RunDir, last_checkpoint
+from medrecipes.rundir import RunDir
 from medrecipes.scoring.text import bits
-from medrecipes.store import digest, write_json
+from medrecipes.store import write_json
 
 Attach = Callable[..., Any]
 
@@ -46,11 +46,8 @@ class TrlEngine:
         self.choices, self._attach, self._base = choices, attach, base
         self.device = answering.device_of(model)
         self._on_cpu = self.device.type == "cpu"
-        _match_targets(model, recipe.lora.targets)
-        if self._on_cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
-            raise EngineError(
-                f"train.optim = {recipe.train.optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'"
-            )
+        match_targets(model, recipe.lora.targets)
+        require_optimiser(recipe, cpu=self._on_cpu)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -71,7 +68,7 @@ class TrlEngine:
                 console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
         if recipe.lora.init == "default":
-            _begin(self.model, recipe.seed)
+            begin(self.model, recipe.seed)
         begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
         trackers: AbstractContextManager[Sequence[Any]] = nullcontext([])
@@ -84,7 +81,8 @@ class TrlEngine:
                     break
                 except torch.cuda.OutOfMemoryError:
                     pass  # behind this block, where the failed step's activations are no longer held
-                setting = self._halved(setting, rundir, console)
+                size = smaller(setting.micro_batch, bool(setting.recomputed), recipe, rundir, console, self.choices)
+                setting = replace(setting, micro_batch=size)
                 for name, parameter in self.model.named_parameters():
                     if name in begun:
                         parameter.grad = None
@@ -92,38 +90,15 @@ class TrlEngine:
                 gc.collect()
                 torch.cuda.empty_cache()
         self.model.eval()
-        trainable = sum(_count(p) for p in self.model.parameters() if p.requires_grad)
+        trainable = sum(count(p) for p in self.model.parameters() if p.requires_grad)
         return {
             **stats,
             "rows": len(train),
             "packs": len(packs),
             "trainable_parameters": trainable,
-            "parameters": sum(map(_count, self.model.parameters())),
+            "parameters": sum(map(count, self.model.parameters())),
             "peak_gb": peak_gb(self.device),
         }
-
-    def _halved(self, setting: Setting, rundir: RunDir, console: Console) -> Setting:
-        """With the next smaller micro-batch that divides the batch; there is none below one row."""
-        micro_batch, cards = setting.micro_batch, ranks.size()
-        if cards > 1 or micro_batch == 1:  # of several cards, the others do not know
-            rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
-            what = f"{rows} at a time on each of {cards} cards" if cards > 1 else "one row at a time"
-            cures = ["lower data.max_tokens", f"or choose a smaller base (`medrecipes plan {rundir.path}/recipe.toml` says what fits)"]  # fmt: skip
-            if micro_batch > 1:
-                cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
-            if not setting.recomputed:
-                cures.insert(0, "set train.checkpointing = true")
-            checkpointing = "on" if setting.recomputed else "off"
-            raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
-        smaller = next(size for size in range(micro_batch // 2, 0, -1) if self.recipe.train.batch % size == 0)
-        saved = last_checkpoint(rundir.checkpoints)
-        console.line(
-            f"{'memory':<11} out of memory: the micro-batch is now {smaller} instead of {micro_batch}, the batch stays "
-            f"{self.recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
-        )
-        self.choices["micro_batch"] = Choice(smaller, "halved when the card's memory ran out")
-        rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": smaller}])  # fmt: skip
-        return replace(setting, micro_batch=smaller)
 
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
@@ -136,7 +111,6 @@ class TrlEngine:
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
         attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
-        log = attempt.log
         shared = attempt.arguments(
             recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
         )
@@ -159,9 +133,7 @@ class TrlEngine:
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                log.rows += inputs.pop("rows")
-                log.tokens += inputs.pop("tokens")
-                log.supervised_tokens += inputs.pop("supervised")
+                attempt.count(inputs)
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -170,13 +142,7 @@ class TrlEngine:
                 return Shuffled(len(packs), len(padded), recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-                training = self.model.training
-                metrics = engine._judge(dev, dev_learned)
-                self.model.train(training)
-                self.log(metrics)
-                control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-                self.control: Any = control
-                return metrics
+                return look(self, lambda: engine._judge(dev, dev_learned))
 
         trainer = Trainer(
             model=self.model,
@@ -302,33 +268,3 @@ class TrlEngine:
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
         save_tokenizer(self.template, folder)
         write_json(folder / "generation_config.json", generation_config(self.template))
-
-
-def _match_targets(model: Any, targets: Sequence[str]) -> None:
-    """Raise for a target that names no module that LoRA can sit on."""
-    fits = (torch.nn.Linear, torch.nn.Embedding)
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, fits)}
-    for target in targets:
-        if target not in names and targets != ("all-linear",):
-            raise EngineError(
-                f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)} "
-                f"(it has {', '.join(sorted(names))})"
-            )
-
-
-def _begin(model: Any, seed: int) -> None:
-    """Start every update from numbers that depend on its name and the seed alone, so that engines compare weight by weight."""
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and "lora_A" in name:
-            generator = torch.Generator().manual_seed(int(digest(f"{seed}:{name}")[:8], 16))
-            # peft's own distribution: Kaiming's uniform with a = sqrt(5)
-            bound = 1 / math.sqrt(parameter.shape[-1])
-            values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-            with torch.no_grad():
-                parameter.copy_(values)
-
-
-def _count(parameter: Any) -> int:
-    """The numbers in a parameter; a quantised one holds several a byte and remembers its true shape."""
-    state = getattr(parameter, "quant_state", None)
-    return math.prod(state.shape) if state is not None else int(parameter.numel())

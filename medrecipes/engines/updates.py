@@ -1,0 +1,51 @@
+"""What LoRA's updates are to every engine: where they sit, how they begin, how many numbers they have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from medrecipes.errors import EngineError, did_you_mean
+from medrecipes.recipe import Recipe
+from medrecipes.store import digest
+
+
+def require_optimiser(recipe: Recipe, *, cpu: bool) -> None:
+    """Raise for an optimiser that a CPU does not have."""
+    if cpu and any(word in recipe.train.optim for word in ("8bit", "paged", "bnb")):
+        raise EngineError(
+            f"train.optim = {recipe.train.optim!r} needs a GPU; on a CPU set train.optim = 'adamw_torch_fused'"
+        )
+
+
+def match_targets(model: Any, targets: Sequence[str]) -> None:
+    """Raise for a target that names no module that LoRA can sit on."""
+    fits = (torch.nn.Linear, torch.nn.Embedding)
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, fits)}
+    for target in targets:
+        if target not in names and targets != ("all-linear",):
+            raise EngineError(
+                f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)} "
+                f"(it has {', '.join(sorted(names))})"
+            )
+
+
+def begin(model: Any, seed: int) -> None:
+    """Start every update from numbers that depend on its name and the seed alone, so that engines compare weight by weight."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_A" in name:
+            generator = torch.Generator().manual_seed(int(digest(f"{seed}:{name}")[:8], 16))
+            # peft's own distribution: Kaiming's uniform with a = sqrt(5)
+            bound = 1 / math.sqrt(parameter.shape[-1])
+            values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+            with torch.no_grad():
+                parameter.copy_(values)
+
+
+def count(parameter: Any) -> int:
+    """The numbers in a parameter; a quantised one holds several a byte and remembers its true shape."""
+    state = getattr(parameter, "quant_state", None)
+    return math.prod(state.shape) if state is not None else int(parameter.numel())
