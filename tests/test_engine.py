@@ -182,6 +182,26 @@ def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
     assert all(one != other for one, other in combinations(said, 2))
 
 
+def test_judging_takes_fewer_rows_at_a_time_from_where_memory_ran_out(answering: Any) -> None:
+    import torch
+
+    from medrecipes.errors import EngineError
+
+    sizes = []
+
+    def work(rows: list[int]) -> list[int]:
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise torch.cuda.OutOfMemoryError
+        return [2 * row for row in rows]
+
+    assert list(answering.portions(list(range(10)), 8, work)) == [2 * row for row in range(10)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    assert list(answering.portions([], 8, work)) == []
+    with pytest.raises(EngineError, match=r"^out of memory with one row at a time and nothing to learn from it"):
+        list(answering.portions([1], 1, lambda rows: work([0] * 4)))
+
+
 def test_drawn_tokens_occur_as_often_as_they_are_likely(answering: Any) -> None:
     decoding = Decoding(1, temperature=0.5, top_p=0.9, repetition_penalty=1.0, seed=1)
     likely = torch.tensor([0.5, 0.3, 0.15, 0.05])

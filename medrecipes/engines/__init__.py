@@ -187,16 +187,20 @@ def _slow(recipe: Recipe) -> str | None:
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:
     """Load the base as the recipe says."""
-    if recipe.train.memory_gb:
-        import torch
-
-        if torch.cuda.is_available():
-            whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, recipe.train.memory_gb * 1e9 / whole))
+    limit_memory(recipe)
     opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
     engine = opener(recipe, base, template)
     engine.choices["engine"] = choice
     return engine
+
+
+def limit_memory(recipe: Recipe) -> None:
+    """Hold this process to train.memory_gb of its card."""
+    import torch
+
+    if recipe.train.memory_gb and torch.cuda.is_available():
+        whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, recipe.train.memory_gb * 1e9 / whole))
 
 
 def recipe_base(recipe: Recipe, split: Split) -> Base:

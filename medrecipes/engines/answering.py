@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import GenerationConfig, TopPLogitsWarper
@@ -14,10 +14,13 @@ from transformers.generation import BaseStreamer
 
 from medrecipes.batching import collate, pack
 from medrecipes.engines import Decoding
+from medrecipes.errors import EngineError
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.store import digest
 from medrecipes.tokens import Tokenizer
 
+T = TypeVar("T")
+R = TypeVar("R")
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to before all of its bytes are there
 
 
@@ -39,10 +42,30 @@ def generate(
 ) -> Iterator[list[int]]:  # fmt: skip
     """Answers in the order of the prompts, the stop token included where one came."""
     stops = set(template.stop_ids)
-    for start in range(0, len(prompts), batch):
-        for row in _answers(model, template, prompts[start : start + batch], decoding, dtype):
-            end = next((i for i, id in enumerate(row) if id in stops), None)
-            yield row[: end + 1] if end is not None else row
+    for row in portions(prompts, batch, lambda some: _answers(model, template, some, decoding, dtype)):
+        end = next((i for i, id in enumerate(row) if id in stops), None)
+        yield row[: end + 1] if end is not None else row
+
+
+def portions(rows: Sequence[T], batch: int, work: Callable[[Sequence[T]], Sequence[R]]) -> Iterator[R]:
+    """What `work` makes of rows, a value a row, so many at a time; half as many from where memory ran out."""
+    start = 0
+    while start < len(rows):
+        try:
+            values = work(rows[start : start + batch])
+        except torch.cuda.OutOfMemoryError:
+            if batch == 1:
+                raise EngineError(
+                    "out of memory with one row at a time and nothing to learn from it; choose a smaller base, or lower "
+                    "data.max_tokens"
+                ) from None
+            values = None
+        if values is None:  # behind that block, where what the attempt had made is no longer held
+            batch //= 2
+            torch.cuda.empty_cache()
+            continue
+        yield from values
+        start += batch
 
 
 def stream(
@@ -161,15 +184,13 @@ def nats(
 ) -> list[tuple[float, float]]:
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
-    found = [(0.0, 0.0)] * len(examples)
-    order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     cap = getattr(causal.config, "final_logit_softcapping", None)
     stops = torch.tensor(sorted(template.stop_ids), device=device)
     _, pad = template.tokenizer.pad
     packs = pack(examples, 0, packing=False)
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
+
+    def some(rows: Sequence[int]) -> list[tuple[float, float]]:
         lists = collate([packs[i] for i in rows], pad, "padded")
         tensors = {name: torch.tensor(value, device=device) for name, value in lists.items()}
         labels = tensors["labels"][:, 1:]
@@ -183,6 +204,9 @@ def nats(
         losses[wanted] = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="none")
         stop = torch.isin(labels, stops)
         texts, ends = (losses * ~stop).sum(1).tolist(), (losses * stop).sum(1).tolist()
-        for i, text, end in zip(rows, texts, ends, strict=True):
-            found[i] = (text, end)
-    return found
+        return list(zip(texts, ends, strict=True))
+
+    # the longest first: should memory run out, then at once
+    order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
+    found = dict(zip(order, portions(order, batch, some), strict=True))
+    return [found[i] for i in range(len(examples))]

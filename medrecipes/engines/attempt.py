@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -149,6 +150,26 @@ def look(trainer: Any, judge: Callable[[], dict[str, float]]) -> dict[str, float
     trainer.log(metrics)
     trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
     return metrics
+
+
+def within_memory(
+    train: Callable[[int], dict[str, Any]], model: Any, micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir,
+    console: Console, choices: dict[str, Choice],
+) -> dict[str, Any]:  # fmt: skip
+    """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out."""
+    begun = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+    while True:
+        try:
+            return train(micro_batch)
+        except torch.cuda.OutOfMemoryError:
+            pass  # behind this block, where the failed step's activations are no longer held
+        micro_batch = smaller(micro_batch, recomputed, recipe, rundir, console, choices)
+        for name, parameter in model.named_parameters():
+            if name in begun:
+                parameter.grad = None
+                parameter.data.copy_(begun[name])
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def smaller(

@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForTokenClassification, set_seed
 from medrecipes.bases import Base
 from medrecipes.bio import read_spans
 from medrecipes.console import Console
-from medrecipes.engines import Choice
-from medrecipes.engines.answering import device_of, inference
-from medrecipes.engines.attempt import Attempt, look, smaller
+from medrecipes.engines import Choice, limit_memory
+from medrecipes.engines.answering import device_of, inference, portions
+from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import peak_gb
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach, quantization
@@ -55,6 +55,7 @@ class Tagger:
         self.recipe, self.labels, self.tokenizer = recipe, tuple(labels), base.tokenizer
         precision, self.dtype = choose_precision(recipe)
         self.choices = {"precision": precision}
+        limit_memory(recipe)
         self.model = load(recipe, base, self.labels, self.dtype)
         self.device = device_of(self.model)
         self._on_cpu = self.device.type == "cpu"
@@ -79,20 +80,14 @@ class Tagger:
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)
         rundir.update(state="training")
-        begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         with open_trackers(recipe, rundir, console) as tracked:
-            while True:
-                try:
-                    stats = self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
-                    break
-                except torch.cuda.OutOfMemoryError:
-                    pass  # behind this block, where the failed step's activations are no longer held
-                micro_batch = smaller(micro_batch, checkpointing, recipe, rundir, console, self.choices)
-                for name, parameter in self.model.named_parameters():
-                    if name in begun:
-                        parameter.grad = None
-                        parameter.data.copy_(begun[name])
-                torch.cuda.empty_cache()
+
+            def train_with(micro_batch: int) -> dict[str, Any]:
+                return self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
+
+            stats = within_memory(
+                train_with, self.model, micro_batch, checkpointing, recipe, rundir, console, self.choices
+            )
         self.model.eval()
         return {
             **stats,
@@ -226,20 +221,20 @@ class Tagger:
     def predict(self, found: Sequence[Window]) -> Iterator[list[list[float]]]:
         """For every window, in order, the probability of each label for each word that it speaks for."""
         self.model.eval()
-        order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        said: list[list[list[float]]] = [[]] * len(found)
-        size = self.recipe.eval.batch
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            batch = self._tensors([found[i] for i in chosen])
+
+        def some(rows: Sequence[int]) -> list[list[list[float]]]:
+            batch = self._tensors([found[i] for i in rows])
             with inference(self.device, self.dtype):
                 logits = self.model(
                     input_ids=batch["input_ids"].to(self.device), attention_mask=batch["attention_mask"].to(self.device)
                 ).logits
             likely = logits.float().softmax(-1).cpu()
-            for row, i in enumerate(chosen):
-                said[i] = likely[row, list(found[i].firsts)].tolist()
-        yield from said
+            return [likely[place, list(found[i].firsts)].tolist() for place, i in enumerate(rows)]
+
+        # the longest first: should memory run out, then at once
+        order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
+        said = dict(zip(order, portions(order, self.recipe.eval.batch, some), strict=True))
+        yield from (said[i] for i in range(len(found)))
 
     def open_adapter(self, folder: Path) -> None:
         """Put a saved adapter and its head on the base, to tag with."""

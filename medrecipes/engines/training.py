@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +18,7 @@ from medrecipes.bases import Base
 from medrecipes.batching import Layout, Pack, collate, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
-from medrecipes.engines.attempt import Attempt, look, smaller
+from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.trackers import open_trackers
@@ -69,26 +68,19 @@ class TrlEngine:
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)
-        begun = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad}
         rundir.update(state="training")
         trackers: AbstractContextManager[Sequence[Any]] = nullcontext([])
         if ranks.leads():
             trackers = open_trackers(recipe, rundir, console)
         with trackers as tracked:
-            while True:
-                try:
-                    stats = self._train(packs, train, dev, dev_learned, setting, rundir, console, tracked)
-                    break
-                except torch.cuda.OutOfMemoryError:
-                    pass  # behind this block, where the failed step's activations are no longer held
-                size = smaller(setting.micro_batch, bool(setting.recomputed), recipe, rundir, console, self.choices)
-                setting = replace(setting, micro_batch=size)
-                for name, parameter in self.model.named_parameters():
-                    if name in begun:
-                        parameter.grad = None
-                        parameter.data.copy_(begun[name])
-                gc.collect()
-                torch.cuda.empty_cache()
+
+            def train_with(micro_batch: int) -> dict[str, Any]:
+                chosen = replace(setting, micro_batch=micro_batch)
+                return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
+
+            stats = within_memory(
+                train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console, self.choices
+            )  # fmt: skip
         self.model.eval()
         trainable = sum(count(p) for p in self.model.parameters() if p.requires_grad)
         return {

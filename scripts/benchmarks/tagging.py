@@ -1,6 +1,6 @@
 """Causal against bidirectional attention, and both against a dictionary, on real BC5CDR with its official splits.
 
-usage: scripts/bench tagging [--quick] [--jobs 6] [--seeds 3] [--steps N] [--epochs N] [--work FOLDER]
+usage: scripts/bench tagging [--quick] [--jobs 6] [--seeds 3] [--steps N] [--epochs N] [--bits 4] [--work FOLDER]
 
 No public weights: a small Mistral is pre-trained here on training texts alone (MedQuAD, WikiDoc, the training articles of
 BC5CDR and NCBI-disease), then tagged through medrecipes' own line, a process a run. MEDRECIPES_DATA names the folder of
@@ -29,7 +29,7 @@ task = "tag"
 
 [model]
 base = "{base}"
-bits = 16
+bits = {bits}
 
 [data]
 source = "bio_ner"
@@ -152,6 +152,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, help="epochs of tagging")
     parser.add_argument("--rate", type=float, help="learning rate of tagging")
     parser.add_argument("--rank", type=int, default=64, help="rank of the adapters (default: 64)")
+    parser.add_argument("--bits", type=int, default=16, choices=(4, 16), help="of the base's weights (default: 16)")
     parser.add_argument("--work", type=Path, help="where everything goes (default: a temporary folder)")
     arguments = parser.parse_args()
     if not os.environ.get("MEDRECIPES_DATA"):
@@ -172,7 +173,7 @@ def main() -> int:
     recipe = work / "tagging.toml"
     recipe.write_text(
         RECIPE.format(
-            base=base, data=tagged, rank=arguments.rank if not arguments.quick else 8,
+            base=base, bits=arguments.bits, data=tagged, rank=arguments.rank if not arguments.quick else 8,
             epochs=arguments.epochs or (2 if arguments.quick else 12), rate=arguments.rate or 1e-3,
         ),
         encoding="utf-8",
