@@ -409,7 +409,7 @@ def test_every_format_has_a_repository_of_its_own(released: Released, shell: She
     assert held["Modelfile"] == b"FROM ./model-q4_k_m.gguf"  # the one that most will want
     card = held["README.md"].decode()
     assert "Merged on the 16-bit base (small-base was fetched before)." in card
-    assert "| gguf-q8_0 | 64 |  | 99.5% | 0.001 |  |" in card
+    assert "| gguf-q8_0 | 64 |  | 99.5% |  | 0.001 |  |" in card
     assert not [name for name, data in held.items() if b"/secret/" in data]
     assert {"model-q4_k_m.gguf", "gguf-q8_0.json", "gguf-q4_k_m.json", "README.md", "release.json"} <= set(held)
     assert "adapter_model.safetensors" not in held

@@ -18,7 +18,18 @@ def conversion(facts: Facts) -> Iterator[str]:
             "Held against the adapter, unmerged and on that same base: the answers that it gives greedily to held-out prompts, "
             "read token by token. Figures above were taken from the adapter on the base that it was trained on."
         )
-        yield table(("form", "prompts", "tokens", "same choice", "mean KL, nats a token", "prompts read alike"), body)
+        yield table(
+            (
+                "form",
+                "prompts",
+                "tokens",
+                "same choice",
+                "or nearly as likely",
+                "mean KL, nats a token",
+                "prompts read alike",
+            ),
+            body,
+        )
 
 
 def _ground(made: Mapping[str, Any]) -> str:
@@ -38,5 +49,5 @@ def _nearness(made: Mapping[str, Any]) -> tuple[Any, ...]:
     form = " ".join(str(made[name]) for name in ("format", "quant") if made.get(name))
     return (
         form, found.get("prompts", ""), found.get("tokens", ""), figure("greedy_agreement", ".1%", "at least"),
-        figure("mean_kl", ".2g", "at most"), figure("prompts_read_alike", ".0%", "at least"),
+        figure("near_agreement", ".1%", "at least"), figure("mean_kl", ".2g", "at most"), figure("prompts_read_alike", ".0%", "at least"),
     )  # fmt: skip
