@@ -66,7 +66,9 @@ def torch_logits(model: Any) -> Logits:
     """The logits of a model of transformers, one row at a time: no padding that could blur a comparison."""
     import torch
 
-    device = next(model.parameters()).device
+    from medrecipes.engines.answering import device_of
+
+    device = device_of(model)
 
     def logits(ids: Sequence[int], n: int) -> Any:
         with torch.no_grad():

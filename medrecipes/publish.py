@@ -64,7 +64,7 @@ def _releases(
     """The releases of one folder: a dataset's one, or one a format of a run."""
     if (path / "dataset_dict.json").exists() and (path / "data.json").exists():
         chosen = _settings(settings or Publish(), changes)
-        pattern = changes.get("repo", _dataset_pattern(chosen))
+        pattern = changes.get("repo", chosen.dataset_repo)
         name = fill("publish.dataset_repo", pattern, {"user": owner, "name": path.name})
         yield of_dataset(path, name, waived, work), chosen
         return
@@ -79,20 +79,11 @@ def _releases(
         "recipe": recipe.name,
         "timestamp": _time(rundir, chosen),
     }
-    for format, pattern in _patterns(chosen).items():
-        name = fill("publish.repo", pattern, values) + SUFFIX[format]
+    name = fill("publish.repo", chosen.repo, values)
+    for format in dict.fromkeys(chosen.formats):
         with console.quiet(rundir.log):
-            release = of_run(rundir, recipe, format, name, waived, work / format)
+            release = of_run(rundir, recipe, format, name + SUFFIX[format], waived, work / format)
         yield release, chosen
-
-
-def _patterns(publish: Publish) -> dict[str, str]:
-    """How the repository of each format is named."""
-    return dict.fromkeys(publish.formats, publish.repo)
-
-
-def _dataset_pattern(publish: Publish) -> str:
-    return publish.dataset_repo
 
 
 def _settings(given: Publish, changes: Mapping[str, Any]) -> Publish:

@@ -6,11 +6,14 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from medrecipes.rundir import read_losses
 
 if TYPE_CHECKING:
     from medrecipes.rendering import Example
@@ -54,6 +57,18 @@ def children_seconds() -> float:
     """Processor time of all finished subprocesses: what a command costs, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def start(recipe: str, path: Path, step: int, *settings: str) -> subprocess.Popen[bytes]:
+    """Start a run into the folder that it will have, and come back when its log has reached a step."""
+    command = [sys.executable, "-m", "medrecipes.run", recipe, "--runs", str(path.parent), *settings]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
 
 
 def rendered_rows(max_tokens: int = 256, *overrides: str) -> list[Example]:

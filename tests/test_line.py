@@ -7,14 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from medrecipes.rundir import last_checkpoint, read_losses
-from tests.conftest import ROOT, Cli, children_seconds
+from tests.conftest import Cli, children_seconds, start
 
 SHORT = ["--set", "train.max_steps=24", "--set", "train.save_steps=6", "--set", "train.eval_steps=6", "--set", "eval.rows=6",
          "--set", "eval.max_new_tokens=24"]  # fmt: skip
@@ -92,18 +90,6 @@ def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> N
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
 
 
-def start(runs: Path, path: Path, step: int) -> subprocess.Popen[bytes]:
-    """Start the short run and come back when its log has reached a step."""
-    command = [sys.executable, "-m", "medrecipes.run", "recipes/demo.toml", "--runs", str(runs), *SHORT]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
-
-
 def losses(path: Path) -> list[list[str]]:
     """What a run's losses were, but for the time they took."""
     columns = ("step", "split", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens")
@@ -114,7 +100,7 @@ def test_killed_and_started_again_it_ends_with_the_same_losses(
     finished: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / finished[0].name
-    process = start(tmp_path, path, 15)
+    process = start("recipes/demo.toml", path, 15, *SHORT)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     # a checkpoint that the crash tore (its state is written last) must be passed over
@@ -136,7 +122,7 @@ def test_interrupted_it_saves_first_and_goes_on_from_another_place(
     finished: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / "before" / finished[0].name
-    process = start(tmp_path / "before", path, 14)
+    process = start("recipes/demo.toml", path, 14, *SHORT)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,8 +1,8 @@
 """Every key of the schema is read: outside the schema and the rules about it, code takes it from a value of its section.
 
-The package's source is followed from parameters annotated with a section (`recipe: Recipe`), through attributes, assignments
-and loops, so a key of the same name in another section, or an attribute of something else, does not count. What it does not
-prove is that a value then has its effect; that is for the tests of each part.
+The package's source is followed from parameters and results annotated with a section (`recipe: Recipe`, `-> Publish`),
+through attributes, assignments and loops, so a key of the same name in another section, or an attribute of something else,
+does not count. What it does not prove is that a value then has its effect; that is for the tests of each part.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def kind_of(section: type[Section], name: str) -> Kind:
 class Reads(ast.NodeVisitor):
     """Collects `section.key` wherever what stands before the dot is known to be that section."""
 
-    def __init__(self, members: Mapping[str, type[Section]]) -> None:
+    def __init__(self, members: Mapping[str, type[Section]], returns: Mapping[str, type[Section]]) -> None:
         self.members = members  # attributes of the package's own classes that hold a section
+        self.returns = returns  # the module's functions that give one
         self.known: dict[str, Kind] = {}
         self.found: set[Key] = set()
 
@@ -70,6 +71,8 @@ class Reads(ast.NodeVisitor):
         if isinstance(node, ast.Subscript):
             owner = self.kind(node.value)
             return owner.section if isinstance(owner, Each) else None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in self.known:
+            return self.returns.get(node.func.id)
         return None
 
     def bind(self, target: ast.AST, kind: Kind) -> None:
@@ -140,11 +143,20 @@ def members(trees: Iterable[ast.AST]) -> dict[str, type[Section]]:
     }
 
 
+def returns(tree: ast.Module) -> dict[str, type[Section]]:
+    """`def settings() -> Publish` makes `settings()` a Publish, in its own module."""
+    return {
+        line.name: SECTIONS[line.returns.id]
+        for line in tree.body
+        if isinstance(line, ast.FunctionDef) and isinstance(line.returns, ast.Name) and line.returns.id in SECTIONS
+    }
+
+
 def reads(sources: Iterable[str]) -> set[Key]:
     trees = [ast.parse(source) for source in sources]
     known, found = members(trees), set[Key]()
     for tree in trees:
-        walk = Reads(known)
+        walk = Reads(known, returns(tree))
         walk.visit(tree)
         found |= walk.found
     return found
@@ -154,7 +166,7 @@ def handed_on() -> set[Key]:
     """What Data itself hands on to the one entry that it stands for."""
     [entries] = [node for node in ast.walk(ast.parse(Path(schema.__file__).read_text(encoding="utf-8")))
                  if isinstance(node, ast.FunctionDef) and node.name == "entries"]  # fmt: skip
-    walk = Reads({})
+    walk = Reads({}, {})
     walk.known["self"] = schema.Data
     for line in entries.body:
         walk.visit(line)
@@ -192,6 +204,12 @@ COUNTS = [
     ("def f(lora: Lora):\n    return [g for _ in x if lora.rank]\n", True),
     ("class A:\n    half: Lora\ndef f(a: A):\n    return a.half.rank\n", True),
     ("class A:\n    half: Lora\nclass B:\n    half: int\ndef f(a: A):\n    return a.half.rank\n", False),
+    ("def a() -> Lora: ...\ndef f():\n    return a().rank\n", True),
+    ("def a() -> Lora: ...\ndef f():\n    half = a()\n    return half.rank\n", True),
+    ("def a() -> int: ...\ndef f():\n    return a().rank\n", False),
+    ("def a(): ...\ndef f():\n    return a().rank\n", False),
+    ("def a() -> Lora: ...\ndef f(a):\n    return a().rank\n", False),
+    ("class A:\n    def a(self) -> Lora: ...\ndef f():\n    return a().rank\n", False),
     ("def f(recipe: Recipe):\n    return recipe.train.rank\n", False),
     ("def f(recipe):\n    return recipe.lora.rank\n", False),
     ("def f(recipe: Recipe):\n    lora = other\n    return lora.rank\n", False),

@@ -7,9 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from medrecipes.engines.tagger import Tagger
 from medrecipes.records import Tagged
 from medrecipes.rundir import read_losses
 from medrecipes.tagtext import Found, open_tagger, read_texts, show, tag_texts
-from tests.conftest import ROOT, Cli
+from tests.conftest import Cli, start
 from tests.test_line import losses
 
 RECIPE = "recipes/tiny_bio_ner.toml"
@@ -108,18 +105,6 @@ def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> N
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
 
 
-def start(runs: Path, path: Path, step: int) -> subprocess.Popen[bytes]:
-    """Start the recipe and come back when its log has reached a step."""
-    command = [sys.executable, "-m", "medrecipes.run", RECIPE, "--runs", str(runs)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
-
-
 @pytest.mark.parametrize(
     ("how", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
@@ -127,7 +112,7 @@ def test_stopped_and_started_again_it_ends_the_same(
     how: signal.Signals, code: int, finished: tuple[Path, str], cli: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / finished[0].name
-    process = start(tmp_path, path, 19)
+    process = start(RECIPE, path, 19)
     os.kill(process.pid, how)
     process.communicate(timeout=60)
     assert process.returncode == code
