@@ -135,6 +135,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     rows = evaluate.held_out(recipe, fitted["held out"])
 
     with console.stage("load") as stage, console.quiet(rundir.log):
+        from medrecipes.engines.trackers import tell_figures
+
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
     rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
@@ -166,6 +168,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
+    tell_figures(recipe, rundir, report, stats["steps"], console)
     rundir.update(
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,

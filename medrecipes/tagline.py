@@ -64,6 +64,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("load") as stage, console.quiet(rundir.log):
         from medrecipes.engines.tagger import Tagger
+        from medrecipes.engines.trackers import tell_figures
 
         engine = Tagger(recipe, base, split.labels)
         engine.choices["engine"] = Choice("plain", REASON)
@@ -89,6 +90,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         report = spanreport.judge(recipe, engine, split, rundir.path / "eval")
         stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
 
+    tell_figures(recipe, rundir, report, stats["steps"], console)
     cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
         state="finished",

@@ -7,11 +7,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 from medrecipes.rundir import read_losses
 
@@ -20,16 +21,30 @@ if TYPE_CHECKING:
     from medrecipes.rundir import RunDir
 
 ROOT = Path(__file__).parent.parent
+# the tiny runs that tests look at, with a tracker, which is told at the end what the test found
+TRACKED = ("--set", "train.report_to=['tensorboard']")
+TAG = ("recipes/tiny_bio_ner.toml", *TRACKED)
+SHORT = ("train.max_steps=12", "train.save_steps=6", "train.eval_steps=6", "eval.rows=6", "eval.max_new_tokens=24")
+DEMO = ("recipes/demo.toml", *TRACKED, *(word for setting in SHORT for word in ("--set", setting)))
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
+# two workers share two processors; more threads than that only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_store(shared: Path) -> None:
     """Nothing that an earlier session left in the user's store can help a test, and no hub is asked."""
-    os.environ["MEDRECIPES_CACHE"] = str(tmp_path_factory.mktemp("store"))
+    os.environ["MEDRECIPES_CACHE"] = str(shared / "store")
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -53,15 +68,29 @@ def cli() -> Cli:
     return call
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """As `cli`, but all commands in one process, which has the libraries imported: for what a fresh one does not change."""
+    from tests.shell import Shell
+
+    with Shell(tmp_path_factory.mktemp("shell"), os.environ) as shell:
+
+        def call(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
+            done = shell(*arguments, **settings)
+            return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
+
+        yield call
+
+
 def children_seconds() -> float:
     """Processor time of all finished subprocesses: what a command costs, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def start(recipe: str, path: Path, step: int, *settings: str) -> subprocess.Popen[bytes]:
-    """Start a run into the folder that it will have, and come back when its log has reached a step."""
-    command = [sys.executable, "-m", "medrecipes.run", recipe, "--runs", str(path.parent), *settings]
+def start(path: Path, step: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a run, given the folder that it will have, and come back when its log has reached a step."""
+    command = [sys.executable, "-m", "medrecipes.run", *arguments, "--runs", str(path.parent)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
@@ -92,9 +121,10 @@ def extremes(examples: Sequence[Example]) -> list[Example]:
 
 
 @pytest.fixture(scope="session")
-def rows() -> list[Example]:
+def rows(shared: Path) -> list[Example]:
     """Thirty rendered rows of the demo, of very different length."""
-    return extremes(rendered_rows())
+    with FileLock(shared / "demo_run.lock"):  # whoever is first makes the base
+        return extremes(rendered_rows())
 
 
 @pytest.fixture(scope="session")
@@ -137,29 +167,33 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
     return call
 
 
+def walked(cli: Cli, arguments: Sequence[str], folder: Path) -> tuple[Path, str]:
+    """A run that one worker walks and all look at, and what it printed."""
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "printed.txt").exists():
+            before = children_seconds()
+            done = cli("run", *arguments, "--runs", folder / "runs")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stderr == ""
+            # base, training and scores together
+            (folder / "seconds.txt").write_text(str(children_seconds() - before))
+            (folder / "printed.txt").write_text(done.stdout)
+    return next((folder / "runs").iterdir()), (folder / "printed.txt").read_text()
+
+
 @pytest.fixture(scope="session")
-def tag_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def tag_run(cli: Cli, shared: Path) -> tuple[Path, str]:
     """The tiny tagging recipe, whole, and what it printed; copy it before changing anything."""
-    runs = tmp_path_factory.mktemp("runs")
-    before = children_seconds()
-    done = cli("run", "recipes/tiny_bio_ner.toml", "--runs", runs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    assert children_seconds() - before < 40  # base, training and scores together
-    return next(runs.iterdir()), done.stdout
+    return walked(cli, TAG, shared / "tag_run")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished short run of the demo, for whoever only looks at one; copy it before changing anything."""
-    runs = tmp_path_factory.mktemp("tiny")
-    settings = (
-        "train.max_steps=12",
-        "train.save_steps=6",
-        "train.eval_steps=6",
-        "eval.rows=6",
-        "eval.max_new_tokens=24",
-    )
-    done = cli("run", "recipes/demo.toml", "--runs", runs, *(word for s in settings for word in ("--set", s)))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(runs.iterdir())
+def demo_run(cli: Cli, shared: Path) -> tuple[Path, str]:
+    """A finished short run of the demo, and what it printed; copy it before changing anything."""
+    return walked(cli, DEMO, shared / "demo_run")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(demo_run: tuple[Path, str]) -> Path:
+    """The demo's run alone."""
+    return demo_run[0]

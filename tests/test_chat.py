@@ -124,9 +124,9 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(opened: Any, capsys: 
     assert said.count("\n> ") == 3
 
 
-def test_the_command_talks_with_the_adapter_of_a_checkpoint(tiny_run: Path, cli: Cli) -> None:
+def test_the_command_talks_with_the_adapter_of_a_checkpoint(tiny_run: Path, warm: Cli) -> None:
     asked = "What causes Asthma ?\n/x\n/new\n"
-    done = cli("chat", tiny_run, "--checkpoint", "6", "--set", "eval.max_new_tokens=24", input=asked)
+    done = warm("chat", tiny_run, "--checkpoint", "6", "--set", "eval.max_new_tokens=24", input=asked)
     assert (done.returncode, done.stderr) == (0, "")
     head, answer, *others = done.stdout.split("\n> ")
     assert "tiny:mistral with checkpoints/checkpoint-6, template mistral-v1" in head
@@ -150,10 +150,10 @@ def test_base_and_tuned_model_answer_otherwise(tiny_run: Path, cli: Cli) -> None
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_judged_in_a_folder_of_its_own(tiny_run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_a_checkpoint_is_judged_in_a_folder_of_its_own(tiny_run: Path, warm: Cli, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    done = cli("eval", run, "--checkpoint", "6")
+    done = warm("eval", run, "--checkpoint", "6")
     assert (done.returncode, done.stderr) == (0, "")
     [folder] = run.glob("eval-*-checkpoint-6")
     bits = {
@@ -166,7 +166,7 @@ def test_a_checkpoint_is_judged_in_a_folder_of_its_own(tiny_run: Path, cli: Cli,
     assert changed == {"tuned"}
 
 
-def test_mistakes_are_one_line_each(tiny_run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_mistakes_are_one_line_each(tiny_run: Path, warm: Cli, tmp_path: Path) -> None:
     mistakes = [
         ([tmp_path], f"{tmp_path}: is no run folder; name one of those in runs/"),
         ([tiny_run, "--checkpoint", "7"], f"{tiny_run}: has no checkpoint 7; it kept 6, 12"),
@@ -176,5 +176,5 @@ def test_mistakes_are_one_line_each(tiny_run: Path, cli: Cli, tmp_path: Path) ->
         ([tiny_run, "--port", "80"], "--host and --port go with --web; add it"),
     ]  # fmt: skip
     for arguments, message in mistakes:
-        done = cli("chat", *arguments)
+        done = warm("chat", *arguments)
         assert (done.returncode, done.stderr) == (2, message + "\n")

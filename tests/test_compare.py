@@ -194,30 +194,30 @@ def test_different_test_sets_are_refused_and_with_anyway_marked(tmp_path: Path, 
     assert "| 50 |" in (tmp_path / "out" / "comparison.md").read_text()  # pairs are of the common rows
 
 
-def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, cli: Cli) -> None:
+def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, warm: Cli) -> None:
     runs = [make_run(tmp_path / "greedy"), make_run(tmp_path / "drawn")]
     recipe = Recipe.model_validate({"eval": {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 64}})
     answers = read_predictions(tmp_path / "drawn" / "eval" / "predictions.jsonl", own=True)
     parts = [[p for p in answers if p.model == model] for model in ("base", "tuned")]
     write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, "test", "key", *parts), *parts)
-    done = cli("compare", *runs, "--out", tmp_path / "out")
+    done = warm("compare", *runs, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
         "greedy and drawn were judged with different decoding (greedy decoding, at most 256 tokens, no repetition penalty "
         "against sampled decoding (temperature 0.7, top_p 0.9, seed 42), at most 64 tokens, no repetition penalty); judge "
         "both with the same [eval], or lay them side by side with --anyway\n",
     )
-    done = cli("compare", *runs, "--out", tmp_path / "out", "--anyway")
+    done = warm("compare", *runs, "--out", tmp_path / "out", "--anyway")
     assert "note: DIFFERENT DECODING: greedy and drawn" in done.stdout
 
 
-def test_published_artefacts_count_as_runs(tmp_path: Path, cli: Cli) -> None:
+def test_published_artefacts_count_as_runs(tmp_path: Path, warm: Cli) -> None:
     stats = {"train_runtime": 2362.5, "train_loss": 1.099, "train_samples_per_second": 0.847}
     one = make_csv(tmp_path / "mistral" / "loss.csv", [3.0, 2.0, 1.0, 1.0], stats)
     two = make_csv(tmp_path / "all" / "llama2_loss.csv", [2.5, 2.0, 1.5])
     make_csv(tmp_path / "all" / "gemma_loss.csv", [9.0, 2.0, 1.5])
     (tmp_path / "all" / "trainer_stats_llama2.json").write_text(json.dumps([3, 1.9, {"train_runtime": 60.0}]))
-    done = cli("compare", one.parent, two, tmp_path / "all" / "gemma_loss.csv", "--out", tmp_path / "out")
+    done = warm("compare", one.parent, two, tmp_path / "all" / "gemma_loss.csv", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line[:30].strip(): line[30:].split("  ") for line in done.stdout.splitlines()}
     assert [cell.strip() for cell in " ".join(lines["training time"]).split("  ") if cell]
@@ -236,14 +236,14 @@ def test_a_notebooks_table_with_validation_losses_is_read(tmp_path: Path) -> Non
     assert [(p.step, p.loss) for p in run.dev] == [(10, 2.0), (20, 1.9)]
 
 
-def test_an_unfinished_run_is_marked(tmp_path: Path, cli: Cli, pair: list[Path]) -> None:
+def test_an_unfinished_run_is_marked(tmp_path: Path, warm: Cli, pair: list[Path]) -> None:
     run = make_run(tmp_path / "killed", state="training")
     shutil.rmtree(run / "eval")
-    done = cli("compare", run, pair[0], "--out", tmp_path / "out")
+    done = warm("compare", run, pair[0], "--out", tmp_path / "out")
     assert "killed: not finished: its figures are those so far" in done.stdout
 
 
-def test_mistakes_are_one_line_each(tmp_path: Path, cli: Cli, pair: list[Path]) -> None:
+def test_mistakes_are_one_line_each(tmp_path: Path, warm: Cli, pair: list[Path]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     (tmp_path / "y.csv").write_text("Step,Loss\n1,much\n")
@@ -268,7 +268,7 @@ def test_mistakes_are_one_line_each(tmp_path: Path, cli: Cli, pair: list[Path]) 
         (one, young): f"{young}: has no training loss yet; finish it with `medrecipes run` on its recipe",
     }  # fmt: skip
     for runs, message in mistakes.items():
-        done = cli("compare", *runs, "--out", tmp_path / "out")
+        done = warm("compare", *runs, "--out", tmp_path / "out")
         assert (done.returncode, done.stderr) == (2, message + "\n")
     assert not (tmp_path / "out").exists()
 

@@ -330,7 +330,7 @@ def test_prompts_are_those_that_training_never_saw(tiny_run: Path) -> None:
     assert not seen & {text for text, _ in asked}
 
 
-def test_mistakes_are_one_line_each(tiny_run: Path, four_bit_base: Path, cli: Cli, tmp_path: Path) -> None:
+def test_mistakes_are_one_line_each(tiny_run: Path, four_bit_base: Path, warm: Cli, tmp_path: Path) -> None:
     bare = copied(tiny_run, tmp_path / "bare")
     (bare / "adapter" / "adapter_model.safetensors").write_bytes(b"half")
     lost = copied(tiny_run, tmp_path / "lost")
@@ -344,7 +344,7 @@ def test_mistakes_are_one_line_each(tiny_run: Path, four_bit_base: Path, cli: Cl
         ([lost, "--format", "adapter"], f"{lost}/adapter/chat_template.jinja: cannot be read"),
     ]  # fmt: skip
     for arguments, message in mistakes:
-        done = cli("export", *arguments)
+        done = warm("export", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert done.stderr.startswith(message)
     assert not (bare / "export").exists()

@@ -15,17 +15,13 @@ from medrecipes.errors import MedRecipesError
 from medrecipes.suites import NAMED, parse_suite
 from tests.conftest import Cli
 
-SHORT = ["--set", "train.max_steps=24", "--set", "train.save_steps=12", "--set", "train.eval_steps=12", "--set", "eval.rows=6",
-         "--set", "eval.max_new_tokens=24"]  # fmt: skip
 HARNESS = importlib.util.find_spec("lm_eval") is not None
 
 
 @pytest.fixture(scope="module")
-def run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("runs")
-    done = cli("run", "recipes/demo.toml", "--runs", runs, *SHORT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(runs.iterdir())
+def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one's own."""
+    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("judged") / tiny_run.name))
 
 
 def answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -46,14 +42,14 @@ def test_the_saved_adapter_answers_as_the_model_did_that_was_trained(run: Path, 
     shutil.rmtree(folder)
 
 
-def test_nothing_is_answered_twice_and_a_finished_run_is_not_altered(run: Path, cli: Cli) -> None:
+def test_nothing_is_answered_twice_and_a_finished_run_is_not_altered(run: Path, warm: Cli) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "log.txt"}
-    assert cli("eval", run).returncode == 0
+    assert warm("eval", run).returncode == 0
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "log.txt"} == before
 
 
-def test_a_batch_of_rows_is_answered_as_each_row_alone(run: Path, cli: Cli) -> None:
-    done = cli("eval", run, "--set", "eval.batch=1")
+def test_a_batch_of_rows_is_answered_as_each_row_alone(run: Path, warm: Cli) -> None:
+    done = warm("eval", run, "--set", "eval.batch=1")
     assert (done.returncode, done.stderr) == (0, "")
     [folder] = run.glob("eval-*")
     batched, single = answers(run / "eval"), answers(folder)
@@ -62,8 +58,8 @@ def test_a_batch_of_rows_is_answered_as_each_row_alone(run: Path, cli: Cli) -> N
     shutil.rmtree(folder)
 
 
-def test_other_settings_go_into_a_folder_of_their_own(run: Path, cli: Cli) -> None:
-    done = cli("eval", run, "--set", "eval.rows=9")
+def test_other_settings_go_into_a_folder_of_their_own(run: Path, warm: Cli) -> None:
+    done = warm("eval", run, "--set", "eval.rows=9")
     assert (done.returncode, done.stderr) == (0, "")
     [folder] = run.glob("eval-*")
     assert len(answers(folder)) == 18
@@ -72,7 +68,7 @@ def test_other_settings_go_into_a_folder_of_their_own(run: Path, cli: Cli) -> No
     shutil.rmtree(folder)
 
 
-def test_mistakes_are_one_line_each(run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_mistakes_are_one_line_each(run: Path, warm: Cli, tmp_path: Path) -> None:
     bare, young = tmp_path / "bare", tmp_path / "young"
     shutil.copytree(run, bare)
     shutil.rmtree(bare / "adapter")
@@ -86,7 +82,7 @@ def test_mistakes_are_one_line_each(run: Path, cli: Cli, tmp_path: Path) -> None
         ([run, "--suite", "mmlu"], "--suite mmlu: write it as lm-eval:TASK,TASK or lm-eval:medical|general"),
     ]  # fmt: skip
     for arguments, message in mistakes:
-        done = cli("eval", *arguments)
+        done = warm("eval", *arguments)
         assert (done.returncode, done.stderr) == (2, message + "\n")
 
 
@@ -111,7 +107,7 @@ def test_named_suites_are_tasks_that_the_harness_has() -> None:
 
 
 @needs_harness
-def test_the_real_harness_judges_base_and_adapter_on_a_local_task(run: Path, cli: Cli, tmp_path: Path) -> None:
+def test_the_real_harness_judges_base_and_adapter_on_a_local_task(run: Path, warm: Cli, tmp_path: Path) -> None:
     questions = [{"question": f"Which organ makes bile ({i})?", "choices": ["liver", "heart", "lung"], "answer": i % 3} for i in range(6)]  # fmt: skip
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions))
     (tmp_path / "bile.yaml").write_text(
@@ -121,13 +117,13 @@ def test_the_real_harness_judges_base_and_adapter_on_a_local_task(run: Path, cli
         'doc_to_choice: "{{choices}}"\ndoc_to_target: answer\nmetric_list:\n  - metric: acc\n    aggregation: mean\n'
         "    higher_is_better: true\nmetadata:\n  version: 1.0\n"
     )
-    done = cli("eval", run, "--suite", "lm-eval:bile", "--include", tmp_path)
+    done = warm("eval", run, "--suite", "lm-eval:bile", "--include", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"bile acc +0\.\d{3} ± 0\.\d{3} +0\.\d{3} ± 0\.\d{3} +[+-]0\.\d{3}", done.stdout)
     [suite] = json.loads((run / "eval" / "report.json").read_text())["suites"]
     assert suite["tasks"] == ["bile"]
     assert set(suite["base"]["bile"]) == set(suite["tuned"]["bile"]) >= {"acc,none"}
     assert "## Benchmarks" in (run / "eval" / "report.md").read_text()
-    done = cli("eval", run, "--suite", "lm-eval:bil", "--include", tmp_path)
+    done = warm("eval", run, "--suite", "lm-eval:bil", "--include", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "task 'bil' is unknown to lm-eval" in done.stderr

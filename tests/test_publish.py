@@ -17,7 +17,7 @@ from medrecipes.recipe import Format
 from tests import families
 from tests.conftest import ROOT
 from tests.hub import Fault, Harm, Hub, Repo, Token
-from tests.hub.shell import Done, Shell
+from tests.shell import Done, Shell
 
 WRITE, READ, OTHER = "hf_plantedWRITEtoken012345", "hf_plantedREADtoken012345", "hf_plantedOTHERtoken01234"
 BASE, DATA, REPO = "open/Small-Mistral-bnb-4bit", "lavita/MedQuAD", "ann/small-mistral-medical"
@@ -59,7 +59,8 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def shell(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with Shell(hub, tmp_path_factory.mktemp("hf"), WRITE) as made:
+    home = tmp_path_factory.mktemp("hf")
+    with Shell(home, hub.environment(home, WRITE)) as made:
         yield made
 
 
@@ -80,8 +81,6 @@ class Released:
 @pytest.fixture(scope="module")
 def released(hub: Hub, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Released:
     work = tmp_path_factory.mktemp("published")
-    # unsloth wants to be imported first
-    shell.python("from medrecipes.engines import load_libraries\nfrom medrecipes.recipe import Recipe\nload_libraries(Recipe())\nresult = 1")  # fmt: skip
     shell.python(MAKE_BASE, folder=work / "base")
     files = {path.name: path.read_bytes() for folder in (families.folder("mistral-v1"), work / "base") for path in folder.iterdir()}  # fmt: skip
     card = b"---\nlicense: apache-2.0\n---\nA small base.\n"

@@ -68,25 +68,25 @@ def test_the_figures_are_those_worked_out_by_hand(report: dict[str, Any]) -> Non
     assert tasks["qa"]["rows"] == 1
 
 
-def test_only_empty_lists_give_no_precision_but_true_negatives(cli: Cli, tmp_path: Path) -> None:
-    done = cli("score", write(tmp_path / "p.jsonl", [ROWS[1]]), "--json")
+def test_only_empty_lists_give_no_precision_but_true_negatives(warm: Cli, tmp_path: Path) -> None:
+    done = warm("score", write(tmp_path / "p.jsonl", [ROWS[1]]), "--json")
     found = json.loads(done.stdout)["tasks"]["chemicals"]
     assert (found["precision"]["value"], found["recall"]["value"], found["true_negatives"]) == (None, None, 1)
 
 
-def test_saying_nothing_has_a_precision_of_zero(cli: Cli, tmp_path: Path) -> None:
-    done = cli("score", write(tmp_path / "p.jsonl", [{**ROWS[0], "prediction": ""}]), "--json")
+def test_saying_nothing_has_a_precision_of_zero(warm: Cli, tmp_path: Path) -> None:
+    done = warm("score", write(tmp_path / "p.jsonl", [{**ROWS[0], "prediction": ""}]), "--json")
     found = json.loads(done.stdout)["tasks"]["chemicals"]
     assert [found[name]["value"] for name in ("precision", "recall", "f1")] == [0, 0, 0]
 
 
-def test_questions_alone_have_no_averages_of_lists(cli: Cli, tmp_path: Path) -> None:
-    found = json.loads(cli("score", write(tmp_path / "p.jsonl", [ROWS[-1]]), "--json").stdout)
+def test_questions_alone_have_no_averages_of_lists(warm: Cli, tmp_path: Path) -> None:
+    found = json.loads(warm("score", write(tmp_path / "p.jsonl", [ROWS[-1]]), "--json").stdout)
     assert (found["micro"], found["macro"], list(found["tasks"])) == (None, None, ["qa"])
 
 
-def test_the_table_names_its_averages_and_shows_raw_beside_filtered(cli: Cli, tmp_path: Path) -> None:
-    printed = cli("score", write(tmp_path / "p.jsonl", ROWS), "--filter", "in_text").stdout
+def test_the_table_names_its_averages_and_shows_raw_beside_filtered(warm: Cli, tmp_path: Path) -> None:
+    printed = warm("score", write(tmp_path / "p.jsonl", ROWS), "--filter", "in_text").stdout
     for words in ("micro average", "macro average", "recall ceiling", "true negatives", "doses contradicted", "NFKC"):
         assert words in printed
     raw, filtered = printed.split("filtered: ")
@@ -94,21 +94,21 @@ def test_the_table_names_its_averages_and_shows_raw_beside_filtered(cli: Cli, tm
     assert "chemicals      1.000 [" in filtered
 
 
-def test_the_same_seed_prints_the_same(cli: Cli, tmp_path: Path) -> None:
+def test_the_same_seed_prints_the_same(warm: Cli, tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", ROWS)
-    assert cli("score", path, "--seed", 1).stdout == cli("score", path, "--seed", 1).stdout
-    assert "1000 draws, seed 42" in cli("score", path).stdout
-    assert "over groups (TOO FEW: 3 of them cannot show how groups differ)" in cli("score", path).stdout
+    assert warm("score", path, "--seed", 1).stdout == warm("score", path, "--seed", 1).stdout
+    assert "1000 draws, seed 42" in warm("score", path).stdout
+    assert "over groups (TOO FEW: 3 of them cannot show how groups differ)" in warm("score", path).stdout
 
 
-def test_a_runs_own_file_needs_a_choice_of_model(cli: Cli, tmp_path: Path) -> None:
+def test_a_runs_own_file_needs_a_choice_of_model(warm: Cli, tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", ROWS, model="base")
     with path.open("a", encoding="utf-8") as file:
         file.write(write(tmp_path / "q.jsonl", ROWS, model="tuned").read_text())
-    done = cli("score", path)
+    done = warm("score", path)
     assert done.stderr == f"{path}: holds the answers of base and tuned; choose with --model tuned\n"
-    assert cli("score", path, "--model", "tuned").returncode == 0
-    assert "did you mean tuned?" in cli("score", path, "--model", "tunned").stderr
+    assert warm("score", path, "--model", "tuned").returncode == 0
+    assert "did you mean tuned?" in warm("score", path, "--model", "tunned").stderr
 
 
 GOOD = {"id": "1", "group": "g", "task": "chemicals", "prompt": "p", "gold": "- a", "prediction": "- a"}
@@ -130,18 +130,18 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[m[:60] for _, m in MISTAKES])
-def test_a_mistake_is_one_line(line: Any, message: str, cli: Cli, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(line: Any, message: str, warm: Cli, tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", [{**GOOD, "id": "0"}])
     with path.open("a", encoding="utf-8") as file:
         file.write((line if isinstance(line, str) else json.dumps({**GOOD, **line})) + "\n")
-    done = cli("score", path)
+    done = warm("score", path)
     assert (done.returncode, done.stderr) == (2, f"{tmp_path}/{message}\n")
 
 
-def test_no_file_and_an_empty_one(cli: Cli, tmp_path: Path) -> None:
+def test_no_file_and_an_empty_one(warm: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
-    assert "no such file; name a predictions file" in cli("score", tmp_path / "none").stderr
-    assert "holds no prediction; write one line of JSON an answer" in cli("score", tmp_path / "empty").stderr
+    assert "no such file; name a predictions file" in warm("score", tmp_path / "none").stderr
+    assert "holds no prediction; write one line of JSON an answer" in warm("score", tmp_path / "empty").stderr
 
 
 def test_scoring_loads_no_heavy_library(tmp_path: Path) -> None:

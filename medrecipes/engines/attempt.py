@@ -16,7 +16,7 @@ from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.engines import Choice
 from medrecipes.engines.callbacks import Interrupt, Progress
-from medrecipes.engines.trackers import PROJECT
+from medrecipes.engines.tracking import PROJECT
 from medrecipes.errors import EngineError, RunError
 from medrecipes.plan import steps
 from medrecipes.recipe import Recipe

@@ -1,19 +1,20 @@
-"""Runs `medrecipes …` commands one after the other in one process, so that the libraries are imported once: `Shell(hub, …)`."""
+"""Runs `medrecipes …` commands one after the other in one process, so that the libraries are imported once."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tests.conftest import ROOT
-from tests.hub import Hub
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,17 @@ class Done:
 
 
 class Shell:
-    """A process for which a test Hub is the only one."""
+    """A process in which commands are run, and into which what libraries print past the console goes unread."""
 
-    def __init__(self, hub: Hub, home: Path, token: str | None, **environment: str) -> None:
-        self.said = home / "said.txt"  # what libraries print past the console
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        self.said = home / "said.txt"
         home.mkdir(exist_ok=True, parents=True)
-        settings = {"OMP_NUM_THREADS": "1", **environment}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hub.shell"], cwd=ROOT, env=hub.environment(home, token, **settings), text=True,
+            [sys.executable, "-m", "tests.shell"], cwd=ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said.open("w"),
         )  # fmt: skip
+        # before anything else imports what it changes
+        self.python("from medrecipes.engines import load_libraries\nfrom medrecipes.recipe import Recipe\nload_libraries(Recipe())\nresult = 1")  # fmt: skip
 
     def __enter__(self) -> Shell:
         return self
@@ -45,9 +47,9 @@ class Shell:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def __call__(self, *arguments: object, **environment: str) -> Done:
+    def __call__(self, *arguments: object, input: str = "", **environment: str) -> Done:
         """Run a command; `environment` holds for it alone."""
-        return Done(**self._ask({"run": [str(a) for a in arguments], "environment": environment}))
+        return Done(**self._ask({"run": [str(a) for a in arguments], "input": input, "environment": environment}))
 
     def python(self, code: str, **values: Any) -> Any:
         """Run code that sets `result`, which must be JSON; the values are its variables."""
@@ -66,11 +68,12 @@ class Shell:
         return answer
 
 
-def _command(arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
+def _command(arguments: list[str], typed: str, environment: dict[str, str]) -> dict[str, Any]:
     from medrecipes.cli import main
 
-    before = dict(os.environ)
+    before, jobs = dict(os.environ), sys.stdin
     os.environ.update(environment)
+    sys.stdin = io.StringIO(typed)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # the descriptors, for that is what the console itself turns elsewhere
         saved = os.dup(1), os.dup(2)
@@ -88,6 +91,7 @@ def _command(arguments: list[str], environment: dict[str, str]) -> dict[str, Any
                 os.close(descriptor)
             os.environ.clear()
             os.environ.update(before)
+            sys.stdin = jobs
         said = []
         for file in (out, err):
             file.seek(0)
@@ -102,7 +106,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if "run" in job:
-            answer = _command(job["run"], job["environment"])
+            answer = _command(job["run"], job["input"], job["environment"])
         else:
             space = dict(job["values"])
             try:
