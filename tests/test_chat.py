@@ -74,7 +74,7 @@ def opened(tiny_run: Path) -> Any:
     from medrecipes.chat import open_chat
     from medrecipes.console import Console
 
-    return open_chat(tiny_run, ["eval.max_new_tokens=8"], Console(), base=False, checkpoint=None)
+    return open_chat(tiny_run, ["eval.max_new_tokens=4"], Console(), base=False, checkpoint=None)
 
 
 def test_two_hundred_turns_take_no_more_memory_than_fifty(opened: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,7 @@ def words(text: str) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in folded).split()
 
 
+@lru_cache(maxsize=1 << 15)
 def triples(text: str) -> frozenset[tuple[str, ...]]:
     found = words(text)
     return frozenset(zip(found, found[1:], found[2:], strict=False)) or frozenset([tuple(found)])
