@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", "train.batch=16",
         "train.micro_batch=4", "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
         "train.eval_steps=1000", "eval.rows=2", "eval.max_new_tokens=4", "lora.alpha=16",
+        "train.learning_rate=2e-4",
     ]  # fmt: skip
     counts = [int(count) for count in arguments.gpus.split(",")]
     rates, losses = {}, {}
