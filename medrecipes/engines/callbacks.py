@@ -106,7 +106,7 @@ class Interrupt(TrainerCallback):
 
     def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and stop, if asked to."""
-        if any(ranks.gather(self.asked)):
+        if any(ranks.total(self.asked)):
             self.asked = True
             control.should_save = control.should_training_stop = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -97,6 +98,7 @@ class TrlEngine:
             "rows": len(train),
             "packs": len(packs),
             "trainable_parameters": trainable,
+            "allocation_retries": torch.cuda.memory_stats(self.device)["num_alloc_retries"] if not self._on_cpu else 0,
             "parameters": sum(map(count, self.model.parameters())),
             "peak_gb": max(peaks),
             **({"peak_gb_of_each_card": peaks} if len(peaks) > 1 else {}),
@@ -120,7 +122,6 @@ class TrlEngine:
             **shared,
             neftune_noise_alpha=settings.neftune_noise_alpha,
             eval_on_start=bool(dev) and attempt.resume is None,  # where the curve comes from
-            ddp_find_unused_parameters=False if ranks.size() > 1 else None,
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
@@ -131,7 +132,14 @@ class TrlEngine:
         fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
         padded = [*packs, *[Pack([], [self.template.tokenizer.pad[1]], [MASKED], [1])] * fill]
 
-        class Trainer(SFTTrainer):
+        # Unsloth brings a trainer of its own, under TRL's name
+        usual = (
+            SFTTrainer
+            if self.name == "unsloth"
+            else importlib.import_module("medrecipes.engines.measured").MeasuredTrainer
+        )
+
+        class Trainer(usual):  # type: ignore[misc, valid-type]
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -135,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         for name, choice in json.loads(run.read_text())["choices"].items():
             print(f"{name}: {choice['value']} ({choice['reason']})")
         print(f"{count} cards: {rate:,.0f} tokens/s, loss {float(rows[0]['loss']):.3f} to {float(rows[-1]['loss']):.3f} in {len(rows)} steps")  # fmt: skip
+        steps = ", ".join(f"{float(row['tokens_per_second']):,.0f}" for row in rows)
+        print(f"tokens/s of each step: {steps}; the card's memory tidied {stats['allocation_retries']} times")
         print(f"peak GB of each card: {', '.join(map(str, stats['peak_gb_of_each_card']))}; {time.monotonic() - started:.0f} s in all")  # fmt: skip
     return 0
 
