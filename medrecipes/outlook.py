@@ -77,7 +77,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
         "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
         "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
-        "of_layers": shape.layers, "decode_once": found.decode_once, "tokens_per_second": round(found.tokens_per_second),
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
         "advice": advice(recipe, found),
     }  # fmt: skip
@@ -128,6 +128,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if not found["fits"]:
         return said
     weights = ", weights decoded once" if found["decode_once"] else ""
+    weights += f", the base shared among {found['shards']} cards" if found["shards"] > 1 else ""
     gpus = f" x {found['gpus']} GPUs" if found["gpus"] > 1 else ""
     said.append(
         f"micro-batch {found['micro_batch']} x accumulation {found['accumulation']}{gpus}; "

@@ -23,6 +23,7 @@ class Card:
     tflops: float
     gbps: float
     varlen: bool = True  # whether it runs variable-length attention (compute capability 8.0)
+    link_gbps: float = 20  # to another card: PCIe 4, or NVLink
 
 
 CARDS = {
@@ -39,10 +40,10 @@ CARDS = {
         Card("l4", 23.6, 121, 300),
         Card("a10g", 23.6, 70, 600),
         Card("l40s", 47.6, 362, 864),
-        Card("a100-40", 42.3, 312, 1555),
-        Card("a100-80", 84.9, 312, 2039),
-        Card("h100", 84.9, 989, 3350),
-        Card("h200", 149.9, 989, 4800),
+        Card("a100-40", 42.3, 312, 1555, link_gbps=200),
+        Card("a100-80", 84.9, 312, 2039, link_gbps=200),
+        Card("h100", 84.9, 989, 3350, link_gbps=300),
+        Card("h200", 149.9, 989, 4800, link_gbps=300),
     )
 }
 
@@ -131,6 +132,7 @@ class Plan:
     micro_batch: int
     recomputed: int  # layers that keep their input alone and compute the rest again
     decode_once: bool
+    shards: int  # among how many cards the layers are shared; 1: every card holds all
     parts: dict[str, float]
     limit_gb: float
     tokens_per_second: float
@@ -155,11 +157,20 @@ SLACK = {"fused": 0.04, "library": 0.1, "unsloth": 0.1}
 KEPT = {"library": (10.3, 4.0), "unsloth": (6.0, 3.0)}
 
 
-def memory(recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool) -> dict[str, float]:  # fmt: skip
-    """Peak memory by part, in GB, with so many tokens at once."""
+def bytes_a_number(recipe: Recipe) -> float:
+    """What a number of the base's layers takes, with its share of the scales."""
+    scales = (1 / 64 + 4 / (64 * 256)) if recipe.model.double_quant else 4 / 64
+    return {4: 0.5 + scales, 8: 1.0, 16: 2.0}[recipe.model.bits]
+
+
+def memory(
+    recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool, gpus: int = 1,
+    shards: int = 1,
+) -> dict[str, float]:  # fmt: skip
+    """Peak memory by part of one card, in GB, with so many tokens at once."""
     model, lora = recipe.model, recipe.lora
-    scales = (1 / 64 + 4 / (64 * 256)) if model.double_quant else 4 / 64
-    number = {4: 0.5 + scales, 8: 1.0, 16: 2.0}[model.bits]
+    layer = shape.matrices * bytes_a_number(recipe) / shape.layers
+    held = -(-shape.layers // shards) + (2 if shards > 1 else 0)  # its own, the one at work and the next
     embeddings = 2 * shape.head * (1 if shape.tied else 2)
     trained = trainable(recipe, shape)
     state = next((size for name, size in OPTIMISER.items() if name in recipe.train.optim), 8.0)
@@ -177,8 +188,10 @@ def memory(recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int,
     decoding = 0 if decode_once or model.bits != 4 else 2 * shape.inner * h
     words = tokens * 4 * h + min(tokens, HEAD_TOKENS) * shape.vocabulary * 6
     return {
-        "weights": (shape.matrices * number + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,
-        "LoRA and gradients": 8 * trained / GB,
+        "weights": (held * layer + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,
+        "LoRA and gradients": (8 if gpus == 1 else 12)
+        * trained
+        / GB,  # several cards add theirs up in a place of its own
         "optimiser": state * trained / GB,
         "activations": kept / GB,
         "layer at work": (working + decoding) / GB,
@@ -207,9 +220,9 @@ SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.57}
 
 def speed(
     recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, accumulation: int, recomputed: int, *,
-    decode_once: bool,
+    decode_once: bool, shards: int = 1,
 ) -> float:  # fmt: skip
-    """Tokens a second that may be expected, with so many in a micro-batch and so many of these in a step."""
+    """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
     share = recomputed / shape.layers
     again = 2 * (shape.matrices - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
     operations = 4 * shape.matrices + again + 6 * shape.head
@@ -219,28 +232,44 @@ def speed(
     # a micro-batch can be no faster than a processor launches its work
     launches = 1 + 0.4 * share + (0.4 if decoded else 0.0)
     seconds = max(seconds / SPEED[way], shape.layers * LAUNCH_S * launches / tokens)
+    if shards > 1:  # layers travel while others are at work
+        travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
+        seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)
     update = UPDATE_S["8bit" if "8bit" in recipe.train.optim else "other"] * shape.layers * 2 * len(shape.modules)
     return 1 / (seconds + update / (tokens * accumulation))
 
 
 def choose(
     recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
-    limit_gb: float | None = None,
+    limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None,
 ) -> Plan:  # fmt: skip
     """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
     limit = (limit_gb if limit_gb is not None else card.gb) * (1 - SLACK[way])
     batch = max(1, recipe.train.batch // gpus)
     wanted = recipe.train.micro_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
-    plans = []
-    for size in sizes:
-        most, mean = tokens(size)
-        for decode_once in (True, False) if way == "fused" and recipe.model.bits == 4 else (False,):
-            for recomputed in _layers(recipe, shape):
-                parts = memory(recipe, shape, way, most, recomputed, decode_once=decode_once)
-                rate = speed(recipe, shape, card, way, mean, batch // size, recomputed, decode_once=decode_once)
-                plans.append(Plan(way, size, recomputed, decode_once, parts, limit, rate * gpus))
+
+    def among(shards: int) -> list[Plan]:
+        plans = []
+        for size in sizes:
+            most, mean = tokens(size)
+            for decode_once in (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,):
+                for again in _layers(recipe, shape):
+                    parts = memory(recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards)
+                    rate = speed(
+                        recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards
+                    )
+                    plans.append(Plan(way, size, again, decode_once, shards, parts, limit, rate * gpus))
+        return plans
+
+    # nothing is sent round that every card can hold
+    shared = recipe.model.shard if shared is None else shared
+    may = gpus > 1 and way == "fused" and shared is not False
+    plans = [] if may and shared is True else among(1)
     fitting = [plan for plan in plans if plan.fits]
+    if may and not fitting:
+        plans += among(gpus)
+        fitting = [plan for plan in plans if plan.fits]
     # of what is as fast as the fastest, nearly, the smallest
     if fitting:
         best = max(plan.tokens_per_second for plan in fitting)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from medrecipes.errors import EngineError
 
 T = TypeVar("T")
+R = TypeVar("R")
 PATIENCE = timedelta(hours=12)  # the leader may be judging the base while the others wait
 
 
@@ -52,6 +53,15 @@ def join() -> None:
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
 
 
+def part() -> None:
+    """Leave the others, all together."""
+    if size() > 1:
+        share(None)
+        from torch.distributed import destroy_process_group
+
+        destroy_process_group()
+
+
 def alone() -> None:
     """Of several cards, let a process that trains by itself see the first alone; asked for before the cards are touched."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
@@ -79,6 +89,29 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * size()
     all_gather_object(values, value)
     return values
+
+
+def total(*counts: int) -> list[int]:
+    """The sums of everybody's counts, for all; cheaper than to gather them."""
+    if size() == 1:
+        return list(counts)
+    import torch
+
+    sums = torch.tensor(counts)
+    torch.distributed.all_reduce(sums)
+    return [int(count) for count in sums]
+
+
+def spread(rows: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]:
+    """What `work` makes of rows, a value a row, in order and for all; everybody does a share, and all shares are equal in size."""
+    if size() == 1 or not rows:
+        return list(work(list(rows)))
+    share = -(-len(rows) // size())
+    # where they do not come out even, some do a row that another does as well: in step, nobody may do less
+    values = gather(
+        list(work([rows[i * size() + rank()] if i * size() + rank() < len(rows) else rows[0] for i in range(share)]))
+    )
+    return [values[i % size()][i // size()] for i in range(len(rows))]
 
 
 def launch(arguments: Sequence[str], gpus: int) -> int:

@@ -37,6 +37,10 @@ class Model(Section):
     engine: Literal["auto", "unsloth", "plain"] = Field("auto", description="What trains: unsloth, or plain TRL.")
     quant_type: Literal["nf4", "fp4"] = Field("nf4", description="Number format of 4-bit weights.")
     double_quant: bool = Field(True, description="Quantise the 4-bit scales too; saves about 0.4 bits a weight.")
+    shard: bool | Literal["auto"] = Field(
+        "auto",
+        description="Share the base's layers among the cards of a run: where one cannot hold them, always or never.",
+    )
     skip_modules: Names = Field(
         (), description="Modules left in 16 bits when the base is quantised; lm_head always is."
     )
@@ -272,7 +276,7 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 UNREAD = {
     "chat": ("tag", "model.attention"),
     "tag": (
-        "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.on_overflow",
+        "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.on_overflow",
         "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
         "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
         "eval.filter",
@@ -311,7 +315,7 @@ class Recipe(Section):
     def key(self) -> str:
         """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
         without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
-        without |= {"data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
+        without |= {"model": {"shard": True}, "data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
         value = _without(self.model_dump(mode="json", exclude=without), UNREAD[self.task])
         if "template" in value:
             value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")

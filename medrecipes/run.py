@@ -6,13 +6,22 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrecipes import ranks, tagline
 from medrecipes.console import Console
 from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, open_run, run_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medrecipes import evaluate
+    from medrecipes.cases import Case
+    from medrecipes.engines import Engine
+    from medrecipes.rendering import ChatTemplate, Example
+    from medrecipes.scoring.predictions import Prediction
 
 LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
@@ -40,6 +49,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
         with open_run(path, recipe) as rundir:
             walk = _walk if recipe.task == "chat" else tagline.walk
             walk(recipe, rundir, console)
+    ranks.part()
     if recipe.publish.push:
         _release(recipe, rundir, console)
     return rundir
@@ -55,8 +65,9 @@ def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
 
 def _follow(recipe: Recipe, rundir: RunDir) -> None:
-    """What one of several processes does beside the leader: it trains, and says and writes nothing."""
+    """What one of several processes does beside the leader: it trains and answers, and says and writes nothing."""
     from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines.together import follow
     from medrecipes.overflow import fit
     from medrecipes.prepare import prepare
     from medrecipes.rendering import ChatTemplate
@@ -69,20 +80,20 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
         fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
         for rows in (split.train, split.dev)
     )
-    open_engine(recipe, base, template, choice).train(train, dev, rundir, Console.silent())
+    follow(open_engine(recipe, base, template, choice), train, dev, rundir)
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    from medrecipes import cards, evaluate, hardware, leakage, plot
+    from medrecipes import cards, evaluate, hardware, leakage
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
+    from medrecipes.engines.together import leading
     from medrecipes.overflow import fit
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
     from medrecipes.publish import ready
     from medrecipes.rendering import ChatTemplate, generation_config
-    from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
     require_trackers(recipe)
@@ -141,31 +152,11 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
     rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
 
-    with console.stage("judge") as stage, console.quiet(rundir.log):
-        limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
-        before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
-        stage.says(f"the base answered {len(rows)} {split.held_out_name} questions")
-
-    with console.stage("train") as stage, console.quiet(rundir.log):
-        try:
-            stats = engine.train(train, dev, rundir, console)
-        finally:
-            losses = read_losses(rundir.path / "loss.csv")
-            if losses:
-                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, LOSS_ON[recipe.train.loss_on])
-        stage.says(
-            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"best at step {stats['best_step']}"
+    with leading(engine) as led:
+        before, stats, after, answered = _learn(
+            recipe, rundir, led, template, train, dev, rows, cases, split.held_out_name, console
         )
-        write_json(rundir.path / "trainer_stats.json", stats)
-        engine.save(rundir.adapter)
-
-    with console.stage("judge again") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
-        answered = evaluate.answer_cases(engine, template, cases, limit, folder) if cases else []
-        also = f", and {len(cases)} hand-written cases" if cases else ""
-        stage.says(f"the tuned model answered the same {len(rows)} questions{also}")
-
+    folder = rundir.path / "eval"
     report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
     evaluate.write_report(recipe.name, folder, report, before, after, answered)
     tell_figures(recipe, rundir, report, stats["steps"], console)
@@ -180,6 +171,44 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(state="finished")
     _summary(rundir, report, before, after, answered, console)
+
+
+def _learn(
+    recipe: Recipe, rundir: RunDir, engine: Engine, template: ChatTemplate, train: Sequence[Example],
+    dev: Sequence[Example], rows: Sequence[evaluate.Row], cases: Sequence[Case], held_out: str, console: Console,
+) -> tuple[list[Prediction], dict[str, Any], list[Prediction], list[Prediction]]:  # fmt: skip
+    """The base answers, is trained, and answers again: what it said before, how training went, what it says now, to cases too."""
+    from medrecipes import evaluate, plot
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import write_json
+
+    with console.stage("judge") as stage, console.quiet(rundir.log):
+        limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
+        before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
+        stage.says(f"the base answered {len(rows)} {held_out} questions")
+
+    with console.stage("train") as stage, console.quiet(rundir.log):
+        try:
+            stats = engine.train(train, dev, rundir, console)
+        finally:
+            losses = read_losses(rundir.path / "loss.csv")
+            if losses:
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, LOSS_ON[recipe.train.loss_on])
+        most = f", at most {stats['peak_gb']} GB of a card" if ranks.size() > 1 else ""
+        stage.says(
+            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
+            f"best at step {stats['best_step']}{most}"
+        )
+        write_json(rundir.path / "trainer_stats.json", stats)
+        engine.save(rundir.adapter)
+
+    with console.stage("judge again") as stage, console.quiet(rundir.log):
+        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
+        answered = evaluate.answer_cases(engine, template, cases, limit, folder) if cases else []
+        also = f", and {len(cases)} hand-written cases" if cases else ""
+        stage.says(f"the tuned model answered the same {len(rows)} questions{also}")
+
+    return before, stats, after, answered
 
 
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,8 +118,11 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+SYNC_S = 1.0  # a card waits while the disk is at work, and the system keeps what a killed process wrote
+
+
 class LossLog:
-    """`loss.csv`, a row written through to the disk as it happens; of several processes one `writes`."""
+    """`loss.csv`, a row handed to the system as it happens, and to the disk every second; of several processes one `writes`."""
 
     def __init__(self, path: Path, resumed_from_step: int | None = None, *, writes: bool = True) -> None:
         self.path = path
@@ -129,6 +133,7 @@ class LossLog:
         self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
         self.rows: list[int] = []  # numbers of the rows since the last line, should its loss be no number
         self._shared = self.tokens, self.supervised_tokens  # what all processes had seen together
+        self._synced = 0.0
         if not writes:
             self._file: TextIO = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
             self._writer = csv.DictWriter(self._file, LOSS_COLUMNS)
@@ -141,19 +146,17 @@ class LossLog:
 
     def together(self) -> None:
         """Count what all processes have seen since this was last asked."""
-        new = ranks.gather((self.tokens - self._shared[0], self.supervised_tokens - self._shared[1]))
-        self.tokens, self.supervised_tokens = self._shared = (
-            self._shared[0] + sum(tokens for tokens, _ in new),
-            self._shared[1] + sum(supervised for _, supervised in new),
-        )
+        tokens, supervised = ranks.total(self.tokens - self._shared[0], self.supervised_tokens - self._shared[1])
+        self.tokens, self.supervised_tokens = self._shared = self._shared[0] + tokens, self._shared[1] + supervised
 
     def row(self, **values: Any) -> None:
         """Append a row; floats at full precision, so that two runs can be compared bit by bit."""
         with writing(self.path):
             self._writer.writerow(values)
             self._file.flush()
-            if self._file.name != os.devnull:
+            if self._file.name != os.devnull and time.monotonic() > self._synced + SYNC_S:
                 os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -13,7 +13,7 @@ from medrecipes.engines import attention, fused
 from medrecipes.recipe import Lora, Model, Recipe
 
 LENGTHS = [5, 9, 1, 7]
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 97, "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128,
 }  # fmt: skip

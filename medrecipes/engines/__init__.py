@@ -187,9 +187,17 @@ def _slow(recipe: Recipe) -> str | None:
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:
     """Load the base as the recipe says."""
+    import torch
+
     limit_memory(recipe)
     opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
-    engine = opener(recipe, base, template)
+    try:
+        engine = opener(recipe, base, template)
+    except torch.cuda.OutOfMemoryError:
+        raise EngineError(
+            f"out of memory while {recipe.model.base} is loaded (`medrecipes plan RECIPE` says what it takes); choose a smaller "
+            "base, or several cards that share it: --gpus N"
+        ) from None
     engine.choices["engine"] = choice
     return engine
 
@@ -208,23 +216,22 @@ def recipe_base(recipe: Recipe, split: Split) -> Base:
     if not recipe.model.base.startswith("tiny:"):
         return open_base(recipe.model.base, recipe.model.revision)
     load_libraries(recipe)
-    documents: dict[str, list[str]] = {}
-    for row in split.train:
-        documents.setdefault(row.group, []).append(f"{row.question}\n{row.answer}")
-    tiny = importlib.import_module("medrecipes.engines.tiny")
-    texts = ["\n".join(pairs) for pairs in documents.values()]
-    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
-    return base
+    return _tiny(recipe, [(row.group, f"{row.question}\n{row.answer}") for row in split.train])
 
 
 def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
     """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
     if not recipe.model.base.startswith("tiny:"):
         return open_base(recipe.model.base, recipe.model.revision)
+    return _tiny(recipe, [(row.group, " ".join(row.tokens)) for row in split.train])
+
+
+def _tiny(recipe: Recipe, rows: Sequence[tuple[str, str]]) -> Base:
+    """A tiny base built on rows, each with its group: those of a group are one text."""
     documents: dict[str, list[str]] = {}
-    for row in split.train:
-        documents.setdefault(row.group, []).append(" ".join(row.tokens))
+    for group, text in rows:
+        documents.setdefault(group, []).append(text)
     tiny = importlib.import_module("medrecipes.engines.tiny")
-    texts = ["\n".join(rows) for rows in documents.values()]
+    texts = ["\n".join(parts) for parts in documents.values()]
     base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
     return base

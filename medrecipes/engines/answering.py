@@ -39,25 +39,37 @@ def inference(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 def generate(
     model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, batch: int, dtype: torch.dtype,
+    *, in_step: bool = False,
 ) -> Iterator[list[int]]:  # fmt: skip
-    """Answers in the order of the prompts, the stop token included where one came."""
+    """Answers in the order of the prompts, the stop token included where one came; `in_step` with other processes."""
     stops = set(template.stop_ids)
-    for row in portions(prompts, batch, lambda some: _answers(model, template, some, decoding, dtype)):
+
+    def some(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        return _answers(model, template, rows, decoding, dtype, synced_gpus=in_step)
+
+    for row in portions(prompts, batch, some, in_step=in_step):
         end = next((i for i, id in enumerate(row) if id in stops), None)
         yield row[: end + 1] if end is not None else row
 
 
-def portions(rows: Sequence[T], batch: int, work: Callable[[Sequence[T]], Sequence[R]]) -> Iterator[R]:
-    """What `work` makes of rows, a value a row, so many at a time; half as many from where memory ran out."""
+def portions(
+    rows: Sequence[T], batch: int, work: Callable[[Sequence[T]], Sequence[R]], *, in_step: bool = False
+) -> Iterator[R]:
+    """What `work` makes of rows, a value a row, so many at a time; half as many from where memory ran out.
+
+    Processes that are in step cannot: the others would not know.
+    """
     start = 0
     while start < len(rows):
         try:
             values = work(rows[start : start + batch])
         except torch.cuda.OutOfMemoryError:
-            if batch == 1:
+            if batch == 1 or in_step:
+                size = "one row" if batch == 1 else f"{batch} rows"
+                lower = "data.max_tokens" if batch == 1 else "eval.batch"
                 raise EngineError(
-                    "out of memory with one row at a time and nothing to learn from it; choose a smaller base, or lower "
-                    "data.max_tokens"
+                    f"out of memory with {size} at a time and nothing to learn from it; lower {lower}, or choose a "
+                    "smaller base"
                 ) from None
             values = None
         if values is None:  # behind that block, where what the attempt had made is no longer held
@@ -180,8 +192,9 @@ def _answers(
 
 
 def nats(
-    model: Any, template: ChatTemplate, examples: Sequence[Example], batch: int, dtype: torch.dtype
-) -> list[tuple[float, float]]:
+    model: Any, template: ChatTemplate, examples: Sequence[Example], batch: int, dtype: torch.dtype, *,
+    in_step: bool = False,
+) -> list[tuple[float, float]]:  # fmt: skip
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -208,5 +221,5 @@ def nats(
 
     # the longest first: should memory run out, then at once
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
-    found = dict(zip(order, portions(order, batch, some), strict=True))
+    found = dict(zip(order, portions(order, batch, some, in_step=in_step), strict=True))
     return [found[i] for i in range(len(examples))]

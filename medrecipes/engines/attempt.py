@@ -86,6 +86,8 @@ class Attempt:
             "run_name": rundir.path.name,
             "disable_tqdm": True,
             "remove_unused_columns": False,
+            "ddp_find_unused_parameters": False if ranks.size() > 1 else None,
+            "ddp_broadcast_buffers": False if ranks.size() > 1 else None,  # they are made alike, and stay so
         }
 
     def count(self, inputs: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class Interrupt(TrainerCallback):
 
     def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and stop, if asked to."""
-        if any(ranks.gather(self.asked)):
+        if any(ranks.total(self.asked)):
             self.asked = True
             control.should_save = control.should_training_stop = True
 
@@ -129,7 +129,7 @@ class SomeLayers(TrainerCallback):
 
 
 class Samples(TrainerCallback):
-    """Answers a few questions at every checkpoint, a line of samples.jsonl each."""
+    """Answers a few questions at every checkpoint, a line of samples.jsonl each; all processes answer, the leader writes."""
 
     def __init__(self, answer: Callable[[Sequence[str]], list[str]], questions: Sequence[str], path: Path) -> None:
         self._answer, self._questions, self._path = answer, questions, path
@@ -139,6 +139,8 @@ class Samples(TrainerCallback):
         training = model.training
         answers = self._answer(self._questions)
         model.train(training)
+        if not ranks.leads():
+            return
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             for question, answer in zip(self._questions, answers, strict=True):
                 line = {"step": state.global_step, "question": question, "answer": answer}

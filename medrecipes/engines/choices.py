@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
 from medrecipes.engines import Choice, answering, attention, fused
+from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 
 
@@ -37,9 +38,34 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
     return Choice("fp16", "the card has no native bf16"), torch.float16
 
 
+def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
+    """Whether the cards share the base's layers; before any weight is loaded."""
+    wanted, gpus, shape = recipe.model.shard, ranks.size(), plan.Shape.of(config)
+    if gpus == 1 and wanted is True:
+        raise EngineError(
+            "model.shard = true: one process has nobody to share the base with; start several with --gpus N"
+        )
+    if gpus == 1:
+        return Choice(False, "one card")
+    reason = plan.unfit(recipe, shape.family) or (None if attention.available(dtype) else plan.NO_VARLEN)
+    if reason and wanted is True:
+        raise EngineError(f"model.shard = true: only fused layers can be shared, and there are none: {reason}; set model.shard = false")  # fmt: skip
+    if reason or wanted != "auto":
+        return Choice(wanted is True, reason or SAID)
+    longest = recipe.data.max_tokens
+    whole = plan.choose(
+        recipe, shape, this_card(), "fused", lambda size: (size * longest, size * longest), gpus=gpus,
+        limit_gb=recipe.train.memory_gb, shared=False,
+    )  # fmt: skip
+    whole = ranks.share(whole)  # cards may differ by a few bytes in what is free
+    needs = f"{whole.gb:.1f} GB planned with the whole base, {whole.limit_gb:.1f} to be had"
+    return Choice(not whole.fits, needs)
+
+
 def choose_setting(
-    engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice]
-) -> Setting:
+    engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice], *,
+    shared: bool,
+) -> Setting:  # fmt: skip
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
     on_cpu = answering.device_of(model).type == "cpu"
     choices["layout"] = layout = _layout(engine, recipe, dtype, on_cpu)
@@ -67,6 +93,7 @@ def choose_setting(
         lambda size: _tokens(lengths, size, layout.value),
         gpus=ranks.size(),
         limit_gb=recipe.train.memory_gb,
+        shared=shared,
     )
     found = ranks.share(found)  # cards may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
@@ -89,7 +116,7 @@ def this_card() -> plan.Card:
     name = torch.cuda.get_device_name(index).lower()
     known = sorted((key for key in plan.CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
     sheet = plan.CARDS[known[-1]] if known else plan.CARDS["a100-40"]
-    return plan.Card(name, (free + ours) / plan.GB, sheet.tflops, sheet.gbps, sheet.varlen)
+    return replace(sheet, name=name, gb=(free + ours) / plan.GB)
 
 
 def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:

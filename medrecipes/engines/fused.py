@@ -9,8 +9,9 @@ by layer, which is what checkpointing is here. On rows that lie end to end; test
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from medrecipes import plan
 from medrecipes.engines import attention, pointwise
 from medrecipes.engines.projections import Projection
+from medrecipes.engines.shards import Shards
 from medrecipes.recipe import Recipe
 
 GROUPS = (
@@ -42,6 +44,7 @@ class Layer:
     window: int | None
     projections: tuple[Projection, ...]
     keep: bool  # all that is dear to make again, or the input alone
+    lent: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)  # the matrices, for the way back
 
     @classmethod
     def of(cls, layer: Any, config: Any, dtype: torch.dtype, keep: bool) -> Layer:
@@ -113,7 +116,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         layer, rows = ctx.layer, ctx.rows
         x, cos, sin, low_down, *kept = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), layer.lent():
             if kept:
                 q, k, v, low_before, attended, lse, middle, low_middle, both, low_both = kept
                 del kept
@@ -166,11 +169,16 @@ def unfit(model: Any, recipe: Recipe) -> str | None:
 
 
 @contextmanager
-def layers(model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool) -> Iterator[None]:
+def layers(
+    model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool, shards: Shards | None = None
+) -> Iterator[None]:
     """Inside, the model's layers train as the function above; answering and judging go the library's own way."""
     layers = list(model.get_base_model().model.layers)
     owns = [Layer.of(layer, model.config, dtype, kept) for layer, kept in zip(layers, keep, strict=True)]
     projections = [projection for own in owns for projection in own.projections]
+    if shards:
+        for number, own in enumerate(owns):
+            own.lent = partial(shards.lent, number)
     if decode_once:
         for projection in projections:
             projection.decode()

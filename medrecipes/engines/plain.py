@@ -9,7 +9,8 @@ from peft import LoftQConfig, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from medrecipes.bases import Base
-from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.choices import choose_precision, choose_shards
+from medrecipes.engines.dealing import deal
 from medrecipes.engines.training import TrlEngine
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
@@ -18,6 +19,11 @@ from medrecipes.rendering import ChatTemplate
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
     precision, dtype = choose_precision(recipe)
+    choices, shards = {"precision": precision, "shards": choose_shards(recipe, base.config, dtype)}, None
+    if choices["shards"].value:
+        where = torch.device("cuda", torch.cuda.current_device())
+        model, shards = deal(base, dtype, quantization(recipe, dtype), where)
+        return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach, shards)
     model = AutoModelForCausalLM.from_pretrained(
         base.name,
         revision=base.revision,
@@ -27,7 +33,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         attn_implementation="sdpa",
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    return TrlEngine("plain", recipe, base, template, model, dtype, {"precision": precision}, attach)
+    return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach)
 
 
 def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:

@@ -20,6 +20,7 @@ class Projection:
     def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.decoded: Tensor | None = None
+        # of a base that cards share, these hold numbers in their layer's turn alone
         self._bases = [getattr(module, "base_layer", module).weight for module in modules]
         self._rows = [module.out_features for module in modules]
         self._inputs = modules[0].in_features
@@ -52,7 +53,7 @@ class Projection:
             state = getattr(base, "quant_state", None)
             if state is None:
                 part.copy_(base)
-            elif state.dtype == self.dtype:
+            elif state.dtype == self.dtype and part.is_cuda:
                 _decode(base, state, part)
             else:
                 part.copy_(_decode(base, state, None))

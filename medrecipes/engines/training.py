@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +22,7 @@ from medrecipes.engines import Choice, Decoding, answering, attention, fused
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
+from medrecipes.engines.shards import Shards
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
 from medrecipes.errors import RunError
@@ -39,10 +41,10 @@ class TrlEngine:
 
     def __init__(
         self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
-        choices: dict[str, Choice], attach: Attach,
+        choices: dict[str, Choice], attach: Attach, shards: Shards | None = None,
     ) -> None:  # fmt: skip
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
-        self.choices, self._attach, self._base = choices, attach, base
+        self.choices, self._attach, self._shards = choices, attach, shards
         self.device = answering.device_of(model)
         self._on_cpu = self.device.type == "cpu"
         match_targets(model, recipe.lora.targets)
@@ -61,11 +63,18 @@ class TrlEngine:
         else:
             dev_learned = list(dev)
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
-        setting = choose_setting(self.name, recipe, self.model, self.dtype, packs, self.choices)
-        for name in ("layout", "layers", "micro_batch", "checkpointing", "weights"):
+        setting = choose_setting(
+            self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
+        )
+        for name in ("shards", "layout", "layers", "micro_batch", "checkpointing", "weights"):
             if name in self.choices:
                 console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
+        if self._shards is not None:  # what lies on one card alone is not to be made equal on all
+            shared = self._shards.weights
+            self.model._ddp_params_and_buffers_to_ignore = [
+                n for n, p in self.model.named_parameters() if id(p) in shared
+            ]
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)
         rundir.update(state="training")
@@ -82,14 +91,17 @@ class TrlEngine:
                 train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console, self.choices
             )  # fmt: skip
         self.model.eval()
+        peaks = ranks.gather(peak_gb(self.device))
         trainable = sum(count(p) for p in self.model.parameters() if p.requires_grad)
         return {
             **stats,
             "rows": len(train),
             "packs": len(packs),
             "trainable_parameters": trainable,
+            "allocation_retries": torch.cuda.memory_stats(self.device)["num_alloc_retries"] if not self._on_cpu else 0,
             "parameters": sum(map(count, self.model.parameters())),
-            "peak_gb": peak_gb(self.device),
+            "peak_gb": max(peaks),
+            **({"peak_gb_of_each_card": peaks} if len(peaks) > 1 else {}),
         }
 
     def _train(
@@ -110,7 +122,6 @@ class TrlEngine:
             **shared,
             neftune_noise_alpha=settings.neftune_noise_alpha,
             eval_on_start=bool(dev) and attempt.resume is None,  # where the curve comes from
-            ddp_find_unused_parameters=False if ranks.size() > 1 else None,
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
@@ -121,7 +132,14 @@ class TrlEngine:
         fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
         padded = [*packs, *[Pack([], [self.template.tokenizer.pad[1]], [MASKED], [1])] * fill]
 
-        class Trainer(SFTTrainer):
+        # Unsloth brings a trainer of its own, under TRL's name
+        usual = (
+            SFTTrainer
+            if self.name == "unsloth"
+            else importlib.import_module("medrecipes.engines.measured").MeasuredTrainer
+        )
+
+        class Trainer(usual):  # type: ignore[misc, valid-type]
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -147,7 +165,7 @@ class TrlEngine:
         callbacks = list(tracked)
         if checkpointing and self.name == "plain":
             callbacks.append(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
-        if settings.sample_prompts and ranks.leads():
+        if settings.sample_prompts:
             callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
         within = self._attention(attention.NAME if layout == "flat" else "sdpa"), self._layers(setting)
         ids = [example.id for example in train]
@@ -156,13 +174,11 @@ class TrlEngine:
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
         self.model.eval()
-        own = slice(ranks.rank(), None, ranks.size())  # several processes share the rows
-        texts = self._nats(dev[own])
-        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned[own])
-        sums = ranks.gather((sum(text + end for text, end in whole), sum(text for text, _ in texts)))
+        texts = self._nats(dev)
+        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
         return {
-            "eval_loss": sum(loss for loss, _ in sums) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(nats for _, nats in sums)) / sum(e.answer_bytes for e in dev),
+            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
+            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
         }
 
     def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:
@@ -205,7 +221,7 @@ class TrlEngine:
         count = self.model.config.num_hidden_layers
         # the last layers' activations are let go first, so it is the first layers that are computed again
         keep = [number >= setting.recomputed for number in range(count)]
-        return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once)
+        return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards)
 
     def _processing_class(self) -> Any:
         """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
@@ -223,9 +239,19 @@ class TrlEngine:
         return nullcontext()
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Answers in the order of the prompts, drawn as the recipe says."""
-        decoding, batch = Decoding.of(self.recipe), self.recipe.eval.batch
-        return answering.generate(self.model, self.template, prompts, decoding, batch, self.dtype)
+        """Answers in the order of the prompts, drawn as the recipe says; several processes share them."""
+        decoding, batch, in_step = Decoding.of(self.recipe), self.recipe.eval.batch, self._shards is not None
+
+        def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+            return answering.generate(self.model, self.template, rows, decoding, batch, self.dtype, in_step=in_step)
+
+        with self._attention("sdpa"):
+            if ranks.size() == 1:
+                yield from answers(prompts)
+                return
+            at_once = batch * ranks.size()
+            for start in range(0, len(prompts), at_once):
+                yield from ranks.spread(prompts[start : start + at_once], lambda rows: list(answers(rows)))
 
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """One answer, piece by piece as it is written; ends early once `stop` is set."""
@@ -243,8 +269,13 @@ class TrlEngine:
         return [text for text, _ in self._nats(examples)]
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
+        batch, in_step = self.recipe.eval.batch, self._shards is not None
+
+        def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
+            return answering.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
+
         with self._attention("sdpa"):
-            return answering.nats(self.model, self.template, examples, self.recipe.eval.batch, self.dtype)
+            return ranks.spread(examples, some)
 
     def open_adapter(self, folder: Path) -> None:
         """Put a saved adapter on the base, to answer with."""

@@ -46,6 +46,6 @@ def begin(model: Any, seed: int) -> None:
 
 
 def count(parameter: Any) -> int:
-    """The numbers in a parameter; a quantised one holds several a byte and remembers its true shape."""
+    """The numbers in a parameter; one that is quantised, or another card's for now, remembers its true shape."""
     state = getattr(parameter, "quant_state", None)
-    return math.prod(state.shape) if state is not None else int(parameter.numel())
+    return math.prod(state.shape if state is not None else getattr(parameter, "whole", parameter.shape))

@@ -1,8 +1,8 @@
 """How much faster several cards train than one: the same recipe and batch by `medrecipes run --gpus N`, and resumed on fewer.
 
-usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--work FOLDER] [--tokenizer FOLDER]
+usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--batch 16] [--work FOLDER] [--tokenizer FOLDER]
 
-A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, 16 of them a step whatever the number of cards.
+A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of cards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         "scripts/bench cards", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--gpus", default="1,2,4")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=16, help="packs a step, on all cards together")
+    parser.add_argument("--no-resume", action="store_true", help="leave out the resumed run")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     arguments = parser.parse_args(argv)
@@ -37,9 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         make_base(base, arguments.tokenizer)
     settings = [
         f"model.base='{base}'", "model.engine=plain", "template.name=mistral-v3", "data.max_tokens=2048",
-        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", "train.batch=16",
+        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", f"train.batch={arguments.batch}",
         "train.micro_batch=4", "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
         "train.eval_steps=1000", "eval.rows=2", "eval.max_new_tokens=4", "lora.alpha=16",
+        "train.learning_rate=2e-4",
     ]  # fmt: skip
     counts = [int(count) for count in arguments.gpus.split(",")]
     rates, losses = {}, {}
@@ -54,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     most, fewest = counts[-1], counts[0]
     apart = [abs(float(a["loss"]) - float(b["loss"])) for a, b in zip(losses[most], losses[fewest], strict=True)]
     print(f"losses on {most} cards and on {fewest}: at most {max(apart):.1e} apart over {len(apart)} steps")
+    if arguments.no_resume:
+        return 0
     folder, half = arguments.work / "resumed", arguments.steps // 2
     run(settings, folder, most, arguments.steps, half, stop=half)
     run(settings, folder, fewest, arguments.steps, half)

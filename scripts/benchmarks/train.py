@@ -77,6 +77,11 @@ def make_base(folder: Path, tokenizer: Path | None) -> None:
         )  # fmt: skip
         quantised = AutoModelForCausalLM.from_pretrained(whole, quantization_config=config, device_map={"": 0})
         quantised.save_pretrained(folder)
+    copy_tokenizer(folder, tokenizer)
+
+
+def copy_tokenizer(folder: Path, tokenizer: Path | None) -> None:
+    """Put Mistral v0.3's tokenizer beside a base."""
     if tokenizer is None:
         sys.path.insert(0, str(ROOT))
         from tests.families import folder as maker_folder  # the maker's own, out of mistral-common

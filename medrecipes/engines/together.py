@@ -1,0 +1,80 @@
+"""One engine on several cards: the leader says what is to be done, and every process does its share of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from medrecipes import ranks
+from medrecipes.console import Console
+from medrecipes.engines import Decoding, Engine
+from medrecipes.rendering import Example
+from medrecipes.rundir import RunDir
+
+
+@contextmanager
+def leading(engine: Engine) -> Iterator[Engine]:
+    """An engine as the leader uses it; the others follow until the end."""
+    if ranks.size() == 1:
+        yield engine
+        return
+    yield Leader(engine)
+    ranks.share(None)
+
+
+def follow(engine: Engine, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir) -> None:
+    """Do what the leader says, until there is no more."""
+    while (asked := ranks.share(None)) is not None:
+        name, rows = asked
+        if name == "train":
+            engine.train(train, dev, rundir, Console.silent())
+        elif name == "generate":
+            for _ in engine.generate(rows):
+                pass
+        else:
+            engine.answer_nats(rows)
+
+
+class Leader:
+    """An engine that tells the others before it begins."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.name, self.choices = engine, engine.name, engine.choices
+
+    def train(
+        self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
+    ) -> dict[str, Any]:
+        """Train together; the others have the rows already."""
+        ranks.share(("train", None))
+        return self._engine.train(train, dev, rundir, console)
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Answer together."""
+        ranks.share(("generate", prompts))
+        yield from self._engine.generate(prompts)
+
+    def answer_nats(self, examples: Sequence[Example]) -> list[float]:
+        """Judge together."""
+        ranks.share(("answer_nats", examples))
+        return self._engine.answer_nats(examples)
+
+    # what one process does by itself
+
+    def base(self) -> AbstractContextManager[None]:
+        """Its own."""
+        return self._engine.base()
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """Its own."""
+        return self._engine.stream(prompt, decoding, stop)
+
+    def open_adapter(self, folder: Path) -> None:
+        """Its own."""
+        self._engine.open_adapter(folder)
+
+    def save(self, folder: Path) -> None:
+        """Its own."""
+        self._engine.save(folder)

@@ -1,0 +1,54 @@
+"""Two cards: what they learn is what one learns, and a base that they share is no other base. Needs two NVIDIA cards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medrecipes.rundir import read_losses
+from tests.conftest import Cli
+
+pytestmark = pytest.mark.cuda
+
+SETTINGS = ["model.engine=plain", "train.max_steps=8", "train.eval_steps=4", "train.save_steps=4", "train.batch=8", "train.micro_batch=2", "eval.rows=6", "eval.max_new_tokens=8", "train.optim=adamw_torch", "train.sample_prompts=['What is asthma?']"]  # fmt: skip
+EXACT = ["model.bits=16", "train.precision=fp32"]
+
+
+def trained(cli: Cli, folder: Path, cards: int, *settings: str) -> dict[str, object]:
+    """What a run on so many cards says and leaves."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.device_count() < cards:
+        pytest.skip(f"no {cards} NVIDIA cards")
+    sets = [word for value in [*SETTINGS, *settings] for word in ("--set", value)]
+    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(cards), *sets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [run] = folder.iterdir()
+    rows = read_losses(run / "loss.csv")
+    state = json.loads((run / "run.json").read_text())
+    lines = (run / "eval" / "predictions.jsonl").read_text().splitlines()
+    return {
+        "losses": [(row["split"], row["step"], float(row["loss"])) for row in rows],
+        "predictions": sorted(lines), "samples": (run / "samples.jsonl").read_text(),
+        "adapter": (run / "adapter" / "adapter_model.safetensors").read_bytes(), "choices": state["choices"],
+    }  # fmt: skip
+
+
+def test_two_cards_learn_what_one_does(cli: Cli, tmp_path: Path) -> None:
+    one = trained(cli, tmp_path / "one", 1, *EXACT)
+    two = trained(cli, tmp_path / "two", 2, *EXACT)
+    apart = max(abs(a[2] - b[2]) for a, b in zip(one["losses"], two["losses"], strict=True))  # type: ignore[call-overload]
+    print(f"one card and two: at most {apart:.1e} apart")
+    assert apart < 1e-4
+
+
+@pytest.mark.parametrize("bits", ["4", "16"])
+def test_a_base_that_two_cards_share_is_no_other_base(bits: str, cli: Cli, tmp_path: Path) -> None:
+    settings = [f"model.bits={bits}", "train.packing=true", "data.max_tokens=256", "train.checkpointing=1"]
+    whole = trained(cli, tmp_path / "whole", 2, *settings, "model.shard=false")
+    shared = trained(cli, tmp_path / "shared", 2, *settings, "model.shard=true")
+    assert shared["choices"]["shards"]["value"] is True  # type: ignore[index]
+    assert whole["choices"]["shards"]["value"] is False  # type: ignore[index]
+    for what in ("losses", "predictions", "samples", "adapter"):
+        assert shared[what] == whole[what], what

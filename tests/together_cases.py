@@ -1,0 +1,95 @@
+"""What tests/test_together.py asserts: the engine of one process or several trains and answers, `FOLDER CASE…`, on CPUs.
+
+TRL's loss is a kernel for cards; its place is taken by the same in plain torch, and the look at the card's memory is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl
+import trl.trainer.utils as trl_utils
+from transformers import AutoModelForCausalLM
+
+from medrecipes import engines, ranks
+from medrecipes.console import Console
+from medrecipes.engines import Choice, training
+from medrecipes.engines.choices import Setting
+from medrecipes.engines.dealing import deal
+from medrecipes.engines.plain import attach, quantization
+from medrecipes.engines.together import follow, leading
+from medrecipes.loading import load
+from medrecipes.overflow import fit
+from medrecipes.prepare import prepare
+from medrecipes.rendering import ChatTemplate
+from medrecipes.rundir import RunDir, read_losses
+
+RECIPE = (
+    "train.batch=6", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "train.optim=adamw_torch",
+    "train.sample_prompts=['What is asthma?']", "eval.max_new_tokens=5", "eval.batch=2", "data.max_tokens=256",
+)  # fmt: skip
+
+
+class LogProbabilities:
+    """What TRL's kernel computes, in plain torch."""
+
+    @staticmethod
+    def apply(hidden: Any, weight: Any, bias: Any, labels: Any, *_: Any) -> tuple[Any, ...]:
+        likely = torch.log_softmax((hidden @ weight.t().to(hidden.dtype)).float(), -1)
+        entropy = -(likely.exp() * likely).sum(-1).detach()
+        return likely.gather(-1, labels[:, None])[:, 0], entropy, None, None, (likely.argmax(-1) == labels).detach()
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    trl_utils._ChunkedLogProbFunction = LogProbabilities
+    training.choose_setting = lambda *_, **__: Setting("flat", True, 1, 1, False)  # type: ignore[assignment]
+    if ranks.size() > 1:
+        torch.distributed.init_process_group("gloo")
+        trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")
+    recipe = load("recipes/demo.toml", RECIPE).recipe
+    split = prepare(recipe)
+    # the store builds for one, and the others wait
+    engines.load_libraries = lambda recipe: Choice("plain", "a test")  # type: ignore[assignment]
+    base = engines.recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer)
+    train, dev = (fit(template, rows, 256, "drop").examples for rows in (split.train[:40], split.dev[:7]))
+    prompts = template.prompts([row.prompt() for row in split.dev[:5]])
+    weights, device = quantization(recipe, torch.float32), torch.device("cpu")
+    for case in cases:
+        shards = None
+        if "shared" in case:
+            model, shards = deal(base, torch.float32, weights, device)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                base.name, dtype=torch.float32, quantization_config=weights, device_map={"": "cpu"}, attn_implementation="sdpa"
+            )  # fmt: skip
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        choices = {"precision": Choice("fp32", "a test")}
+        engine = training.TrlEngine("plain", recipe, base, template, model, torch.float32, choices, attach, shards)
+        rundir = RunDir(folder / case, writes=ranks.leads())
+        if not ranks.leads():
+            follow(engine, train, dev, rundir)
+            continue
+        rundir.path.mkdir(exist_ok=True)
+        with leading(engine) as led:
+            before = list(led.generate(prompts)), led.answer_nats(dev)
+            stats = led.train(train, dev, rundir, Console.silent())
+            after = list(led.generate(prompts)), led.answer_nats(dev)
+            led.save(rundir.adapter)
+        losses = [[row["split"], int(row["step"]), float(row["loss"])] for row in read_losses(rundir.path / "loss.csv")]
+        samples = (rundir.path / "samples.jsonl").read_text().splitlines()
+        said = {"before": before, "after": after, "losses": losses, "samples": samples, "best": stats["best_step"],
+                "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card")}  # fmt: skip
+        (folder / f"{case}.json").write_text(json.dumps(said))
+    ranks.part()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
