@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -43,8 +44,7 @@ REAL = {
 
 @lru_cache(maxsize=1 << 16)
 def words(text: str) -> list[str]:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c if c.isalnum() else " " for c in folded).split()
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
 
 
 @lru_cache(maxsize=1 << 15)
