@@ -177,6 +177,7 @@ def test_trackio_has_losses_recipe_and_data(train: Train, rows: list[Example], t
     assert steps == pytest.approx(losses(rundir, "train"), rel=1e-6)
     assert TOLD.items() <= logged[-1].items()
     config = SQLiteStorage.get_run_config("medrecipes", tmp_path.name)
+    assert config["vocab_size"] == 1024  # what its own callback says of the model is still there
     assert config["recipe"]["lora"]["rank"] == 16
     assert config["data_report"] == DATA
 

@@ -29,10 +29,10 @@ class Tracker:
     id: str | None = None
 
 
-def _data(rundir: RunDir) -> dict[str, Any]:
-    """The data report, where a run has written one."""
+def _told(recipe: Recipe, rundir: RunDir) -> dict[str, Any]:
+    """The recipe, and the data report where a run has written one."""
     path = rundir.path / "data.json"
-    return dict(read_json(path)) if path.exists() else {}
+    return {"recipe": recipe.model_dump(mode="json"), "data_report": read_json(path) if path.exists() else {}}
 
 
 def _texts(recipe: Recipe, rundir: RunDir) -> dict[str, str]:
@@ -100,7 +100,7 @@ def _open_wandb(recipe: Recipe, rundir: RunDir) -> tuple[Any, str | None]:
         resume="allow",
         dir=os.environ.get("WANDB_DIR") or str(rundir.path),
         mode=mode,
-        config={"recipe": recipe.model_dump(mode="json"), "data_report": _data(rundir)},
+        config=_told(recipe, rundir),
     )
     return run, mode
 
@@ -146,8 +146,7 @@ def _tell_mlflow_recipe(mlflow: Any, recipe: Recipe, rundir: RunDir) -> None:
 
 
 def _trackio(recipe: Recipe, rundir: RunDir) -> Tracker:
-    trackio = _import_trackio(rundir)
-    told = {"recipe": recipe.model_dump(mode="json"), "data_report": _data(rundir)}
+    trackio, told = _import_trackio(rundir), _told(recipe, rundir)
 
     class Callback(TrackioCallback):
         """It begins its run itself, so recipe and data are told right behind."""
@@ -168,7 +167,10 @@ def _trackio(recipe: Recipe, rundir: RunDir) -> Tracker:
 
 def _tell_trackio(recipe: Recipe, rundir: RunDir, figures: Figures, step: int) -> None:
     trackio = _import_trackio(rundir)
-    trackio.init(project=PROJECT, name=rundir.path.name, resume="must")
+    # it writes a run's configuration anew, so what it kept of training is given back
+    kept = importlib.import_module("trackio.sqlite_storage").SQLiteStorage.get_run_config(PROJECT, rundir.path.name)
+    config = {key: value for key, value in (kept or {}).items() if not key.startswith("_")} | _told(recipe, rundir)
+    trackio.init(project=PROJECT, name=rundir.path.name, resume="must", config=config)
     trackio.log({**figures, "train/global_step": step})
     trackio.finish()
 
