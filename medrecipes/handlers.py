@@ -1,0 +1,229 @@
+"""What each command does: takes what was typed, calls, prints; libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+
+from medrecipes.errors import MedRecipesError, RecipeError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, evaluate and report a recipe, on as many cards as asked for."""
+    from medrecipes import ranks
+    from medrecipes.console import Console
+    from medrecipes.loading import load
+    from medrecipes.run import run
+
+    recipe = load(arguments.recipe, arguments.set).recipe
+    processes = max(arguments.gpus, ranks.size())
+    if recipe.train.batch % processes:
+        shares = f"train.batch = {recipe.train.batch} is not to be shared by {processes} cards"
+        raise RecipeError([f"{arguments.recipe}: {shares}; choose a multiple"])
+    if arguments.gpus > 1:
+        again = ["--fresh"] if arguments.fresh else []
+        sets = [word for value in arguments.set for word in ("--set", value)]
+        return ranks.launch([arguments.recipe, "--runs", str(arguments.runs), *again, *sets], arguments.gpus)
+    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Say all that is wrong with recipes."""
+    from medrecipes.check import check_all
+    from medrecipes.console import Console
+
+    if problems := check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only):
+        raise RecipeError(problems)
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print the resolved recipe."""
+    from medrecipes.loading import load
+    from medrecipes.show import show, show_json
+
+    loaded = load(arguments.recipe, arguments.set)
+    for line in [show_json(loaded)] if arguments.json else show(loaded):
+        print(line)
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Print what fits a card; what does not fit is an error."""
+    import json
+
+    from medrecipes.loading import load
+    from medrecipes.outlook import lines, outlook
+
+    found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    if not found["fits"]:
+        raise MedRecipesError(f"{arguments.recipe}: {found['advice']}")
+
+
+def schema(arguments: argparse.Namespace) -> None:
+    """Print the schema."""
+    import json
+
+    from medrecipes.schema import json_schema, markdown
+
+    print(markdown() if arguments.markdown else json.dumps(json_schema(), indent=2))
+
+
+def sweep(arguments: argparse.Namespace) -> None:
+    """Run every combination."""
+    from medrecipes.console import Console
+    from medrecipes.sweep import sweep
+
+    sweep(arguments.recipe, arguments.set, arguments.runs, Console())
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Make datasets, and release them where that is asked for."""
+    from medrecipes.build import build
+    from medrecipes.console import Console
+    from medrecipes.loading import load
+
+    console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
+    if recipe.task == "tag":
+        from medrecipes.tagbuild import build_tagged
+
+        made = iter([build_tagged(recipe, arguments.out, arguments.format)])
+    else:
+        made = build(recipe, arguments.out, arguments.format)
+    for built in made:
+        console.line(built.lines())
+        folders.append(built.folder)
+    if arguments.push:
+        from medrecipes.publish import publish
+
+        publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Show releases, or make them."""
+    from medrecipes.console import Console
+    from medrecipes.publish import publish
+
+    names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
+    changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
+    publish(arguments.folders, Console(), push=arguments.push, changes=changes, waived=arguments.waive)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Hold claims against files; 1 where one differs."""
+    from medrecipes.console import Console
+    from medrecipes.verify import verify
+
+    return 0 if verify(arguments.name, arguments.set, Console(), arguments.revision) else 1
+
+
+def preview(arguments: argparse.Namespace) -> None:
+    """Show examples of a recipe, or of a template, a tokenizer and a file."""
+    from medrecipes.console import Console
+    from medrecipes.preview import choose, conversations_from_file, preview, preview_json
+    from medrecipes.rendering import ChatTemplate
+
+    if arguments.recipe:
+        from medrecipes.engines import recipe_base
+        from medrecipes.loading import load
+        from medrecipes.prepare import prepare
+        from medrecipes.store import cache_root
+
+        recipe = load(arguments.recipe, arguments.set).recipe
+        split = prepare(recipe)
+        with Console().quiet(cache_root() / "log.txt"):
+            tokenizer = recipe_base(recipe, split).tokenizer
+        template = ChatTemplate(recipe.template.name, tokenizer, system=recipe.template.system)
+        rows = [*split.train, *split.dev, *split.test]
+    elif arguments.template and arguments.tokenizer and arguments.file:
+        from medrecipes.tokens import Tokenizer
+
+        template = ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
+        rows = conversations_from_file(arguments.file)
+    else:
+        raise MedRecipesError("preview: give a RECIPE, or all of --template NAME --tokenizer DIR --file FILE")
+    chosen = choose(rows, arguments.n, arguments.row)
+    if arguments.json:
+        for line in preview_json(template, chosen):
+            print(line)
+    else:
+        preview(template, chosen, Console().rich)
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Score a predictions file."""
+    import json
+
+    from medrecipes.scoring.judging import score
+    from medrecipes.scoring.predictions import one_model, read_predictions
+    from medrecipes.scoring.tables import score_lines
+
+    rows = one_model(arguments.file, read_predictions(arguments.file), arguments.model)
+    if arguments.tagged:
+        from medrecipes.conversion import as_spans, read_tagged
+
+        rows = as_spans(read_tagged(arguments.tagged), rows)
+    report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    """Let a finished run answer again."""
+    from medrecipes.console import Console
+    from medrecipes.judge import judge
+
+    console, suite = Console(), arguments.suite
+    judge(
+        arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include,
+        checkpoint=arguments.checkpoint,
+    )  # fmt: skip
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the model in another form."""
+    from medrecipes.console import Console
+    from medrecipes.export import export
+
+    export(arguments.run, arguments.format, arguments.quant, Console(), arguments.base)
+
+
+def chat(arguments: argparse.Namespace) -> None:
+    """Talk to a run on the terminal, or serve its page."""
+    from medrecipes import web, webtag
+    from medrecipes.chat import chat, open_chat
+    from medrecipes.console import Console
+
+    host, port = arguments.host or web.HOST, arguments.port or web.PORT
+    if arguments.web and webtag.serves(arguments.run):
+        if arguments.base or arguments.checkpoint is not None or arguments.set:
+            raise MedRecipesError("--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out")  # fmt: skip
+        web.require()
+        webtag.serve(arguments.run, Console(), host, port)
+        return
+    if arguments.web and arguments.base:
+        raise MedRecipesError("--base goes without --web: the page shows the base beside the tuned model")
+    if not arguments.web and (arguments.host or arguments.port):
+        raise MedRecipesError("--host and --port go with --web; add it")
+    if arguments.web:
+        web.require()
+    console = Console()
+    opened = open_chat(arguments.run, arguments.set, console, base=arguments.base, checkpoint=arguments.checkpoint)
+    if arguments.web:
+        web.serve(opened, console, host, port)
+    else:
+        chat(opened, console)
+
+
+def tag(arguments: argparse.Namespace) -> None:
+    """Mark entities in texts."""
+    from medrecipes.console import Console
+    from medrecipes.tagtext import tag
+
+    tag(arguments.run, arguments.text, arguments.file, Console(), as_json=arguments.json)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Lay runs side by side."""
+    from medrecipes.compare import compare
+    from medrecipes.console import Console
+
+    compare(arguments.runs, arguments.out, Console(), anyway=arguments.anyway)
