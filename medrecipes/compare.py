@@ -10,9 +10,9 @@ from itertools import combinations
 from pathlib import Path
 
 from medrecipes import page
+from medrecipes.chatreport import spoken
 from medrecipes.console import Console
 from medrecipes.errors import RunError
-from medrecipes.evaluate import spoken
 from medrecipes.figures import figure_rows, pair_rows, settings_rows
 from medrecipes.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from medrecipes.evaluate import TUNED
+from medrecipes.chatreport import TUNED
 from medrecipes.histories import UNKNOWN, History
 from medrecipes.plot import Panel, Point
 from medrecipes.scoring.bootstrap import Estimate, Figure, difference, draw_weights

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medrecipes.chatreport import TUNED
 from medrecipes.errors import RunError
-from medrecipes.evaluate import TUNED
 from medrecipes.plot import Point
 from medrecipes.recipe import leaves
 from medrecipes.rundir import read_losses

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrecipes import evaluate
+from medrecipes import chatreport, evaluate
 from medrecipes.console import Console
 from medrecipes.errors import RunError
 from medrecipes.loading import load
@@ -40,20 +40,20 @@ def judge(
     limit = recipe.eval.max_new_tokens
     with console.stage("base") as stage, console.quiet(rundir.log):
         with engine.base():
-            before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
+            before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
         stage.says(f"answered {len(rows)} {split.held_out_name} questions")
     with console.stage("tuned") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
+        after = evaluate.predict(chatreport.TUNED, engine, template, rows, limit, folder, console)
         cases = _cases(recipe, engine, template, folder)
         stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
-    report = evaluate.report(recipe, split.held_out_name, split.key, before, after, cases)
+    report = chatreport.report(recipe, split.held_out_name, split.key, before, after, cases)
     earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
     if tasks:
         earlier = [*earlier, run_suite(tasks, engine, rundir, include, console)]
     if earlier:
         report["suites"] = earlier
-    evaluate.write_report(recipe.name, folder, report, before, after, cases)
-    for line in evaluate.markdown_table(report):
+    chatreport.write_report(recipe.name, folder, report, before, after, cases)
+    for line in chatreport.markdown_table(report):
         console.line(line)
     for done in earlier:
         console.line()
@@ -66,7 +66,9 @@ def judge(
 def loss_again(path: Path, console: Console) -> tuple[float, float]:
     """Bits per byte of the held-out answers: as the run's tuned model had them, and as its saved adapter has them now."""
     rundir = finished(path)
-    recorded = [p for p in read_predictions(path / "eval" / "predictions.jsonl", own=True) if p.model == evaluate.TUNED]
+    recorded = [
+        p for p in read_predictions(path / "eval" / "predictions.jsonl", own=True) if p.model == chatreport.TUNED
+    ]
     again, rows = adapter_loss(load(path / "recipe.toml").recipe, rundir, console)
     if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
         raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe judges; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip

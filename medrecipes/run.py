@@ -84,7 +84,7 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    from medrecipes import cards, evaluate, hardware, leakage
+    from medrecipes import cards, chatreport, evaluate, hardware, leakage
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
@@ -157,8 +157,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
             recipe, rundir, led, template, train, dev, rows, cases, split.held_out_name, console
         )
     folder = rundir.path / "eval"
-    report = evaluate.report(recipe, split.held_out_name, split.key, before, after, answered)
-    evaluate.write_report(recipe.name, folder, report, before, after, answered)
+    report = chatreport.report(recipe, split.held_out_name, split.key, before, after, answered)
+    chatreport.write_report(recipe.name, folder, report, before, after, answered)
     tell_figures(recipe, rundir, report, stats["steps"], console)
     rundir.update(
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
@@ -178,13 +178,13 @@ def _learn(
     dev: Sequence[Example], rows: Sequence[evaluate.Row], cases: Sequence[Case], held_out: str, console: Console,
 ) -> tuple[list[Prediction], dict[str, Any], list[Prediction], list[Prediction]]:  # fmt: skip
     """The base answers, is trained, and answers again: what it said before, how training went, what it says now, to cases too."""
-    from medrecipes import evaluate, plot
+    from medrecipes import chatreport, evaluate, plot
     from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
-        before = evaluate.predict(evaluate.BASE, engine, template, rows, limit, folder, console)
+        before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
         stage.says(f"the base answered {len(rows)} {held_out} questions")
 
     with console.stage("train") as stage, console.quiet(rundir.log):
@@ -203,7 +203,7 @@ def _learn(
         engine.save(rundir.adapter)
 
     with console.stage("judge again") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(evaluate.TUNED, engine, template, rows, limit, folder, console)
+        after = evaluate.predict(chatreport.TUNED, engine, template, rows, limit, folder, console)
         answered = evaluate.answer_cases(engine, template, cases, limit, folder) if cases else []
         also = f", and {len(cases)} hand-written cases" if cases else ""
         stage.says(f"the tuned model answered the same {len(rows)} questions{also}")
@@ -214,7 +214,7 @@ def _learn(
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:
     """Base against tuned, one answer of each, and where everything lies."""
     from medrecipes.cases import exactly
-    from medrecipes.evaluate import one_line
+    from medrecipes.chatreport import one_line
     from medrecipes.scoring.tables import HEADLINES, METRICS, show
     from medrecipes.scoring.text import rouge
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes import evaluate, hub
+from medrecipes import chatreport, hub
 from medrecipes.console import Console
 from medrecipes.delivery import MANIFEST
 from medrecipes.errors import HubError, MedRecipesError
@@ -181,7 +181,7 @@ def _figures(card: Path, report: Mapping[str, Any]) -> Claim:
     """The card's table against the figures that lie beside it."""
     if not card.exists():
         return Claim("figures in the card", UNKNOWN, f"{card.name} is not there")
-    text, lines = card.read_text(encoding="utf-8"), evaluate.markdown_table(report)
+    text, lines = card.read_text(encoding="utf-8"), chatreport.markdown_table(report)
     missing = [line for line in lines if line not in text]
     told = f"{len(lines) - 2} lines as in the report"
     return Claim("figures in the card", DIFFERS, f"the report says {missing[0]}") if missing else Claim("figures in the card", OK, told)  # fmt: skip
@@ -196,10 +196,12 @@ def _answers(recipe: Recipe, report: Mapping[str, Any], path: Path) -> Claim:
 
     try:
         predictions = read_predictions(path, own=True)
-        again = evaluate.report(recipe, report["split"], report["split_key"], of(evaluate.BASE), of(evaluate.TUNED))
+        again = chatreport.report(
+            recipe, report["split"], report["split_key"], of(chatreport.BASE), of(chatreport.TUNED)
+        )
     except (MedRecipesError, AssertionError) as error:
         return Claim("report", UNKNOWN, _first(error) or f"{path.name} does not hold both models' answers")
-    wrong = [f"{part} {name}" for part in evaluate.PARTS for name in again[part] if again[part][name] != report[part].get(name)]  # fmt: skip
+    wrong = [f"{part} {name}" for part in chatreport.PARTS for name in again[part] if again[part][name] != report[part].get(name)]  # fmt: skip
     told = f"scored again from {len(predictions)} answers"
     return Claim("report", DIFFERS, f"{told}: {', '.join(wrong)}") if wrong else Claim("report", OK, told)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from medrecipes.chatreport import report, write_report
 from medrecipes.compare import make_panels, read_runs
 from medrecipes.console import Console
-from medrecipes.evaluate import report, write_report
 from medrecipes.histories import read_history
 from medrecipes.plot import smooth
 from medrecipes.recipe import Recipe

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from medrecipes.cases import read_cases
+from medrecipes.chatreport import report, write_report
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, Engine
 from medrecipes.errors import DataError
-from medrecipes.evaluate import Row, answer_cases, count_tokens, predict, report, write_report
+from medrecipes.evaluate import Row, answer_cases, count_tokens, predict
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation
 from medrecipes.rendering import ChatTemplate, Example

@@ -10,7 +10,7 @@ from medrecipes.cards import sections, text
 from medrecipes.cards.conversion import conversion
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import DISCLAIMER, RELEASE, bullets, table
-from medrecipes.evaluate import BASE, PARTS, TUNED
+from medrecipes.chatreport import BASE, PARTS, TUNED
 from medrecipes.gates import Gate
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe

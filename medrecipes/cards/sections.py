@@ -10,8 +10,8 @@ from medrecipes.cards import text
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import bullets, fenced, table
 from medrecipes.cards.use import snippets
+from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line
 from medrecipes.errors import MedRecipesError
-from medrecipes.evaluate import BASE, PARTS, TUNED, markdown_table, one_line
 from medrecipes.personal import find
 from medrecipes.scoring.tables import show
 from medrecipes.terms import shown, tiny

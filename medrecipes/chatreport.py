@@ -1,0 +1,191 @@
+"""The report of a run of conversations: base, tuned and their difference, every figure with an interval over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrecipes.cases import exactly
+from medrecipes.engines import Decoding
+from medrecipes.recipe import Recipe
+from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
+from medrecipes.scoring.entities import NORMALISATION
+from medrecipes.scoring.judging import (
+    FILTER,
+    answer_figures,
+    claim_figures,
+    exact,
+    extraction_figures,
+    extraction_report,
+    intervals,
+    listed,
+    task_counts,
+)
+from medrecipes.scoring.predictions import Prediction, groups
+from medrecipes.scoring.tables import METRICS, counts_rows, lists_rows, markdown, show
+from medrecipes.store import write_json, write_text
+from medrecipes.suites import suite_rows
+
+BASE, TUNED = "base", "tuned"
+PARTS = (BASE, TUNED, "difference")
+PENALISED = (
+    "a repetition penalty of {:g}, as the recipe asks: it works against copying from the text, which lists are made by"
+)
+SHOWN = 5  # answers that report.md shows in full
+
+
+def report(
+    recipe: Recipe, split: str, key: str, base: Sequence[Prediction], tuned: Sequence[Prediction],
+    cases: Sequence[Prediction] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`."""
+    assert [p.id for p in base] == [p.id for p in tuned]
+    draws, seed, decoding = recipe.eval.draws, recipe.seed, Decoding.of(recipe)
+    figures = _compared(_figures(base), _figures(tuned), groups(base), draws, seed)
+    lists = listed(base), listed(tuned)
+    value: dict[str, Any] = {
+        "split": split,
+        "split_key": key,
+        "rows": len(base),
+        "groups": len(set(groups(base))),
+        "decoding": decoding.as_dict(),
+        "intervals": intervals(draws, seed, len(set(groups(base)))),
+        **figures,
+    }
+    if lists[0]:
+        value["extraction"] = _extraction(recipe, *lists)
+        if decoding.repetition_penalty != 1:
+            value["extraction"]["note"] = PENALISED.format(decoding.repetition_penalty)
+        both = _averages(lists[0]), _averages(lists[1])
+        for part, more in _compared(*both, groups(lists[0]), draws, seed).items():
+            value[part] = value[part] | more
+    # what no row can say anything of, such as doses where no reference states one
+    value["absent"] = sorted(n for n, f in figures[BASE].items() if f["value"] is None)
+    for part in PARTS:
+        value[part] = {
+            name: value[part][name] for name in METRICS if name in value[part] and name not in value["absent"]
+        }
+    if cases:
+        value["cases"] = {"rows": len(cases), "exact_match": sum(map(exact, cases))}
+    return value
+
+
+def write_report(
+    name: str, folder: Path, value: dict[str, Any], base: Sequence[Prediction], tuned: Sequence[Prediction],
+    cases: Sequence[Prediction] = (),
+) -> None:  # fmt: skip
+    """report.json for programs and report.md for people."""
+    write_json(folder / "report.json", value)
+    lines = [
+        f"# {name}: base against tuned",
+        "",
+        f"{value['rows']} rows of {value['groups']} groups of the {value['split']} split; {spoken(value['decoding'])}; "
+        f"intervals: {value['intervals']}.",
+        "",
+        *markdown_table(value),
+        "",
+    ]
+    if value["absent"]:
+        names = ", ".join(METRICS[name][0] for name in value["absent"])
+        lines += [f"Not to be had from these rows: {names}.", ""]
+    if "extraction" in value:
+        lines += ["## Lists", "", f"Two items are the same after: {NORMALISATION}.", ""]
+        if note := value["extraction"].get("note"):
+            lines += [f"{note[0].upper()}{note[1:]}.", ""]
+        for part in (BASE, TUNED):
+            lines += [f"### {part}", "", *markdown(lists_rows(value["extraction"][part])), ""]
+            lines += [*markdown(counts_rows(value["extraction"][part])), ""]
+            if filtered := value["extraction"][part].get("filtered"):
+                lines += [f"Filtered ({filtered['filter']}):", "", *markdown(lists_rows(filtered)), ""]
+    for suite in value.get("suites", ()):
+        lines += ["## Benchmarks", "", *markdown(suite_rows(suite)), ""]
+    if cases:
+        lines += ["## Cases", "", f"Hand-written, answered by the tuned model: {exactly(cases)}.", ""]
+        for case in cases:
+            lines += _case_lines(case)
+    lines += ["## Answers", ""]
+    for before, after in list(zip(base, tuned, strict=True))[:SHOWN]:
+        lines += [
+            f"**{one_line(after.prompt)}**", "", f"- reference: {one_line(after.gold)}", f"- base: {one_line(before.prediction)}",
+            f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
+        ]  # fmt: skip
+    write_text(folder / "report.md", "\n".join(lines))
+
+
+def spoken(decoding: Mapping[str, Any]) -> str:
+    """How answers were drawn, in words."""
+    drawn = ", ".join(f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding)
+    penalty = decoding["repetition_penalty"]
+    return (
+        f"{decoding['method']} decoding{f' ({drawn})' if drawn else ''}, at most {decoding['max_new_tokens']} tokens, "
+        f"{'no repetition penalty' if penalty == 1 else f'a repetition penalty of {penalty:g}'}"
+    )
+
+
+def markdown_table(value: Mapping[str, Any]) -> list[str]:
+    """The metrics as a Markdown table."""
+    rows = [["metric", *value.get("columns", PARTS)]]
+    for name in value[BASE]:
+        rows.append([METRICS[name][0], *(show(name, value[part][name], signed=part == PARTS[2]) for part in PARTS)])
+    return markdown(rows)
+
+
+def one_line(text: str, longest: int = 1000) -> str:
+    """A text on a line of its own, its middle left out where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
+
+
+def _figures(rows: Sequence[Prediction]) -> dict[str, Figure]:
+    return {**answer_figures(rows), **claim_figures(rows)}
+
+
+def _averages(rows: Sequence[Prediction]) -> dict[str, Figure]:
+    figures = extraction_figures(task_counts(rows))
+    return {f"{name}_f1": figures[name]["f1"] for name in ("micro", "macro")}
+
+
+def _compared(
+    before: Mapping[str, Figure], after: Mapping[str, Figure], of: Sequence[str], draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Figures of both and of their difference, on the same resamples."""
+    weights, of_row = draw_weights(of, draws, seed)
+    return {
+        BASE: {name: estimate(figure, weights, of_row).as_dict() for name, figure in before.items()},
+        TUNED: {name: estimate(figure, weights, of_row).as_dict() for name, figure in after.items()},
+        PARTS[2]: {name: difference(after[name], before[name], weights, of_row).as_dict() for name in before},
+    }
+
+
+def _extraction(recipe: Recipe, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> dict[str, Any]:
+    """The lists of both models as `medrecipes score` reports them, filtered beside raw where the recipe says so."""
+    draws, seed = recipe.eval.draws, recipe.seed
+    parts: dict[str, Any] = {}
+    for name, rows in ((BASE, base), (TUNED, tuned)):
+        parts[name] = extraction_report(rows, draws, seed)
+        if recipe.eval.filter == "in_text":
+            parts[name]["filtered"] = {"filter": FILTER, **extraction_report(rows, draws, seed, in_text=True)}
+    before, after = (extraction_figures(task_counts(rows)) for rows in (base, tuned))
+    parts[PARTS[2]] = {
+        part: _compared(_main(before[part]), _main(after[part]), groups(base), draws, seed)[PARTS[2]] for part in before
+    }
+    return parts
+
+
+def _main(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    return {name: figures[name] for name in ("precision", "recall", "f1")}
+
+
+def _case_lines(case: Prediction) -> list[str]:
+    verdict = "exact match" if exact(case) else "no exact match"
+    return [
+        f"**{case.id}** ({case.task}): {verdict}", "", *_quoted("asked", case.prompt), *_quoted("expected", case.gold),
+        *_quoted("answered", case.prediction or "(nothing)"), "",
+    ]  # fmt: skip
+
+
+def _quoted(name: str, text: str) -> list[str]:
+    """A text of several lines as an entry of a Markdown list, its line ends kept."""
+    first, *rest = text.splitlines() or [""]
+    return [f"- {name}: {first}", *(f"  {line}" for line in rest)] if not rest else [f"- {name}:", "", "  ```text", *(f"  {line}" for line in (first, *rest)), "  ```"]  # fmt: skip
