@@ -180,7 +180,7 @@ class Train(Section):
     early_stopping: Count | None = Field(None, description="Looks without improvement after which training stops.")
     sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
     report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
-        (), description="Trackers that receive losses, recipe and data report."
+        (), description="Trackers that receive losses, recipe, data report, and what the test found."
     )
 
 
