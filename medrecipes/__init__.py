@@ -15,7 +15,5 @@ for _name, _value in {
     "WANDB_ERROR_REPORTING": "false",
     # Not telemetry, but it too must be set this early: threads that wait by spinning make a busy machine ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Nor is this: on a nearly full card no gap between two tensors fits a third, and it is tidied again and again.
-    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }.items():
     os.environ.setdefault(_name, _value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
 from medrecipes import ranks
@@ -18,6 +20,7 @@ from medrecipes.bases import Base
 from medrecipes.engines import fused
 from medrecipes.engines.dealing import deal
 from medrecipes.engines.updates import begin, count
+from medrecipes.errors import EngineError
 from tests.fused_cases import ALL, FAMILIES, SHAPE, WHERE, step
 
 LAYERS = 5  # not to be shared evenly
@@ -71,6 +74,34 @@ def answers(model: Any, prompts: Sequence[list[int]], **more: Any) -> list[list[
         ]
 
 
+def refusals(folder: Path) -> list[str]:
+    """What is said of bases that cannot be shared."""
+    if ranks.leads():
+        for name, like in (("pickled", "16-gemma"), ("cut", "16-gemma"), ("unlike", "published-mistral")):
+            shutil.copytree(folder / like, folder / name)
+        for file in (folder / "pickled").glob("*.safetensors*"):
+            file.unlink()
+        for file in (folder / "cut").glob("*.safetensors"):
+            save_file({n: t for n, t in load_file(file).items() if n != "model.norm.weight"}, file, {"format": "pt"})
+        module = "model.layers.3.mlp.up_proj"
+        for file in (folder / "unlike").glob("*.safetensors"):
+            tensors = {n: t for n, t in load_file(file).items() if not n.startswith(f"{module}.weight.")}
+            if f"{module}.weight" in tensors:
+                tensors[f"{module}.weight"] = torch.zeros(256, 128)
+            save_file(tensors, file, {"format": "pt"})
+        config = json.loads((folder / "unlike" / "config.json").read_text())
+        config["quantization_config"]["llm_int8_skip_modules"].append(module)
+        (folder / "unlike" / "config.json").write_text(json.dumps(config))
+    torch.distributed.barrier()
+    found = []
+    for name in ("pickled", "cut", "unlike"):
+        try:
+            deal(Base(str(folder / name), folder / name), torch.float32, None, torch.device("cpu"))
+        except EngineError as error:
+            found.append(str(error).replace(str(folder), "FOLDER"))
+    return found
+
+
 CASES = [("4", "mistral"), ("16", "gemma"), ("published", "mistral"), ("published", "llama"), ("published", "gemma")]
 
 
@@ -114,6 +145,7 @@ def main(folder: Path) -> None:
             "parameters": [sum(map(count, whole.parameters())), sum(map(count, dealt.parameters()))],
             "adapters": sorted(n for n, _ in dealt.named_parameters() if "lora" in n) == sorted(n for n, _ in whole.named_parameters() if "lora" in n),
         }  # fmt: skip
+    said["refusals"] = refusals(folder)
     (folder / f"said-{ranks.rank()}.json").write_text(json.dumps(said))
 
 

@@ -311,3 +311,15 @@ def test_the_choice_has_its_reason(
 ) -> None:
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
     assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)) == choice
+
+
+def test_one_process_shares_a_base_with_nobody(answering: Any) -> None:
+    from medrecipes.engines.choices import choose_shards
+    from medrecipes.recipe import Model, Recipe
+
+    config = {"model_type": "llama", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}  # fmt: skip
+    assert choose_shards(Recipe(), config, torch.bfloat16).value is False
+    with pytest.raises(
+        EngineError, match=r"^model.shard = true: one process has nobody to share the base with; start sev"
+    ):
+        choose_shards(Recipe(model=Model(shard=True)), config, torch.bfloat16)

@@ -37,6 +37,7 @@ MEASURED = [
     ("fused", 16 * 2048, 0, False, "adamw_torch_fused", 108.0),
     ("fused", 2 * 2048, 0, False, "adamw_torch_fused", 17.9),
     ("fused", 2 * 2048, 32, False, "adamw_torch_fused", 6.9),
+    ("fused", 4 * 1024, 32, False, "adamw_torch_fused", 6.9),
     ("fused", 4 * 2048, 0, True, "adamw_8bit", 44.2),
     ("unsloth", 4 * 2048, 0, False, "adamw_8bit", 40.2),
     ("unsloth", 4 * 2048, 32, False, "adamw_8bit", 6.5),
@@ -48,6 +49,27 @@ MEASURED = [
 def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, decode_once: bool, optim: str, measured: float) -> None:  # fmt: skip
     parts = memory(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once)  # type: ignore[arg-type]
     assert 0.95 * measured <= sum(parts.values()) <= 1.10 * measured
+
+
+def test_a_shared_base_takes_what_was_measured() -> None:
+    llama = {"model_type": "llama", "vocab_size": 32768, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8}  # fmt: skip
+    shape = Shape.of(llama)
+    said = recipe(optim="adamw_8bit", batch=8)
+    four = choose(said, shape, CARDS["h200"], "fused", packed, gpus=4, limit_gb=24)
+    assert (four.shards, four.micro_batch, four.recomputed, four.decode_once, four.fits) == (4, 2, 80, False, True)
+    assert 0.95 * 20.69 <= four.gb <= 1.10 * 20.69
+    assert four.tokens_per_second == pytest.approx(5280, rel=0.15)
+    # nobody shares what a card can hold, nor what it may not
+    assert choose(said, shape, CARDS["h200"], "fused", packed, gpus=4).shards == 1
+    alone = choose(said, shape, CARDS["h200"], "fused", packed, limit_gb=24)
+    assert (alone.shards, alone.fits) == (1, False)
+    barred = choose(said.model_copy(update={"model": Model(shard=False)}), shape, CARDS["h200"], "fused", packed, gpus=4, limit_gb=24)  # fmt: skip
+    assert (barred.shards, barred.fits) == (1, False)
+    asked = choose(said.model_copy(update={"model": Model(shard=True)}), shape, CARDS["h200"], "fused", packed, gpus=4)
+    assert (asked.shards, asked.fits) == (4, True)
+    # on a slow link the layers' journey is what takes time
+    slow = choose(said, shape, CARDS["rtx3090"], "fused", packed, gpus=4)
+    assert (slow.shards, slow.fits) == (4, True)
 
 
 def packed(size: int) -> tuple[int, int]:

@@ -49,6 +49,13 @@ SETTINGS: dict[str, list[str]] = {
     "packed, within 16 GB": [PLAIN, *WIDE, "train.memory_gb=16"],
     "packed, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8"],
     "packed, within 16 GB, fp16": [PLAIN, *WIDE, "train.memory_gb=15.6", "train.precision=fp16"],
+    "unsloth, packed, within 16 GB, fp16": [
+        UNSLOTH,
+        "train.packing=true",
+        "train.batch=16",
+        "train.memory_gb=15.6",
+        "train.precision=fp16",
+    ],
     "1,024 tokens, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8", "data.max_tokens=1024"],
 }
 SHAPE = {
