@@ -91,7 +91,7 @@ def losses(path: Path) -> list[list[str]]:
 
 
 def test_interrupted_moved_and_killed_it_ends_with_the_same_losses(
-    finished: tuple[Path, str], cli: Cli, tmp_path: Path
+    finished: tuple[Path, str], warm: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / "before" / finished[0].name
     process = start(path, 1, *DEMO)
@@ -117,7 +117,7 @@ def test_interrupted_moved_and_killed_it_ends_with_the_same_losses(
     (torn / "adapter_model.safetensors").write_bytes(b"half")
     assert last_checkpoint(path / "checkpoints") == path / "checkpoints" / "checkpoint-6"
 
-    done = cli("run", *DEMO, "--runs", tmp_path / "after")
+    done = warm("run", *DEMO, "--runs", tmp_path / "after")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((path / "run.json").read_text())["resumed_from_step"] == 6
     assert losses(path) == losses(finished[0])
