@@ -60,7 +60,8 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def shell(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     home = tmp_path_factory.mktemp("hf")
-    with Shell(home, hub.environment(home, WRITE)) as made:
+    # on a busy machine the Hub may take longer than the client's ten seconds
+    with Shell(home, hub.environment(home, WRITE, HF_HUB_ETAG_TIMEOUT="60")) as made:
         yield made
 
 
