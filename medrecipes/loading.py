@@ -70,7 +70,8 @@ def _validated(layers: Layers, path: Path) -> tuple[Recipe, set[str], list[str]]
         try:
             return Recipe.model_validate(values), wrong, told
         except ValidationError as error:
-            told += [_describe(e, path, layers.origins) for e in error.errors()]
+            # one for each kind of value that a key may have
+            told += dict.fromkeys(_describe(e, path, layers.origins) for e in error.errors())
             for e in error.errors():
                 values, key = _without(values, e["loc"])
                 wrong.add(key)
@@ -117,7 +118,8 @@ def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
         return f"{origin}: {key} is missing; set it"
     words = [w for w in _words(known[name].annotation) if isinstance(w, str)] if name in known else []
     if words and isinstance(value, str):
-        return f"{origin}: {key} = {value!r} is not one of {', '.join(words)}{_suggest(value, words)}"
+        others = [said for kind, said in OTHERS.items() if kind in _kinds(known[name].annotation)]
+        return f"{origin}: {key} = {value!r} is not one of {', '.join([*words, *others])}{_suggest(value, words)}"
     if error["type"] in KINDS:
         return f"{origin}: {key} = {value!r}: must be a {KINDS[error['type']]}"
     reason = re.sub("a valid ([aeiou])", r"an \1", error["msg"].replace("Input should be", "must be")).replace(
@@ -132,6 +134,16 @@ def _suggest(value: str, words: Sequence[str]) -> str:
     """A did-you-mean without the list, which the message bears already."""
     hint = did_you_mean(value, words)
     return hint if hint.startswith("; did") else ""
+
+
+# what a key may be that otherwise takes words, as its message says
+OTHERS = {bool: "true, false", int: "a whole number", float: "a number"}
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The plain types that an annotation allows."""
+    parts = get_args(annotation)
+    return [kind for part in parts for kind in _kinds(part)] if parts else [annotation]
 
 
 def _words(annotation: Any) -> list[Any]:

@@ -114,6 +114,8 @@ def advice(recipe: Recipe, plan: Plan) -> str:
     if recipe.model.bits != 4:
         ways.append("set model.bits = 4")
     ways += ["lower data.max_tokens", "choose a smaller base"]
+    if plan.way == "fused" and recipe.model.shard is not False:
+        ways.append("share the base among more cards: --gpus N")
     return f"does not fit: {plan.gb:.1f} GB of {plan.limit_gb:.1f}; " + ", or ".join(ways)
 
 

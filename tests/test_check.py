@@ -63,6 +63,8 @@ WRONG: list[tuple[str, str]] = [
     ("[data]\non_overflow = 'shorten'\n", "x.toml:2: data.on_overflow = 'shorten' is not one of drop, shorten_context, shorten_answer, error; did you mean shorten_answer?"),
     ("[train]\noptim = 'adamw_8bits'\n", "x.toml:2: train.optim = 'adamw_8bits' is unknown; did you mean adamw_8bit?"),
     ("[train]\nscheduler = 'cosin'\n", "x.toml:2: train.scheduler = 'cosin' is unknown; did you mean cosine?"),
+    ("[train]\ncheckpointing = 'maybe'\n", "x.toml:2: train.checkpointing = 'maybe' is not one of auto, true, false, a whole number"),
+    ("[model]\nshard = 'maybe'\n", "x.toml:2: model.shard = 'maybe' is not one of auto, true, false"),
     ("[train]\nprecision = 'bfp16'\n", "x.toml:2: train.precision = 'bfp16' is not one of auto, bf16, fp16, fp32; did you mean fp16?"),
     ("[train]\nreport_to = ['wandbb']\n", "x.toml:2: train.report_to = 'wandbb' is not one of tensorboard, wandb, trackio, mlflow; did you mean wandb?"),
     ("[build.models]\nllama = 'lama2'\n[[build.sets]]\nname = '{model}'\n", "x.toml:2: build.models.llama = 'lama2' is unknown; did you mean llama2?"),

@@ -280,6 +280,7 @@ HONOUR = [
     (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
     (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by the plain engine (2 processes train together), whose loss"),
     (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by the plain engine (Unsloth does not honour lora.use_dora), whose loss"),
+    (["model.shard=true"], False, 1, "model.shard = true: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"),
     (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
 ]  # fmt: skip
 
