@@ -30,6 +30,10 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
     if recipe.task == "tag":
         tagline.require_one_process()
+    if recipe.model.shard is True and ranks.size() == 1:
+        raise EngineError(
+            "model.shard = true: one process has nobody to share the base with; start several with --gpus N"
+        )
     if recipe.publish.push and ranks.size() > 1:
         raise EngineError(
             "publish.push = true: several processes train together here; set it to false, and release the run afterwards "

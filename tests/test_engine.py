@@ -282,7 +282,6 @@ HONOUR = [
     (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
     (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by the plain engine (2 processes train together), whose loss"),
     (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by the plain engine (Unsloth does not honour lora.use_dora), whose loss"),
-    (["model.shard=true"], False, 1, "model.shard = true: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"),
     (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
 ]  # fmt: skip
 
@@ -314,15 +313,3 @@ def test_the_choice_has_its_reason(
 ) -> None:
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
     assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)) == choice
-
-
-def test_one_process_shares_a_base_with_nobody(answering: Any) -> None:
-    from medrecipes.engines.choices import choose_shards
-    from medrecipes.recipe import Model, Recipe
-
-    config = {"model_type": "llama", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}  # fmt: skip
-    assert choose_shards(Recipe(), config, torch.bfloat16).value is False
-    with pytest.raises(
-        EngineError, match=r"^model.shard = true: one process has nobody to share the base with; start sev"
-    ):
-        choose_shards(Recipe(model=Model(shard=True)), config, torch.bfloat16)

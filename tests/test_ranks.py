@@ -83,9 +83,13 @@ def test_the_order_of_rows_is_that_of_one_process() -> None:
     [
         (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 is not to be shared by 3 cards; choose a multiple"),
         (["--gpus", "4"], "--gpus 4: this machine has "),
+        (
+            ["--set", "model.shard=true"],
+            "model.shard = true: one process has nobody to share the base with; start several with --gpus N",
+        ),
     ],
 )
-def test_too_many_cards_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_too_many_cards_or_too_few_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
     done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "runs", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)

@@ -98,7 +98,6 @@ def plain_only(recipe: Recipe) -> dict[str, str]:
         "model.quant_type": model.quant_type if model.bits == 4 and model.quant_type != "nf4" else None,
         "model.double_quant": "false" if model.bits == 4 and not model.double_quant else None,
         "model.skip_modules": list(model.skip_modules) or None,
-        "model.shard": "true" if model.shard is True else None,
         "model.cpu_offload": "true" if model.cpu_offload else None,
         "lora.use_dora": "true" if lora.use_dora else None,
         "lora.init": lora.init if lora.init in ("pissa", "loftq") else None,

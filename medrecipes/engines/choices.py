@@ -41,10 +41,6 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
 def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
     """Whether the cards share the base's layers; before any weight is loaded."""
     wanted, gpus, shape = recipe.model.shard, ranks.size(), plan.Shape.of(config)
-    if gpus == 1 and wanted is True:
-        raise EngineError(
-            "model.shard = true: one process has nobody to share the base with; start several with --gpus N"
-        )
     if gpus == 1:
         return Choice(False, "one card")
     reason = plan.unfit(recipe, shape.family) or (None if attention.available(dtype) else plan.NO_VARLEN)
