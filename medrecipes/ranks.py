@@ -97,7 +97,7 @@ def total(*counts: int) -> list[int]:
         return list(counts)
     import torch
 
-    sums = torch.tensor(counts)
+    sums = torch.tensor([int(count) for count in counts])
     torch.distributed.all_reduce(sums)
     return [int(count) for count in sums]
 

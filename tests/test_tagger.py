@@ -13,7 +13,8 @@ import transformers
 
 from medrecipes.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
 from medrecipes.console import Console
-from medrecipes.engines.tagger import Head, Tagger
+from medrecipes.engines.tagger import Tagger
+from medrecipes.engines.taghead import Head
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe

@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast, set_seed
+from transformers import set_seed
 
 from medrecipes import ranks
 from medrecipes.bases import Base
-from medrecipes.batching import Layout, Pack, collate, learn_all, pack
+from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
+from medrecipes.engines.microbatch import processing_class, tensors
 from medrecipes.engines.shards import Shards
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
@@ -130,7 +131,8 @@ class TrlEngine:
 
         # several processes want steps of equal size: the last is filled with packs of which nothing is learned
         fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
-        padded = [*packs, *[Pack([], [self.template.tokenizer.pad[1]], [MASKED], [1])] * fill]
+        _, pad = self.template.tokenizer.pad
+        padded = [*packs, *[Pack([], [pad], [MASKED], [1])] * fill]
 
         # Unsloth brings a trainer of its own, under TRL's name
         usual = (
@@ -159,8 +161,8 @@ class TrlEngine:
             args=arguments,
             train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
             eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
-            processing_class=self._processing_class(),
-            data_collator=lambda items: self._tensors([padded[item["pack"]] for item in items], layout),
+            processing_class=processing_class(self.template.tokenizer),
+            data_collator=lambda items: tensors([padded[item["pack"]] for item in items], pad, layout, self.name),
         )
         callbacks = list(tracked)
         if checkpointing and self.name == "plain":
@@ -180,27 +182,6 @@ class TrlEngine:
             "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
             "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
         }
-
-    def _tensors(self, packs: Sequence[Pack], layout: Layout) -> dict[str, Any]:
-        """A micro-batch, with the numbers of its rows for the log."""
-        lists = collate(packs, self.template.tokenizer.pad[1], layout)
-        lengths = lists.pop("lengths", None)
-        batch: dict[str, Any] = {name: torch.tensor(value) for name, value in lists.items()}
-        # plain numbers, not tensors: they stay off the card, and reading them waits for nothing
-        batch["rows"] = [row for p in packs for row in p.rows]
-        batch["tokens"] = sum(len(p.input_ids) for p in packs)
-        batch["supervised"] = sum(label != MASKED for p in packs for label in p.labels)
-        if lengths is not None and self.name == "unsloth":
-            batch["packed_seq_lengths"] = torch.tensor(lengths, dtype=torch.int32)
-        elif lengths is not None:
-            ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-            batch |= {
-                "cu_seq_lens_q": ends,
-                "cu_seq_lens_k": ends,
-                "max_length_q": max(lengths),
-                "max_length_k": max(lengths),
-            }
-        return batch
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:
@@ -222,12 +203,6 @@ class TrlEngine:
         # the last layers' activations are let go first, so it is the first layers that are computed again
         keep = [number >= setting.recomputed for number in range(count)]
         return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards)
-
-    def _processing_class(self) -> Any:
-        """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
-        tokenizer = self.template.tokenizer
-        named = {**tokenizer.named, "pad_token": tokenizer.pad[0]}
-        return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.folder / "tokenizer.json"), **named)
 
     # --- answering ----------------------------------------------------------------------------------------------------
 
