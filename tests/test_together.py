@@ -78,15 +78,15 @@ def test_a_run_goes_on_with_another_number_of_processes(found: dict[str, Any]) -
 
 
 def test_a_shared_base_gives_the_same_losses_gradients_and_answers(tmp_path: Path) -> None:
-    start("tests.shards_cases", 3, tmp_path)
-    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(3)]
-    for ours, held in zip(said, [2, 2, 1], strict=True):  # of five layers
+    start("tests.shards_cases", 2, tmp_path)
+    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(2)]
+    for ours, held in zip(said, [3, 2], strict=True):  # of five layers
         assert ours.pop("refusals") == [
             "FOLDER/pickled: has no safetensors, which sharing a base among cards wants; name another form of it",
             "FOLDER/cut: model.norm.weight is not in its weights (1 are missing); the base is damaged, or another version of it is wanted: see model.revision",
             "model.shard: the layers of this base are not quantised alike, so they cannot be shared among cards; name its 16-bit form, or one that is quantised throughout",
         ]  # fmt: skip
-        assert list(ours) == ["4-mistral", "16-gemma", "published-mistral", "published-llama", "published-gemma"]
+        assert list(ours) == ["4-llama", "16-gemma", "published-mistral"]
         for case in ours.values():
             assert case["held"] == held
             assert case["apart"] == {
