@@ -106,11 +106,9 @@ def spread(rows: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]
     """What `work` makes of rows, a value a row, in order and for all; everybody does a share, and all shares are equal in size."""
     if size() == 1 or not rows:
         return list(work(list(rows)))
-    share = -(-len(rows) // size())
+    whole = -(-len(rows) // size()) * size()
     # where they do not come out even, some do a row that another does as well: in step, nobody may do less
-    values = gather(
-        list(work([rows[i * size() + rank()] if i * size() + rank() < len(rows) else rows[0] for i in range(share)]))
-    )
+    values = gather(list(work([rows[i] if i < len(rows) else rows[0] for i in range(rank(), whole, size())])))
     return [values[i % size()][i // size()] for i in range(len(rows))]
 
 

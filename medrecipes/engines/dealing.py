@@ -6,7 +6,7 @@ import copy
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,18 +78,13 @@ def files(base: Base) -> list[Path]:
             return base.folder / name
         return Path(hf_hub_download(base.name, name, revision=base.revision))
 
-    try:
-        index = here("model.safetensors.index.json")
-        if index.exists():
-            return [here(name) for name in sorted(set(read_json(index)["weight_map"].values()))]
-    except EntryNotFoundError:
-        pass
-    try:
-        whole = here("model.safetensors")
-        if whole.exists():
-            return [whole]
-    except EntryNotFoundError:
-        pass
+    for name in ("model.safetensors.index.json", "model.safetensors"):
+        with suppress(EntryNotFoundError):
+            file = here(name)
+            if file.exists() and file.suffix == ".json":
+                return [here(part) for part in sorted(set(read_json(file)["weight_map"].values()))]
+            if file.exists():
+                return [file]
     raise EngineError(
         f"{base.name}: has no safetensors, which sharing a base among cards wants; name another form of it"
     )
