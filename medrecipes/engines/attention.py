@@ -23,8 +23,9 @@ class Rows:
 
 def available(dtype: torch.dtype) -> bool:
     """Whether this torch and this card have the kernel for this number format."""
-    half = dtype in (torch.bfloat16, torch.float16)
-    return bool(half and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
+    if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_capability() >= (8, 0) and torch.backends.cuda.is_flash_attention_available()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:
@@ -114,3 +115,16 @@ def varlen(
 
 
 AttentionInterface.register(NAME, varlen)
+
+
+def varlen_attn(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, _ends: Tensor, longest: int, _longest: int, *,
+    window_size: tuple[int, int], scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """Causal attention as torch's function of this name offers it from 2.12 on; before, heads could not share keys."""
+    left, right = window_size
+    assert right == 0, "only towards what came before"
+    assert enable_gqa or q.shape[1] == k.shape[1]
+    scale = scale if scale is not None else q.shape[-1] ** -0.5
+    out: Tensor = _Varlen.apply(q, k, v, Rows(ends, longest), scale, left + 1 if left >= 0 else None)
+    return out

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import unsloth  # isort: skip
 
+import importlib
+import os
 from typing import Any
 
+import torch
+
 from medrecipes.bases import Base
+from medrecipes.engines import Choice, attention
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.training import TrlEngine
 from medrecipes.recipe import Recipe
@@ -16,6 +21,9 @@ from medrecipes.rendering import ChatTemplate
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
     precision, dtype = choose_precision(recipe)
+    choices = {"precision": precision}
+    if torch.cuda.is_available():
+        choices["attention"] = _choose_attention(dtype)
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         base.name,
         max_seq_length=recipe.data.max_tokens,
@@ -28,7 +36,22 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         # left to itself it maps a name to its own mirror and drops the revision
         use_exact_model_name=True,
     )
-    return TrlEngine("unsloth", recipe, base, template, model, dtype, {"precision": precision}, attach)
+    return TrlEngine("unsloth", recipe, base, template, model, dtype, choices, attach)
+
+
+def _choose_attention(dtype: torch.dtype) -> Choice:
+    """What rows that lie end to end attend with: the library that Unsloth finds, else torch's kernel, else row by row."""
+    dispatch = importlib.import_module("unsloth.utils.attention_dispatch")
+    backend = dispatch.select_attention_backend(use_varlen=True)
+    if backend != dispatch.SDPA:
+        return Choice(backend, "Unsloth found it")
+    if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
+        return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
+    if not attention.available(dtype):
+        return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this card and precision")  # fmt: skip
+    if dispatch._TORCH_VARLEN_ATTN is None:  # it asks for torch 2.12's function, 2.11's kernel can as much
+        dispatch._TORCH_VARLEN_ATTN = attention.varlen_attn
+    return Choice("one kernel", "torch's own, with neither xformers nor flash-attention")
 
 
 def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:

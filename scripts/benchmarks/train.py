@@ -29,7 +29,14 @@ SETTINGS: dict[str, list[str]] = {
     "unsloth, reference notebook": [UNSLOTH, *NOTEBOOK],
     "unsloth, padding-free, 8 rows": [UNSLOTH, "train.batch=8", "train.micro_batch=8", "train.checkpointing=false"],
     "unsloth, packed 4 x 2,048, checkpointing": [UNSLOTH, *PACKED, "train.checkpointing=true"],
+    "unsloth, packed 4 x 2,048, row by row": [UNSLOTH, *PACKED, "train.checkpointing=false"],
     "unsloth, packed 4 x 2,048": [UNSLOTH, *PACKED, "train.checkpointing=false"],
+    "unsloth, packed 8 x 2,048, fused optimiser": [
+        UNSLOTH,
+        *WIDE,
+        "train.micro_batch=8",
+        "train.checkpointing=false",
+    ],
     "unsloth, packed 4 x 2,048, half the layers again": [UNSLOTH, *PACKED, "train.checkpointing=16"],
     "library layers, packed 4 x 2,048, checkpointing": [
         PLAIN,
@@ -49,13 +56,15 @@ SETTINGS: dict[str, list[str]] = {
     "packed, within 16 GB": [PLAIN, *WIDE, "train.memory_gb=16"],
     "packed, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8"],
     "packed, within 16 GB, fp16": [PLAIN, *WIDE, "train.memory_gb=15.6", "train.precision=fp16"],
-    "unsloth, packed, within 16 GB, fp16": [
+    "unsloth, packed, within 16 GB": [UNSLOTH, *WIDE, "train.memory_gb=15.6"],
+    "unsloth, packed, within 16 GB, fp16": [UNSLOTH, *WIDE, "train.memory_gb=15.6", "train.precision=fp16"],
+    "unsloth, packed, within 16 GB, fp16, row by row": [
         UNSLOTH,
-        "train.packing=true",
-        "train.batch=16",
+        *WIDE,
         "train.memory_gb=15.6",
         "train.precision=fp16",
     ],
+    "unsloth, 1,024 tokens, within 8 GB": [UNSLOTH, *WIDE, "train.memory_gb=8", "data.max_tokens=1024"],
     "1,024 tokens, within 8 GB": [PLAIN, *WIDE, "train.memory_gb=8", "data.max_tokens=1024"],
 }
 SHAPE = {
@@ -112,6 +121,8 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
     overrides = [f"model.base='{base}'", "template.name=mistral-v3", "data.max_tokens=2048", "train.learning_rate=2e-4",
                  "train.optim=adamw_8bit", f"train.max_steps={steps}", "train.keep_best=last", "train.save_steps=100000",
                  "lora.alpha=16", *data(), *settings]  # fmt: skip
+    if "row-by-row" in work.name:  # for comparison: as on a card without the kernel
+        os.environ["UNSLOTH_TORCH_VARLEN"] = "0"
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
     split = prepare(recipe)
     choice = load_libraries(recipe)
@@ -136,7 +147,7 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
         "mean_tokens": round(statistics.mean(lengths)),
         "chosen": "; ".join(
             f"{name} {engine.choices[name]}"
-            for name in ("layout", "layers", "micro_batch", "checkpointing", "weights")
+            for name in ("attention", "layout", "layers", "micro_batch", "checkpointing", "weights")
             if name in engine.choices
         ),
     }
