@@ -73,9 +73,11 @@ def open_ground(ground: Ground, trust_remote_code: bool) -> Any:
     """The base in its own number format, 4-bit weights dequantised layer by layer; on a card where it fits, else the CPU."""
     from transformers import AutoModelForCausalLM
 
+    from medrecipes.engines.attention import exact
+
     model = AutoModelForCausalLM.from_pretrained(
         ground.base.name, revision=ground.base.revision, dtype="auto", device_map={"": "cpu"},
-        attn_implementation="sdpa", trust_remote_code=trust_remote_code,
+        attn_implementation=exact(ground.base.config), trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if model.config.to_dict().get("quantization_config"):
         model = model.dequantize(dtype=_dtype(model))
@@ -153,9 +155,11 @@ def open_saved(folder: Path, trust_remote_code: bool, **settings: Any) -> Any:
     """A saved model as whoever uses it opens it."""
     from transformers import AutoModelForCausalLM
 
+    from medrecipes.engines.attention import exact
+
     place = _place(sum(file.stat().st_size for file in folder.glob("*.safetensors")))
     return AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype="auto", device_map={"": place}, attn_implementation="sdpa",
+        str(folder), dtype="auto", device_map={"": place}, attn_implementation=exact(read_json(folder / "config.json")),
         trust_remote_code=trust_remote_code, **settings,
     ).eval()  # fmt: skip
 

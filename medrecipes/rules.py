@@ -16,7 +16,14 @@ from medrecipes.sources import open_source
 Problem = tuple[tuple[str, ...], str]
 
 # bases that are built on the spot, and the architecture of each
-TINY = {"tiny:gemma": "gemma", "tiny:llama2": "llama", "tiny:llama3": "llama", "tiny:mistral": "mistral"}
+TINY = {
+    "tiny:gemma": "gemma",
+    "tiny:gemma2": "gemma2",
+    "tiny:gemma3": "gemma3",
+    "tiny:llama2": "llama",
+    "tiny:llama3": "llama",
+    "tiny:mistral": "mistral",
+}
 HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 # transformers' names, without those that need a package of their own or no LoRA can use; a test compares them
 OPTIMISERS = (

@@ -133,6 +133,8 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
 
     `before` is called with the base model and the engine, `console` hears what is said.
     """
+    import torch
+
     from medrecipes.console import Console
     from medrecipes.engines import load_libraries, open_engine, recipe_base
     from medrecipes.loading import load
@@ -153,10 +155,12 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
         template = ChatTemplate(recipe.template.name, base.tokenizer)
         engine: Any = open_engine(recipe, base, template, load_libraries(recipe))
         seen: list[dict[str, Any]] = []
-        engine.model.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append({k: v.tolist() for k, v in kwargs.items() if hasattr(v, "tolist")}),
-            with_kwargs=True,
-        )
+
+        def look(_: Any, __: Any, batch: dict[str, Any]) -> None:
+            if torch.is_grad_enabled():  # what it learns from
+                seen.append({k: v.tolist() for k, v in batch.items() if hasattr(v, "tolist")})
+
+        engine.model.register_forward_pre_hook(look, with_kwargs=True)
         before(engine)
         rundir = rundir or RunDir(tmp_path_factory.mktemp("run"))
         console = console or Console()

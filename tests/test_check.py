@@ -56,7 +56,7 @@ WRONG: list[tuple[str, str]] = [
     ("[model]\nquant_type = 'nf5'\n", "x.toml:2: model.quant_type = 'nf5' is not one of nf4, fp4; did you mean nf4?"),
     ("[model]\nbase = 'tiny:mistrel'\n", "x.toml:2: model.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral?"),
     ("[model]\nbase = 'tinny:gemma'\n", "x.toml:2: model.base = 'tinny:gemma' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; did you mean tiny:gemma?"),
-    ("[model]\nbase = 'https://huggingface.co/a/b'\n", "x.toml:2: model.base = 'https://huggingface.co/a/b' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; known: tiny:gemma, tiny:llama2, tiny:llama3, tiny:mistral"),
+    ("[model]\nbase = 'https://huggingface.co/a/b'\n", "x.toml:2: model.base = 'https://huggingface.co/a/b' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; known: tiny:gemma, tiny:gemma2, tiny:gemma3, tiny:llama2, tiny:llama3, tiny:mistral"),
     ("[template]\nname = 'lama3'\n", "x.toml:2: template.name = 'lama3' is unknown; did you mean llama3?"),
     ("[data]\nsource = 'medquda'\n", "x.toml:2: data.source = 'medquda' is unknown; did you mean medquad?"),
     ("[[data.mix]]\nsource = 'wikidocs'\n", "x.toml:1: data.mix.0.source = 'wikidocs' is unknown; did you mean wikidoc?"),
@@ -296,7 +296,8 @@ def test_the_modules_of_every_known_architecture_are_those_that_transformers_bui
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         kinds = (torch.nn.Linear, torch.nn.Embedding)
-        found = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, kinds)}
+        inside = [*model.get_decoder().named_modules(), ("lm_head", model.lm_head)]
+        found = {name.rsplit(".", 1)[-1] for name, module in inside if isinstance(module, kinds)}
         assert found == set(modules), kind
 
 
@@ -314,6 +315,7 @@ def test_an_unknown_architecture_is_not_guessed_at() -> None:
     facts = read_facts({"architectures": ["NewForCausalLM"], "model_type": "new"})
     assert (facts.modules, list(contradictions(Recipe(), facts))) == ((), [])
     assert tiny_facts("tiny:gemma").architecture == "GemmaForCausalLM"
+    assert tiny_facts("tiny:gemma3").architecture == "Gemma3ForConditionalGeneration"
 
 
 @pytest.fixture

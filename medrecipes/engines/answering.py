@@ -198,7 +198,7 @@ def nats(
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    cap = getattr(causal.config, "final_logit_softcapping", None)
+    cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
     stops = torch.tensor(sorted(template.stop_ids), device=device)
     _, pad = template.tokenizer.pad
     packs = pack(examples, 0, packing=False)

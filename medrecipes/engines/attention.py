@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,12 @@ def available(dtype: torch.dtype) -> bool:
     if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
         return False
     return torch.cuda.get_device_capability() >= (8, 0) and torch.backends.cuda.is_flash_attention_available()
+
+
+def exact(config: Mapping[str, Any]) -> str:
+    """transformers' name of the attention that leaves nothing out: sdpa silently does not cap logits, as Gemma 2 wants."""
+    text = config.get("text_config") or config
+    return "eager" if text.get("attn_logit_softcapping") else "sdpa"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:

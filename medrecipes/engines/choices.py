@@ -64,7 +64,10 @@ def choose_setting(
 ) -> Setting:  # fmt: skip
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
     on_cpu = answering.device_of(model).type == "cpu"
-    choices["layout"] = layout = _layout(engine, recipe, dtype, on_cpu)
+    shape = plan.Shape.of(model.config.to_dict())
+    choices["layout"] = layout = _layout(engine, recipe, model, dtype, on_cpu)
+    if layout.value != "flat":
+        choices.pop("attention", None)
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
     own = layers.value == "fused"
     if on_cpu:
@@ -74,12 +77,12 @@ def choose_setting(
         some = (
             Choice(0, "a CPU has memory to spare and no time")
             if again == "auto"
-            else Choice(model.config.num_hidden_layers if again else 0, SAID)
+            else Choice(shape.layers if again else 0, SAID)
         )
         choices["micro_batch"], choices["checkpointing"] = size, some
         return Setting(layout.value, False, int(size.value), int(some.value), False)
     way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
-    shape, card = plan.Shape.of(model.config.to_dict()), this_card()
+    card = this_card()
     lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
     found = plan.choose(
         recipe,
@@ -121,11 +124,13 @@ def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int
     return (lengths[0] * size if layout == "padded" else sum(lengths[:size])), mean
 
 
-def _layout(engine: str, recipe: Recipe, dtype: torch.dtype, on_cpu: bool) -> Choice:
+def _layout(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, on_cpu: bool) -> Choice:
     if on_cpu:
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
+    if attention.exact(model.config.to_dict()) != "sdpa":
+        return Choice("padded", "this base caps what it attends with, which is not done row by row")
     if engine == "plain" and not attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, card and precision")
     return Choice("flat", "rows end to end waste nothing on padding")

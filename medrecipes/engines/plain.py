@@ -9,9 +9,11 @@ from peft import LoftQConfig, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from medrecipes.bases import Base
+from medrecipes.engines import attention
 from medrecipes.engines.choices import choose_precision, choose_shards
 from medrecipes.engines.dealing import deal
 from medrecipes.engines.training import TrlEngine
+from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
@@ -30,7 +32,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         dtype=dtype,
         quantization_config=quantization(recipe, dtype),
         device_map="auto" if recipe.model.cpu_offload else {"": torch.cuda.current_device()},
-        attn_implementation="sdpa",
+        attn_implementation=attention.exact(base.config),
         trust_remote_code=recipe.model.trust_remote_code,
     )
     return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach)
@@ -78,6 +80,7 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = No
         init_lora_weights={"default": True}.get(lora.init, lora.init),
         loftq_config=LoftQConfig(loftq_bits=4) if lora.init == "loftq" else {},
         bias="none",
+        **barred(model),
         task_type="TOKEN_CLS" if head else "CAUSAL_LM",
         modules_to_save=[head] if head else None,
     )

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForTokenClassification
 
 from medrecipes.bases import Base
+from medrecipes.engines import attention
 from medrecipes.engines.plain import quantization
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
@@ -55,7 +56,7 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
         base.name, config=config, revision=base.revision, dtype=dtype,
         quantization_config=quantized if published is None else None,
         device_map="auto" if recipe.model.cpu_offload else where,
-        attn_implementation="sdpa", trust_remote_code=recipe.model.trust_remote_code,
+        attn_implementation=attention.exact(base.config), trust_remote_code=recipe.model.trust_remote_code,
     )  # fmt: skip
     old = model.score
     head = Head(old.in_features, old.out_features, bias=old.bias is not None, device=old.weight.device)

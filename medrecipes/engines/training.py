@@ -19,6 +19,7 @@ from medrecipes.bases import Base
 from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
+from medrecipes.engines.apart import RowsApart
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
@@ -46,7 +47,7 @@ class TrlEngine:
     ) -> None:  # fmt: skip
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
         self.choices, self._attach, self._shards = choices, attach, shards
-        self.device = answering.device_of(model)
+        self.device, self._usual = answering.device_of(model), model.config._attn_implementation
         self._on_cpu = self.device.type == "cpu"
         match_targets(model, recipe.lora.targets)
         require_optimiser(recipe, cpu=self._on_cpu)
@@ -141,11 +142,16 @@ class TrlEngine:
             else importlib.import_module("medrecipes.engines.measured").MeasuredTrainer
         )
 
+        apart = RowsApart(self.model.config.model_type, packing=settings.packing)
+
         class Trainer(usual):  # type: ignore[misc, valid-type]
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
+                if engine._shards is None:  # processes that share layers go in step, and one may have nothing to prove
+                    inner = self.accelerator.unwrap_model(model)
+                    apart.prove(self._prepare_inputs(inputs), lambda batch: engine._loss(inner, batch))
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -166,12 +172,19 @@ class TrlEngine:
         )
         callbacks = list(tracked)
         if checkpointing and self.name == "plain":
-            callbacks.append(SomeLayers(self.model.get_base_model().model.layers, setting.recomputed))
+            callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
         if settings.sample_prompts:
             callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
-        within = self._attention(attention.NAME if layout == "flat" else "sdpa"), self._layers(setting)
+        within = self._attention(attention.NAME if layout == "flat" else self._usual), self._layers(setting)
         ids = [example.id for example in train]
-        return attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
+        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
+        return {**stats, "rows_apart": apart.losses}
+
+    def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
+        """The loss as training comes to it, without what a trainer counts."""
+        if self.name == "plain":
+            return -model(**batch, use_cache=False, fused_lm_head=True).log_probs.sum()
+        return model(**batch, use_cache=False).loss
 
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
@@ -220,7 +233,7 @@ class TrlEngine:
         def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             return answering.generate(self.model, self.template, rows, decoding, batch, self.dtype, in_step=in_step)
 
-        with self._attention("sdpa"):
+        with self._attention(self._usual):
             if ranks.size() == 1:
                 yield from answers(prompts)
                 return
@@ -249,7 +262,7 @@ class TrlEngine:
         def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
             return answering.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
 
-        with self._attention("sdpa"):
+        with self._attention(self._usual):
             return ranks.spread(examples, some)
 
     def open_adapter(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from medrecipes.bases import Base
 from medrecipes.engines import Choice, attention
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.training import TrlEngine
+from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
@@ -21,9 +22,11 @@ from medrecipes.rendering import ChatTemplate
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
     precision, dtype = choose_precision(recipe)
-    choices = {"precision": precision}
+    choices, said = {"precision": precision}, {}
     if torch.cuda.is_available():
         choices["attention"] = _choose_attention(dtype)
+    else:
+        said["attn_implementation"] = attention.exact(base.config)
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         base.name,
         max_seq_length=recipe.data.max_tokens,
@@ -35,6 +38,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         trust_remote_code=recipe.model.trust_remote_code,
         # left to itself it maps a name to its own mirror and drops the revision
         use_exact_model_name=True,
+        **said,
     )
     return TrlEngine("unsloth", recipe, base, template, model, dtype, choices, attach)
 
@@ -56,7 +60,7 @@ def _choose_attention(dtype: torch.dtype) -> Choice:
 
 def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
     """Put the recipe's LoRA on the base."""
-    kept = model.config.num_hidden_layers - recomputed
+    kept = model.config.get_text_config().num_hidden_layers - recomputed
     return unsloth.FastLanguageModel.get_peft_model(
         model,
         r=recipe.lora.rank,
@@ -69,4 +73,5 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
         use_rslora=recipe.lora.use_rslora,
         init_lora_weights={"default": True}.get(recipe.lora.init, recipe.lora.init),
         random_state=recipe.seed,
+        **({} if torch.cuda.is_available() else barred(model)),  # on a card it sees to that itself
     )

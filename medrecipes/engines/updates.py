@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,13 +25,23 @@ def require_optimiser(recipe: Recipe, *, cpu: bool) -> None:
 def match_targets(model: Any, targets: Sequence[str]) -> None:
     """Raise for a target that names no module that LoRA can sit on."""
     fits = (torch.nn.Linear, torch.nn.Embedding)
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, fits)}
+    inside = [*model.get_decoder().named_modules(), ("lm_head", model.get_output_embeddings())]
+    names = {name.rsplit(".", 1)[-1] for name, module in inside if isinstance(module, fits)}
     for target in targets:
         if target not in names and targets != ("all-linear",):
             raise EngineError(
                 f"lora.targets: {target!r} matches no module of this base{did_you_mean(target, names)} "
                 f"(it has {', '.join(sorted(names))})"
             )
+
+
+def barred(model: Any) -> dict[str, str]:
+    """What keeps peft's updates off the half of a base that sees or hears: it learns nothing from text."""
+    if model.config.get_text_config() is model.config:
+        return {}
+    decoder = model.get_decoder()
+    path = next(name for name, module in model.named_modules() if module is decoder)
+    return {"exclude_modules": rf"(?!{re.escape(path)}\.).*"}
 
 
 def begin(model: Any, seed: int) -> None:

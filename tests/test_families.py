@@ -1,0 +1,87 @@
+"""Families whose layers do more than others': caps and windows (Gemma 2), eyes (Gemma 3). What trains is what was published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from medrecipes.errors import EngineError
+from medrecipes.rendering import MASKED, Example
+from medrecipes.store import read_json
+from tests.conftest import Train, extremes, rendered_rows
+
+FAMILIES = {"gemma2": ("model.base=tiny:gemma2", "template.name=gemma"), "gemma3": ("model.base=tiny:gemma3", "template.name=gemma3")}  # fmt: skip
+SHORT = ("model.bits=16", "train.max_steps=1", "train.batch=8", "train.learning_rate=1e-9")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def packed(request: pytest.FixtureRequest, train: Train) -> tuple[str, Any, Any, list[Example]]:
+    """A family, a run of it whose rows share lines, and the rows."""
+    family = FAMILIES[request.param]
+    rows = extremes(rendered_rows(256, *family))
+    engine, rundir, _ = train(*family, *SHORT, "train.packing=true", examples=rows)
+    return request.param, engine, rundir, rows
+
+
+def reference(engine: Any, attention: str) -> Any:
+    """The same base as transformers loads it by itself."""
+    from transformers import AutoModelForCausalLM
+
+    name = engine.template.tokenizer.folder
+    return AutoModelForCausalLM.from_pretrained(
+        name, dtype=torch.float32, attn_implementation=attention, device_map={"": engine.device}
+    ).eval()
+
+
+def nats(model: Any, row: Example) -> float:
+    ids, labels = (torch.tensor([values], device=model.device) for values in (row.input_ids, row.labels))
+    stop = max(i for i, label in enumerate(row.labels) if label != MASKED)
+    labels[0, stop] = MASKED  # the answer's text, without what ends it
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=MASKED, reduction="sum"))
+
+
+def test_a_base_is_judged_as_it_was_published(packed: tuple[str, Any, Any, list[Example]]) -> None:
+    family, engine, _, rows = packed
+    eager, sdpa = reference(engine, "eager"), reference(engine, "sdpa")
+    some = [rows[5], rows[-5]]
+    with engine.base():
+        assert engine.answer_nats(some) == pytest.approx([nats(eager, row) for row in some], rel=1e-4)
+    others = [nats(sdpa, row) for row in some]
+    capped = family == "gemma2"  # the library's usual attention leaves its caps out, and says nothing
+    assert (others != pytest.approx([nats(eager, row) for row in some], rel=1e-4)) is capped
+
+
+def test_the_loss_it_learns_by_is_that_of_its_rows_one_by_one(packed: tuple[str, Any, Any, list[Example]]) -> None:
+    from medrecipes.batching import pack
+    from medrecipes.engines.microbatch import tensors  # behind the engine's own libraries
+
+    _, engine, _, rows = packed
+    batch = tensors(pack(rows, 512, packing=True), engine.template.tokenizer.pad[1], engine.choices["layout"].value, engine.name)  # fmt: skip
+    batch = {k: v.to(engine.device) for k, v in batch.items() if hasattr(v, "to") and k != "supervised"}
+    with torch.no_grad(), engine._attention(engine._usual):
+        learned = float(engine._loss(engine.model, batch))
+    judged = sum(text + end for text, end in engine._nats(rows))
+    assert learned == pytest.approx(judged / sum(row.supervised for row in rows), rel=1e-5)
+
+
+def test_only_the_language_half_learns(packed: tuple[str, Any, Any, list[Example]]) -> None:
+    family, engine, _, _ = packed
+    trained = [name for name, parameter in engine.model.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 3 * 7 * 2
+    assert not any("vision" in name for name in trained)
+    assert any("vision" in name for name, _ in engine.model.named_parameters()) is (family == "gemma3")
+
+
+def test_rows_that_see_each_other_are_told_before_anything_is_learned(train: Train, rows: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    def blind(engine: Any) -> None:
+        usual = engine._loss
+        monkeypatch.setattr(
+            engine, "_loss", lambda model, batch: usual(model, {k: v for k, v in batch.items() if k != "position_ids"})
+        )
+
+    with pytest.raises(EngineError, match=r"rows on one line see each other through the mistral layers .*; set train.packing = false"):  # fmt: skip
+        train("train.max_steps=1", "train.packing=true", "train.batch=4", before=blind)
