@@ -154,7 +154,8 @@ OPTIMISER = {"8bit": 2.1, "lion": 4.0, "sgd": 0.0, "adagrad": 4.0, "rmsprop": 4.
 SLACK = {"fused": 0.04, "library": 0.1, "unsloth": 0.1}
 # bytes that a layer keeps a token when nothing is computed again, in hidden and in inner widths of two bytes;
 # fused is counted below, the others are fitted to what was measured (docs/performance.md)
-KEPT = {"library": (10.3, 4.0), "unsloth": (6.0, 3.0)}
+KEPT = {"library": (10.3, 4.0), "unsloth": (3.2, 2.8)}
+BY_ROWS = 2.8  # hidden widths more, where Unsloth attends row by row
 
 
 def bytes_a_number(recipe: Recipe) -> float:
@@ -165,7 +166,7 @@ def bytes_a_number(recipe: Recipe) -> float:
 
 def memory(
     recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool, gpus: int = 1,
-    shards: int = 1,
+    shards: int = 1, varlen: bool = True,
 ) -> dict[str, float]:  # fmt: skip
     """Peak memory by part of one card, in GB, with so many tokens at once."""
     model, lora = recipe.model, recipe.lora
@@ -180,11 +181,12 @@ def memory(
     if way == "fused":
         full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank
     else:
-        full = KEPT[way][0] * h + KEPT[way][1] * i
+        full = KEPT[way][0] * h + KEPT[way][1] * i + (0 if varlen else BY_ROWS * h)
     # Unsloth keeps the inputs of layers that are computed again in the machine's own memory
     kept = tokens * ((shape.layers - recomputed) * full + (0 if way == "unsloth" else recomputed * h))
     # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream
-    working = tokens * (6 * i + 4 * h if way == "fused" else max(full, 6 * i + 4 * h) if recomputed else 4 * i + 4 * h)
+    again = (4 if way == "unsloth" else 6) * i + 4 * h
+    working = tokens * (6 * i + 4 * h if way == "fused" else max(full, again) if recomputed else 4 * i + 4 * h)
     decoding = 0 if decode_once or model.bits != 4 else 2 * shape.inner * h
     words = tokens * 4 * h + min(tokens, HEAD_TOKENS) * shape.vocabulary * 6
     return {
@@ -215,7 +217,8 @@ def trainable(recipe: Recipe, shape: Shape) -> int:
 # are reached, a layer's launches forth and back, an optimiser's time for a matrix
 RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other": 5e-6}
 # how fast the other ways are against the fused one
-SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.57}
+SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.95}
+SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 
 
 def speed(
@@ -231,7 +234,7 @@ def speed(
     seconds = operations / (card.tflops * 1e12 * RATE) + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
     # a micro-batch can be no faster than a processor launches its work
     launches = 1 + 0.4 * share + (0.4 if decoded else 0.0)
-    seconds = max(seconds / SPEED[way], shape.layers * LAUNCH_S * launches / tokens)
+    seconds = max(seconds / (SPEED[way] if card.varlen else SPEED_BY_ROWS), shape.layers * LAUNCH_S * launches / tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)
@@ -255,7 +258,17 @@ def choose(
             most, mean = tokens(size)
             for decode_once in (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,):
                 for again in _layers(recipe, shape):
-                    parts = memory(recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards)
+                    parts = memory(
+                        recipe,
+                        shape,
+                        way,
+                        most,
+                        again,
+                        decode_once=decode_once,
+                        gpus=gpus,
+                        shards=shards,
+                        varlen=card.varlen,
+                    )
                     rate = speed(
                         recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards
                     )

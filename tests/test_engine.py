@@ -130,6 +130,8 @@ FAMILIES = {
     "tiny:llama2": ("llama2", 30),
     "tiny:llama3": ("llama3", 40),
     "tiny:gemma": ("gemma", 30),
+    "tiny:gemma2": ("gemma", 30),
+    "tiny:gemma3": ("gemma3", 30),
 }
 
 

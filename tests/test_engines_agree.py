@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,26 +22,50 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("recipe", "case"),
-    [*(("demo", case) for case in CASES)]
-    + [
-        (recipe, case) for recipe in ("tiny_llama3", "tiny_gemma") for case in ("16 bits, fp32", "4 bits, bf16, packed")
-    ],
-)
-def test_the_engines_agree_step_by_step(recipe: str, case: str, cli: Cli, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _card() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no NVIDIA card")
+
+
+def losses(cli: Cli, runs: Path, recipe: str, overrides: list[str], **environment: str) -> list[float]:
+    """What twenty steps of training lost, step by step."""
+    sets = [word for value in [*SETTINGS, *overrides] for word in ("--set", value)]
+    done = cli("run", f"recipes/{recipe}.toml", "--runs", runs, *sets, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    [run] = runs.iterdir()
+    found = [float(row["loss"]) for row in read_losses(run / "loss.csv") if row["split"] == "train"]
+    assert len(found) == 20
+    return found
+
+
+def apart(one: list[float], other: list[float], what: str) -> float:
+    most = max(abs(a - b) for a, b in zip(one, other, strict=True))
+    print(f"{what}: {len(one)} steps, at most {most:.1e} apart")
+    return most
+
+
+@pytest.mark.parametrize(
+    ("recipe", "case"),
+    [*(("demo", case) for case in CASES)]
+    + [(recipe, case) for recipe in ("tiny_llama3", "tiny_gemma") for case in ("16 bits, fp32", "4 bits, bf16, packed")]
+    + [(recipe, case) for recipe in ("tiny_gemma2", "tiny_gemma3") for case in ("16 bits, fp32", "4 bits, bf16")],
+)
+def test_the_engines_agree_step_by_step(recipe: str, case: str, cli: Cli, tmp_path: Path) -> None:
     overrides, tolerance = CASES[case]
-    losses = {}
-    for engine in ("unsloth", "plain"):
-        sets = [word for value in [*SETTINGS, *overrides, f"model.engine={engine}"] for word in ("--set", value)]
-        done = cli("run", f"recipes/{recipe}.toml", "--runs", tmp_path / engine, *sets)
-        assert done.returncode == 0, done.stdout + done.stderr
-        [run] = (tmp_path / engine).iterdir()
-        losses[engine] = [float(row["loss"]) for row in read_losses(run / "loss.csv") if row["split"] == "train"]
-    apart = [abs(a - b) for a, b in zip(losses["unsloth"], losses["plain"], strict=True)]
-    print(f"{recipe}, {case}: {len(apart)} steps, at most {max(apart):.1e} apart")
-    assert len(apart) == 20
-    assert max(apart) < tolerance
+    unsloth, plain = (
+        losses(cli, tmp_path / engine, recipe, [*overrides, f"model.engine={engine}"])
+        for engine in ("unsloth", "plain")
+    )
+    assert apart(unsloth, plain, f"{recipe}, {case}") < tolerance
+
+
+@pytest.mark.parametrize("recipe", ["demo", "tiny_llama3", "tiny_gemma"])
+def test_unsloth_attends_in_one_kernel_as_it_does_row_by_row(recipe: str, cli: Cli, tmp_path: Path) -> None:
+    overrides = [*CASES["4 bits, bf16, packed"][0], "model.engine=unsloth"]
+    one = losses(cli, tmp_path / "one", recipe, overrides)
+    rows = losses(cli, tmp_path / "rows", recipe, overrides, UNSLOTH_TORCH_VARLEN="0")
+    assert "one kernel" in next((tmp_path / "one").glob("*/run.json")).read_text()
+    assert "row by row" in next((tmp_path / "rows").glob("*/run.json")).read_text()
+    assert apart(one, rows, recipe) < 2e-3

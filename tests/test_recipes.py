@@ -30,7 +30,16 @@ def test_the_whole_matrix_is_there() -> None:
     matrix = {f"{family}_{data}" for family in families for data in ("medquad", "wikidoc", "medical", "medical_short")}
     current = {f"{name}_medquad" for name in ("mistral_v03", "llama31", "llama32", "gemma2", "gemma3")}
     others = {"demo", "mistral_healthcaremagic", "mistral_synthetic_qa", "llama32_ner_instruct", "mistral_bio_ner"}
-    tiny = {"tiny_llama2", "tiny_llama3", "tiny_gemma", "tiny_gemma2", "tiny_gemma3", "tiny_medical", "tiny_ner_instruct", "tiny_healthcaremagic"}
+    tiny = {
+        "tiny_llama2",
+        "tiny_llama3",
+        "tiny_gemma",
+        "tiny_gemma2",
+        "tiny_gemma3",
+        "tiny_medical",
+        "tiny_ner_instruct",
+        "tiny_healthcaremagic",
+    }
     assert matrix | current | others | tiny | {"tiny_synthetic_qa", "tiny_sweep", "tiny_bio_ner"} <= NAMES
 
 

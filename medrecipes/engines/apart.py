@@ -28,9 +28,9 @@ class RowsApart:
         found = []
         cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=cards), torch.no_grad():
-            for one in pair:
+            for changed in pair:
                 torch.manual_seed(0)  # dropout and noise are the same for both
-                found.append(float(loss_of(one)))
+                found.append(float(loss_of(changed)))
         one, other = self.losses = found[0], found[1]
         if not abs(one - other) <= TOLERANCE * abs(one):
             cure = "train.packing = false" if self._packing else "train.padding_free = false"

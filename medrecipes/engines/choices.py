@@ -83,6 +83,8 @@ def choose_setting(
         return Setting(layout.value, False, int(size.value), int(some.value), False)
     way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
     card = this_card()
+    if "attention" in choices and choices["attention"].value not in ONE_KERNEL:
+        card = replace(card, varlen=False)
     lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
     found = plan.choose(
         recipe,
@@ -104,6 +106,7 @@ def choose_setting(
     return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once)
 
 
+ONE_KERNEL = ("one kernel", "flash-attention")
 SAID = "the recipe says so"
 
 
@@ -115,7 +118,8 @@ def this_card() -> plan.Card:
     name = torch.cuda.get_device_name(index).lower()
     known = sorted((key for key in plan.CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
     sheet = plan.CARDS[known[-1]] if known else plan.CARDS["a100-40"]
-    return replace(sheet, name=name, gb=(free + ours) / plan.GB)
+    varlen = torch.cuda.get_device_capability() >= (8, 0)
+    return replace(sheet, name=name, gb=(free + ours) / plan.GB, varlen=varlen)
 
 
 def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:

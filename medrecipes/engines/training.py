@@ -68,7 +68,7 @@ class TrlEngine:
         setting = choose_setting(
             self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
         )
-        for name in ("shards", "layout", "layers", "micro_batch", "checkpointing", "weights"):
+        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights"):
             if name in self.choices:
                 console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
@@ -183,7 +183,8 @@ class TrlEngine:
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
         """The loss as training comes to it, without what a trainer counts."""
         if self.name == "plain":
-            return -model(**batch, use_cache=False, fused_lm_head=True).log_probs.sum()
+            outputs = model(**batch, use_cache=False, fused_lm_head=True)
+            return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
 
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:

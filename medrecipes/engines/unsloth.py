@@ -45,10 +45,10 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
 
 def _choose_attention(dtype: torch.dtype) -> Choice:
     """What rows that lie end to end attend with: the library that Unsloth finds, else torch's kernel, else row by row."""
-    dispatch = importlib.import_module("unsloth.utils.attention_dispatch")
+    dispatch: Any = importlib.import_module("unsloth.utils.attention_dispatch")
     backend = dispatch.select_attention_backend(use_varlen=True)
     if backend != dispatch.SDPA:
-        return Choice(backend, "Unsloth found it")
+        return Choice({"flash_varlen": "flash-attention"}.get(backend, backend), "Unsloth found it")
     if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
         return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
     if not attention.available(dtype):
