@@ -59,7 +59,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
     engine = recipe.model.engine
     if engine == "auto":
-        engine = "plain" if slow is None or gpus > 1 else "unsloth"
+        engine = "plain" if slow is None or gpus > 1 or shape.capped else "unsloth"
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
     rows, mean, longest = _rows(recipe, base)
     packing = recipe.train.packing

@@ -48,6 +48,11 @@ CARDS = {
 }
 
 
+def capped(config: Mapping[str, Any]) -> bool:
+    """Whether a base caps what it attends with, as Gemma 2 does; no kernel that is fast knows how."""
+    return bool((config.get("text_config") or config).get("attn_logit_softcapping"))
+
+
 @dataclass(frozen=True)
 class Shape:
     """What of config.json decides about memory and time."""
@@ -61,6 +66,7 @@ class Shape:
     width: int
     vocabulary: int
     tied: bool
+    capped: bool
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape:
@@ -77,6 +83,7 @@ class Shape:
             width=text.get("head_dim") or text["hidden_size"] // heads,
             vocabulary=text["vocab_size"],
             tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+            capped=capped(config),
         )
 
     @property
@@ -182,6 +189,8 @@ def memory(
         full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank
     else:
         full = KEPT[way][0] * h + KEPT[way][1] * i + (0 if varlen else BY_ROWS * h)
+        if shape.capped:  # every token's weight for every other: in two bytes, in four, and once more before the cap
+            full += 8 * shape.heads * recipe.data.max_tokens
     # Unsloth keeps the inputs of layers that are computed again in the machine's own memory
     kept = tokens * ((shape.layers - recomputed) * full + (0 if way == "unsloth" else recomputed * h))
     # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream

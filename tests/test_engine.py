@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.engines import Decoding, choose_engine, load_libraries
+from medrecipes.engines import CAPPED, Decoding, choose_engine, load_libraries
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
 from medrecipes.rendering import MASKED, Example
@@ -305,6 +305,7 @@ CHOICES = [
     ([], True, 1, FUSED, f"unsloth (the default without fused layers: {FUSED})"),
     (["lora.targets=['q_proj', 'lm_head']"], True, 1, None, "unsloth (the default without fused layers: lora.targets has lm_head, which Unsloth alone trains)"),
     ([], True, 4, None, "plain (4 processes train together)"),
+    ([], True, 1, "capped", f"plain ({CAPPED})"),
     (["model.engine=plain"], True, 1, FUSED, "plain (the recipe says so)"),
     (["model.engine=unsloth"], True, 1, None, "unsloth (the recipe says so)"),
     (["model.bits=8", "model.cpu_offload=true"], True, 1, None, "plain (Unsloth does not honour model.cpu_offload)"),
@@ -316,4 +317,4 @@ def test_the_choice_has_its_reason(
     overrides: list[str], cuda: bool, processes: int, slow: str | None, choice: str
 ) -> None:
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
-    assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)) == choice
+    assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=slow == "capped")) == choice

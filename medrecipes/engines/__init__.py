@@ -16,7 +16,7 @@ from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
-from medrecipes.plan import NO_VARLEN, unfit
+from medrecipes.plan import NO_VARLEN, capped, unfit
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, Example
@@ -105,7 +105,12 @@ def plain_only(recipe: Recipe) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
-def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None) -> Choice:
+CAPPED = "this base caps what it attends with, which the library's own layers were proved to do"
+
+
+def choose_engine(
+    recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None, caps: bool = False
+) -> Choice:
     """Which engine a recipe gets, and why; a setting that the engine would not honour is an error that names the other."""
     wanted, special = recipe.model.engine, plain_only(recipe)
     if wanted == "plain" and not cuda:
@@ -122,7 +127,9 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
     if wanted == "plain":
         return _plain(recipe, "the recipe says so")
     if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
-        slow = "lora.targets has lm_head, which Unsloth alone trains"
+        slow, caps = "lora.targets has lm_head, which Unsloth alone trains", False
+    if wanted == "auto" and cuda and caps:
+        return Choice("plain", CAPPED)
     if wanted == "auto" and cuda and slow is None:
         return Choice("plain", "its fused layers are the fastest on this card")
     for key, value in special.items():
@@ -163,8 +170,8 @@ def load_libraries(recipe: Recipe) -> Choice:
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
     cuda, processes = torch.cuda.is_available(), ranks.size()
-    slow = _slow(recipe) if cuda and recipe.model.engine == "auto" else None
-    choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow)
+    slow, caps = _known(recipe) if cuda and recipe.model.engine == "auto" else (None, False)
+    choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=caps)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(
             "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'plain'"
@@ -174,15 +181,15 @@ def load_libraries(recipe: Recipe) -> Choice:
     return choice
 
 
-def _slow(recipe: Recipe) -> str | None:
-    """Why this card or base cannot have the fused layers; None when it can."""
+def _known(recipe: Recipe) -> tuple[str | None, bool]:
+    """Why this card or base cannot have the fused layers, None when it can; and whether it caps what it attends with."""
     import torch
 
-    if torch.cuda.get_device_capability() < (8, 0):
-        return NO_VARLEN
     name = recipe.model.base
-    family = TINY[name] if name in TINY else open_base(name, recipe.model.revision).config.get("model_type")
-    return unfit(recipe, str(family))
+    tiny = {"model_type": TINY[name], "attn_logit_softcapping": TINY[name] == "gemma2"} if name in TINY else None
+    config = tiny or open_base(name, recipe.model.revision).config
+    varlen = torch.cuda.get_device_capability() >= (8, 0)
+    return unfit(recipe, str(config.get("model_type"))) if varlen else NO_VARLEN, capped(config)
 
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from medrecipes.plan import capped
+
 NAME = "medrecipes_varlen"
 
 
@@ -31,8 +33,7 @@ def available(dtype: torch.dtype) -> bool:
 
 def exact(config: Mapping[str, Any]) -> str:
     """transformers' name of the attention that leaves nothing out: sdpa silently does not cap logits, as Gemma 2 wants."""
-    text = config.get("text_config") or config
-    return "eager" if text.get("attn_logit_softcapping") else "sdpa"
+    return "eager" if capped(config) else "sdpa"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:

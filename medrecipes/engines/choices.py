@@ -65,7 +65,7 @@ def choose_setting(
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
     on_cpu = answering.device_of(model).type == "cpu"
     shape = plan.Shape.of(model.config.to_dict())
-    choices["layout"] = layout = _layout(engine, recipe, model, dtype, on_cpu)
+    choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu)
     if layout.value != "flat":
         choices.pop("attention", None)
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
@@ -128,12 +128,12 @@ def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int
     return (lengths[0] * size if layout == "padded" else sum(lengths[:size])), mean
 
 
-def _layout(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, on_cpu: bool) -> Choice:
+def _layout(engine: str, recipe: Recipe, shape: plan.Shape, dtype: torch.dtype, on_cpu: bool) -> Choice:
     if on_cpu:
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
-    if attention.exact(model.config.to_dict()) != "sdpa":
+    if shape.capped:
         return Choice("padded", "this base caps what it attends with, which is not done row by row")
     if engine == "plain" and not attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, card and precision")
