@@ -10,6 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from medrecipes.engines import attention, fused
+from medrecipes.engines.apart import RowsApart
+from medrecipes.errors import EngineError
 from medrecipes.recipe import Lora, Model, Recipe
 
 LENGTHS = [5, 9, 1, 7]
@@ -92,6 +94,25 @@ def calls() -> list[int]:
     return [*counts, len(seen)]
 
 
+def neighbours() -> dict[str, Any]:
+    """What is said of rows on a line: with their borders as they are, and with one border forgotten."""
+    model, found = build("llama", ALL), {}
+    ids = torch.randint(0, 97, (1, sum(LENGTHS)))
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+    batch = {"input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100)}
+    blurred = {**WHERE, "cu_seq_lens_q": torch.tensor([0, 5, 14, 22], dtype=torch.int32)}
+    with fused.layers(model, torch.float64, [True, False, True], decode_once=False):
+        for name, where in (("kept", WHERE), ("blurred", blurred)):
+            proof = RowsApart("llama", packing=False)
+            try:
+                proof.prove({**batch, **where}, lambda changed: model(**changed, use_cache=False).loss)
+            except EngineError as error:
+                found[name] = str(error)
+            else:
+                found[name] = proof.losses
+    return found
+
+
 def two_steps() -> list[float]:
     """The loss before and after a step of the optimiser, and the library's after it."""
     model = build("llama", ALL)
@@ -127,4 +148,14 @@ if __name__ == "__main__":
         for keep in KEEP
         for inputs in (False, True)
     }
-    print(json.dumps({"apart": apart, "calls": calls(), "two steps": two_steps(), "reasons": reasons()}))
+    print(
+        json.dumps(
+            {
+                "apart": apart,
+                "calls": calls(),
+                "two steps": two_steps(),
+                "reasons": reasons(),
+                "neighbours": neighbours(),
+            }
+        )
+    )

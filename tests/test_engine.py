@@ -131,7 +131,7 @@ FAMILIES = {
     "tiny:llama3": ("llama3", 40),
     "tiny:gemma": ("gemma", 30),
     "tiny:gemma2": ("gemma", 30),
-    "tiny:gemma3": ("gemma3", 30),
+    "tiny:gemma3": ("gemma3", 50),
 }
 
 

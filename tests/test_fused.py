@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -41,6 +42,16 @@ def test_an_update_made_by_the_optimiser_reaches_the_next_step(found: dict[str, 
     before, after, library = found["two steps"]
     assert after < before
     assert after == pytest.approx(library, rel=1e-7)
+
+
+def test_rows_on_a_line_are_proved_apart_and_a_forgotten_border_is_found(found: dict[str, Any]) -> None:
+    one, other = found["neighbours"]["kept"]
+    assert one == other
+    assert re.fullmatch(
+        r"rows on one line see each other through the llama layers of this engine \(a row's loss is \d\.\d{4} or "
+        r"\d\.\d{4}, depending on what stands before it\); set train.padding_free = false",
+        found["neighbours"]["blurred"],
+    )
 
 
 def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> None:

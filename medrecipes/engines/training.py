@@ -150,7 +150,7 @@ class TrlEngine:
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
                 if engine._shards is None:  # processes that share layers go in step, and one may have nothing to prove
-                    inner = self.accelerator.unwrap_model(model)
+                    inner = self.accelerator.unwrap_model(model).train()
                     apart.prove(self._prepare_inputs(inputs), lambda batch: engine._loss(inner, batch))
                 return super().training_step(model, inputs, *args, **kwargs)
 
