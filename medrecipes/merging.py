@@ -139,6 +139,9 @@ def merge(model: Any, folder: Path) -> Any:
     return merged
 
 
+EYES = ("vision_tower", "multi_modal_projector")  # which saw nothing in training, and need not lose anything either
+
+
 def quantise(folder: Path, target: Path, trust_remote_code: bool) -> None:
     """Save a merged model in bitsandbytes' 4-bit NF4, double-quantised."""
     from transformers import AutoConfig, BitsAndBytesConfig
@@ -146,7 +149,7 @@ def quantise(folder: Path, target: Path, trust_remote_code: bool) -> None:
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code).dtype,
-        llm_int8_skip_modules=["lm_head"],
+        llm_int8_skip_modules=["lm_head", *EYES],
     )  # fmt: skip
     open_saved(folder, trust_remote_code, quantization_config=config).save_pretrained(str(target), max_shard_size=SHARD)
 

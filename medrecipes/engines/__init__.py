@@ -108,9 +108,7 @@ def plain_only(recipe: Recipe) -> dict[str, str]:
 CAPPED = "this base caps what it attends with, which the library's own layers were proved to do"
 
 
-def choose_engine(
-    recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None, caps: bool = False
-) -> Choice:
+def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None, caps: bool = False) -> Choice:
     """Which engine a recipe gets, and why; a setting that the engine would not honour is an error that names the other."""
     wanted, special = recipe.model.engine, plain_only(recipe)
     if wanted == "plain" and not cuda:

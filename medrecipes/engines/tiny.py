@@ -102,8 +102,9 @@ FAMILIES = {
     ),
     "gemma3": Family(
         _gemma3, GEMMA, GEMMA_NAMED, "bare",
+        # five layers look back a little, the sixth at everything; what reads the file later counts on that order
         {"tie_word_embeddings": True, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32,
-         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+         "num_hidden_layers": 6},
     ),
 }  # fmt: skip
 
@@ -190,7 +191,7 @@ def _pretrain(
     config = spec.config(
         vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,
         bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
-        **size.shape, **spec.settings,
+        **(size.shape | spec.settings),
     )  # fmt: skip
     device = torch.device(size.device)
     model = transformers.AutoModelForCausalLM.from_config(
