@@ -146,10 +146,10 @@ def quantise(folder: Path, target: Path, trust_remote_code: bool) -> None:
     """Save a merged model in bitsandbytes' 4-bit NF4, double-quantised."""
     from transformers import AutoConfig, BitsAndBytesConfig
 
+    saved = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code).dtype,
-        llm_int8_skip_modules=["lm_head", *EYES],
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=saved.dtype,
+        llm_int8_skip_modules=["lm_head", *(EYES if hasattr(saved, "vision_config") else ())],
     )  # fmt: skip
     open_saved(folder, trust_remote_code, quantization_config=config).save_pretrained(str(target), max_shard_size=SHARD)
 

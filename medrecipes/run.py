@@ -201,7 +201,7 @@ def _learn(
         most = f", at most {stats['peak_gb']} GB of a card" if ranks.size() > 1 else ""
         stage.says(
             f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"best at step {stats['best_step']}{most}{', rows on a line kept apart' if stats['rows_apart'] else ''}"
+            f"best at step {stats['best_step']}{most}{', rows on a line kept apart' if 'after others' in stats['proved'] else ''}"
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)

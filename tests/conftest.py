@@ -121,6 +121,15 @@ def extremes(examples: Sequence[Example]) -> list[Example]:
 
 
 @pytest.fixture(scope="session")
+def libraries() -> None:
+    """What training is made of, imported in the order it wants; modules that import it come behind."""
+    from medrecipes.engines import load_libraries
+    from medrecipes.loading import load
+
+    load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
+
+
+@pytest.fixture(scope="session")
 def rows(shared: Path) -> list[Example]:
     """Thirty rendered rows of the demo, of very different length."""
     with FileLock(shared / "demo_run.lock"):  # whoever is first makes the base

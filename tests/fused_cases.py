@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from medrecipes.engines import attention, fused
-from medrecipes.engines.apart import RowsApart
+from medrecipes.engines.proving import Proving
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Lora, Model, Recipe
 
@@ -103,13 +103,13 @@ def neighbours() -> dict[str, Any]:
     blurred = {**WHERE, "cu_seq_lens_q": torch.tensor([0, 5, 14, 22], dtype=torch.int32)}
     with fused.layers(model, torch.float64, [True, False, True], decode_once=False):
         for name, where in (("kept", WHERE), ("blurred", blurred)):
-            proof = RowsApart("llama", packing=False)
+            proving = Proving("llama", packing=False, judge=None)
             try:
-                proof.prove({**batch, **where}, lambda changed: model(**changed, use_cache=False).loss)
+                proving.look({**batch, **where}, lambda changed: model(**changed, use_cache=False).loss)
             except EngineError as error:
                 found[name] = str(error)
             else:
-                found[name] = proof.losses
+                found[name] = proving.found
     return found
 
 
@@ -133,9 +133,10 @@ def reasons() -> dict[str, str | None]:
         "8 bits": Recipe(model=Model(bits=8)), "none": Recipe(),
     }  # fmt: skip
     found = {name: fused.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
-    other = build("mistral", ALL)
+    other, sharp = build("mistral", ALL), build("mistral", ALL)
     other.config.model_type = "gemma2"
-    return {**found, "gemma2": fused.unfit(other, Recipe())}
+    sharp.get_decoder().layers[0].mlp.act_fn, sharp.config.hidden_act = torch.nn.ReLU(), "relu"
+    return {**found, "gemma2": fused.unfit(other, Recipe()), "relu": fused.unfit(sharp, Recipe())}
 
 
 if __name__ == "__main__":

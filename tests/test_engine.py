@@ -12,19 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.engines import CAPPED, Decoding, choose_engine, load_libraries
+from medrecipes.engines import CAPPED, Decoding, choose_engine
 from medrecipes.errors import EngineError
 from medrecipes.loading import load
 from medrecipes.rendering import MASKED, Example
 from medrecipes.rundir import read_losses
-from tests.conftest import ENGINE, ROOT, Train, extremes, rendered_rows
+from tests.conftest import ROOT, Train, extremes, rendered_rows
 from tests.test_templates import bound
 
 
 @pytest.fixture(scope="module")
-def answering() -> Any:
+def answering(libraries: None) -> Any:
     """The module, imported behind the engine's own libraries as they want it."""
-    load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
     return importlib.import_module("medrecipes.engines.answering")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from medrecipes.errors import EngineError
 from medrecipes.plan import capped
 
 NAME = "medrecipes_varlen"
@@ -103,9 +104,12 @@ class _Varlen(torch.autograd.Function):
 
 def varlen(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None,
-    cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **_: Any,
+    cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
+    for name in ("softcap", "s_aux"):  # what the kernel would leave out, and say nothing
+        if more.get(name) is not None:
+            raise EngineError(f"the attention of this base wants {name}, which rows end to end cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
     assert cu_seq_lens_q is not None, "only for batches that lie end to end"
     assert max_length_q is not None
     assert query.shape[0] == 1

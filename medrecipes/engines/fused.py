@@ -161,6 +161,10 @@ def unfit(model: Any, recipe: Recipe) -> str | None:
     """Why a model's layers cannot be replaced; None when they can."""
     if reason := plan.unfit(recipe, model.config.model_type):
         return reason
+    curve = torch.linspace(-4, 4, 33)
+    wanted = pointwise.activate(curve, model.config.model_type == "gemma")
+    if not torch.allclose(model.get_decoder().layers[0].mlp.act_fn(curve), wanted, atol=1e-6):
+        return f"its activation is {getattr(model.config, 'hidden_act', 'another')}"
     names = {name for _, group in GROUPS for name in group}
     for name, module in model.named_modules():
         if name.rsplit(".", 1)[-1] in names and getattr(module, "bias", None) is not None:

@@ -45,20 +45,21 @@ def heads_back(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> 
 
 def gate(both: Tensor, gemma: bool) -> Tensor:
     gate, up = both.float().chunk(2, dim=-1)
-    return (_act(gate, gemma) * up).to(both.dtype)
+    return (activate(gate, gemma) * up).to(both.dtype)
 
 
 def gate_back(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of gate and up, and the product itself once more."""
     gate, up = both.float().chunk(2, dim=-1)
     out = grad.float()
-    active = _act(gate, gemma)
+    active = activate(gate, gemma)
     backward = torch.ops.aten.gelu_backward if gemma else torch.ops.aten.silu_backward
     gate_grad = backward(out * up, gate, approximate="tanh") if gemma else backward(out * up, gate)
     return gate_grad.to(both.dtype), (out * active).to(both.dtype), (active * up).to(both.dtype)
 
 
-def _act(gate: Tensor, gemma: bool) -> Tensor:
+def activate(gate: Tensor, gemma: bool) -> Tensor:
+    """What stands between gate and up."""
     return torch.nn.functional.gelu(gate, approximate="tanh") if gemma else torch.nn.functional.silu(gate)
 
 

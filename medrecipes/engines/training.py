@@ -19,11 +19,11 @@ from medrecipes.bases import Base
 from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, answering, attention, fused
-from medrecipes.engines.apart import RowsApart
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.microbatch import processing_class, tensors
+from medrecipes.engines.proving import Proving
 from medrecipes.engines.shards import Shards
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
@@ -142,7 +142,10 @@ class TrlEngine:
             else importlib.import_module("medrecipes.engines.measured").MeasuredTrainer
         )
 
-        apart = RowsApart(self.model.config.model_type, packing=settings.packing)
+        random = recipe.lora.dropout or settings.neftune_noise_alpha  # then no row is learned as it is judged
+        proving = Proving(
+            self.model.config.model_type, packing=settings.packing, judge=None if random else self._judge_row
+        )
 
         class Trainer(usual):  # type: ignore[misc, valid-type]
             """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
@@ -150,8 +153,8 @@ class TrlEngine:
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
                 if engine._shards is None:  # processes that share layers go in step, and one may have nothing to prove
-                    inner = self.accelerator.unwrap_model(model).train()
-                    apart.prove(self._prepare_inputs(inputs), lambda batch: engine._loss(inner, batch))
+                    inner = self.accelerator.unwrap_model(model)
+                    proving.look(self._prepare_inputs(inputs), lambda batch: engine._loss(inner.train(), batch))
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -178,7 +181,7 @@ class TrlEngine:
         within = self._attention(attention.NAME if layout == "flat" else self._usual), self._layers(setting)
         ids = [example.id for example in train]
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
-        return {**stats, "rows_apart": apart.losses}
+        return {**stats, "proved": proving.found}
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
         """The loss as training comes to it, without what a trainer counts."""
@@ -186,6 +189,13 @@ class TrlEngine:
             outputs = model(**batch, use_cache=False, fused_lm_head=True)
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
+
+    def _judge_row(self, ids: list[int], labels: list[int]) -> float:
+        """The loss of a row by itself."""
+        self.model.eval()
+        with self._attention(self._usual):
+            [(text, end)] = answering.nats(self.model, self.template, [Example("", "", ids, labels)], 1, self.dtype)
+        return (text + end) / (len(labels) - labels[1:].count(MASKED) - 1)
 
     def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
