@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from medrecipes.bases import Base, open_base
+from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.errors import MedRecipesError, did_you_mean
-from medrecipes.plan import CARDS, GB, NO_VARLEN, Card, Plan, Shape, Way, choose, trainable, unfit
+from medrecipes.plan import GB, NO_VARLEN, Plan, Way, choose, trainable, unfit
 from medrecipes.recipe import Recipe
 
 HERE = "this"

@@ -3,113 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from medrecipes.dimensions import Card, Shape
 from medrecipes.recipe import Recipe
 
 GB = 1e9
 # how the layers train: this project's own (see engines/fused.py), the libraries' own, Unsloth's
 Way = Literal["fused", "library", "unsloth"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """A card: memory that a process can have, dense half-precision rate and memory bandwidth by its data sheet."""
-
-    name: str
-    gb: float
-    tflops: float
-    gbps: float
-    varlen: bool = True  # whether it runs variable-length attention (compute capability 8.0)
-    link_gbps: float = 20  # to another card: PCIe 4, or NVLink
-
-
-CARDS = {
-    card.name: card
-    for card in (
-        Card("t4", 15.6, 65, 320, varlen=False),
-        Card("v100", 16.9, 125, 900, varlen=False),
-        Card("rtx3050", 8.3, 36, 224),
-        Card("rtx3060", 12.4, 51, 360),
-        Card("rtx3090", 25.2, 71, 936),
-        Card("rtx4060", 8.3, 60, 272),
-        Card("rtx4090", 25.2, 165, 1008),
-        Card("rtx5090", 33.6, 210, 1792),
-        Card("l4", 23.6, 121, 300),
-        Card("a10g", 23.6, 70, 600),
-        Card("l40s", 47.6, 362, 864),
-        Card("a100-40", 42.3, 312, 1555, link_gbps=200),
-        Card("a100-80", 84.9, 312, 2039, link_gbps=200),
-        Card("h100", 84.9, 989, 3350, link_gbps=300),
-        Card("h200", 149.9, 989, 4800, link_gbps=300),
-    )
-}
-
-
-def capped(config: Mapping[str, Any]) -> bool:
-    """Whether a base caps what it attends with, as Gemma 2 does; no kernel that is fast knows how."""
-    return bool((config.get("text_config") or config).get("attn_logit_softcapping"))
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of config.json decides about memory and time."""
-
-    family: str
-    hidden: int
-    inner: int
-    layers: int
-    heads: int
-    kv_heads: int
-    width: int
-    vocabulary: int
-    tied: bool
-    capped: bool
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
-        """Read a config; models that also see keep theirs in `text_config`."""
-        text = config.get("text_config") or config
-        heads = text["num_attention_heads"]
-        return cls(
-            family=str(text.get("model_type", "")),
-            hidden=text["hidden_size"],
-            inner=text["intermediate_size"],
-            layers=text["num_hidden_layers"],
-            heads=heads,
-            kv_heads=text.get("num_key_value_heads") or heads,
-            width=text.get("head_dim") or text["hidden_size"] // heads,
-            vocabulary=text["vocab_size"],
-            tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
-            capped=capped(config),
-        )
-
-    @property
-    def modules(self) -> dict[str, tuple[int, int]]:
-        """The matrices of a layer, inputs and outputs."""
-        queries, keys = self.heads * self.width, self.kv_heads * self.width
-        return {
-            "q_proj": (self.hidden, queries), "k_proj": (self.hidden, keys), "v_proj": (self.hidden, keys),
-            "o_proj": (queries, self.hidden), "gate_proj": (self.hidden, self.inner),
-            "up_proj": (self.hidden, self.inner), "down_proj": (self.inner, self.hidden),
-        }  # fmt: skip
-
-    @property
-    def matrices(self) -> int:
-        """The numbers in all layers' matrices."""
-        return self.layers * sum(rows * columns for rows, columns in self.modules.values())
-
-    @property
-    def head(self) -> int:
-        """The numbers in the matrix that makes words of the last layer's output."""
-        return self.vocabulary * self.hidden
-
-    @property
-    def parameters(self) -> int:
-        """All numbers of the base, norms left out."""
-        return self.matrices + self.head * (1 if self.tied else 2)
 
 
 NO_VARLEN = "the card has no variable-length attention"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.plan import CARDS, Shape, choose, memory, trainable, unfit
+from medrecipes.dimensions import CARDS, Shape
+from medrecipes.plan import choose, memory, trainable, unfit
 from medrecipes.recipe import Lora, Model, Recipe, Train
 from tests.conftest import Cli
 

@@ -86,8 +86,9 @@ def test_each_proof_is_made_once_and_leaves_the_dice_as_they_were() -> None:
     for _ in range(2):
         proving.look(tensors(ALONE, 0, "padded", "plain"), losses)  # nothing stands before it
     assert proving.found == {"learned": 2.4, "judged": 2.4}
-    for _ in range(2):
-        proving.look(tensors(PACKS, 0, "padded", "plain"), losses)
+    assert proving.goes_on
+    proving.look(tensors(PACKS, 0, "padded", "plain"), losses)
+    assert not proving.goes_on
     assert proving.found == {"learned": 2.5, "after others": 2.5, "judged": 2.4}
     assert losses.dice[1] == losses.dice[2]  # dropout falls alike
     assert torch.rand(3).tolist() == wanted
@@ -96,9 +97,9 @@ def test_each_proof_is_made_once_and_leaves_the_dice_as_they_were() -> None:
 def test_it_does_not_look_for_ever() -> None:
     proving, alone = Proving("mistral", packing=True, judge=None), tensors(ALONE, 0, "padded", "plain")
     for _ in range(8):
+        assert proving.goes_on
         proving.look(alone, Losses())
-    proving.look(tensors(PACKS, 0, "padded", "plain"), Losses())  # which has no loss to give
-    assert proving.found == {}
+    assert not proving.goes_on
 
 
 @pytest.mark.parametrize(("packing", "cure"), [(True, "train.packing = false"), (False, "train.padding_free = false")])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from medrecipes.dimensions import capped
 from medrecipes.errors import EngineError
-from medrecipes.plan import capped
 
 NAME = "medrecipes_varlen"
 

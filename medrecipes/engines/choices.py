@@ -10,6 +10,7 @@ import torch
 
 from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
+from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.engines import Choice, answering, attention, fused
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
@@ -40,7 +41,7 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
 
 def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
     """Whether the cards share the base's layers; before any weight is loaded."""
-    wanted, gpus, shape = recipe.model.shard, ranks.size(), plan.Shape.of(config)
+    wanted, gpus, shape = recipe.model.shard, ranks.size(), Shape.of(config)
     if gpus == 1:
         return Choice(False, "one card")
     reason = plan.unfit(recipe, shape.family) or (None if attention.available(dtype) else plan.NO_VARLEN)
@@ -64,7 +65,7 @@ def choose_setting(
 ) -> Setting:  # fmt: skip
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
     on_cpu = answering.device_of(model).type == "cpu"
-    shape = plan.Shape.of(model.config.to_dict())
+    shape = Shape.of(model.config.to_dict())
     choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu)
     if layout.value != "flat":
         choices.pop("attention", None)
@@ -110,14 +111,14 @@ ONE_KERNEL = ("one kernel", "flash-attention")
 SAID = "the recipe says so"
 
 
-def this_card() -> plan.Card:
+def this_card() -> Card:
     """The card at hand, with the memory that is free or already ours."""
     free, _ = torch.cuda.mem_get_info()
     index = torch.cuda.current_device()
     ours = torch.cuda.memory_reserved(index)
     name = torch.cuda.get_device_name(index).lower()
-    known = sorted((key for key in plan.CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
-    sheet = plan.CARDS[known[-1]] if known else plan.CARDS["a100-40"]
+    known = sorted((key for key in CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
+    sheet = CARDS[known[-1]] if known else CARDS["a100-40"]
     varlen = torch.cuda.get_device_capability() >= (8, 0)
     return replace(sheet, name=name, gb=(free + ours) / plan.GB, varlen=varlen)
 
@@ -128,7 +129,7 @@ def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int
     return (lengths[0] * size if layout == "padded" else sum(lengths[:size])), mean
 
 
-def _layout(engine: str, recipe: Recipe, shape: plan.Shape, dtype: torch.dtype, on_cpu: bool) -> Choice:
+def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cpu: bool) -> Choice:
     if on_cpu:
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):

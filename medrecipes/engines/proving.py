@@ -27,14 +27,19 @@ class Proving:
         self.found: dict[str, float] = {}
         self._looks = 0
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something left to prove, and a chance to see it."""
+        return self._looks < LOOKS and "after others" not in self.found
+
     def look(self, batch: Batch, loss_of: Callable[[Batch], Any]) -> None:
         """Prove what this micro-batch allows and none before it did; `loss_of` is the training's own way to a loss."""
-        missing = {"after others", "judged"} - self.found.keys()
         self._looks += 1
-        if not missing or self._looks > LOOKS or (place := a_row(batch)) is None:
+        if (place := a_row(batch)) is None:
             return
         line, start, end = place
-        apart, judged = start > 0 and "after others" in missing, "judged" in missing and self._judge is not None
+        apart = start > 0 and "after others" not in self.found
+        judged = self._judge is not None and "judged" not in self.found
         if not (apart or judged):
             return
         ids, labels = (batch[name][line, start:end].tolist() for name in ("input_ids", "labels"))

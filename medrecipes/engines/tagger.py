@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftModel
 from torch.nn import functional
 from transformers import set_seed
 
@@ -24,8 +23,7 @@ from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach
 from medrecipes.engines.taghead import HEAD, load
 from medrecipes.engines.trackers import open_trackers
-from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
-from medrecipes.errors import RunError
+from medrecipes.engines.updates import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
 from medrecipes.rundir import RunDir
@@ -229,14 +227,11 @@ class Tagger:
 
     def open_adapter(self, folder: Path) -> None:
         """Put a saved adapter and its head on the base, to tag with."""
-        if not (folder / "adapter_config.json").exists():
-            raise RunError(f"{folder}: holds no adapter; finish the run first")
-        self.model = PeftModel.from_pretrained(self.model, str(folder)).eval()
+        self.model = open_adapter(self.model, folder)
 
     def save(self, folder: Path) -> None:
         """Write the adapter with the head, the tokenizer, and what the head's outputs mean."""
-        self.model.save_pretrained(str(folder), safe_serialization=True)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
+        save_adapter(self.model, folder)
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if (self.tokenizer.folder / name).exists():
                 text = (self.tokenizer.folder / name).read_bytes()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,41 +16,35 @@ from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, Decoding, answering, attention, fused
+from medrecipes.engines import Choice, attention, fused
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.microbatch import processing_class, tensors
 from medrecipes.engines.proving import Proving
 from medrecipes.engines.shards import Shards
+from medrecipes.engines.speaking import Speaker
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
-from medrecipes.errors import RunError
 from medrecipes.recipe import Recipe
-from medrecipes.records import Message
-from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
+from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir
-from medrecipes.scoring.text import bits
-from medrecipes.store import write_json
 
 Attach = Callable[..., Any]
 
 
-class TrlEngine:
-    """A loaded base with, once trained or opened, its adapter."""
+class TrlEngine(Speaker):
+    """A loaded base that can be trained."""
 
     def __init__(
         self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
         choices: dict[str, Choice], attach: Attach, shards: Shards | None = None,
     ) -> None:  # fmt: skip
-        self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
-        self.choices, self._attach, self._shards = choices, attach, shards
-        self.device, self._usual = answering.device_of(model), model.config._attn_implementation
+        super().__init__(name, recipe, template, model, dtype, choices, shards)
+        self._attach = attach
         self._on_cpu = self.device.type == "cpu"
         match_targets(model, recipe.lora.targets)
         require_optimiser(recipe, cpu=self._on_cpu)
-
-    # --- training ---------------------------------------------------------------------------------------------------
 
     def train(
         self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
@@ -152,7 +144,8 @@ class TrlEngine:
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
-                if engine._shards is None:  # processes that share layers go in step, and one may have nothing to prove
+                # processes that share layers go in step, and one may have nothing to prove
+                if engine._shards is None and proving.goes_on:
                     inner = self.accelerator.unwrap_model(model)
                     proving.look(self._prepare_inputs(inputs), lambda batch: engine._loss(inner.train(), batch))
                 return super().training_step(model, inputs, *args, **kwargs)
@@ -190,35 +183,6 @@ class TrlEngine:
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
 
-    def _judge_row(self, ids: list[int], labels: list[int]) -> float:
-        """The loss of a row by itself."""
-        self.model.eval()
-        with self._attention(self._usual):
-            [(text, end)] = answering.nats(self.model, self.template, [Example("", "", ids, labels)], 1, self.dtype)
-        return (text + end) / (len(labels) - labels[1:].count(MASKED) - 1)
-
-    def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
-        """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
-        self.model.eval()
-        texts = self._nats(dev)
-        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
-        return {
-            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
-        }
-
-    @contextmanager
-    def _attention(self, name: str) -> Iterator[None]:
-        """Inside, the plain engine attends with this function; Unsloth brings its own."""
-        before = self.model.config._attn_implementation
-        if self.name == "plain" and name != before:
-            self.model.set_attn_implementation(name)
-        try:
-            yield
-        finally:
-            if self.name == "plain" and name != before:
-                self.model.set_attn_implementation(before)
-
     def _layers(self, setting: Setting) -> AbstractContextManager[None]:
         """Inside, the decoder layers train as the setting says."""
         if not setting.fused:
@@ -227,66 +191,3 @@ class TrlEngine:
         # the last layers' activations are let go first, so it is the first layers that are computed again
         keep = [number >= setting.recomputed for number in range(count)]
         return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards)
-
-    # --- answering ----------------------------------------------------------------------------------------------------
-
-    def base(self) -> AbstractContextManager[None]:
-        """Inside, the model answers as the base does."""
-        if hasattr(self.model, "disable_adapter"):
-            context: AbstractContextManager[None] = self.model.disable_adapter()
-            return context
-        return nullcontext()
-
-    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Answers in the order of the prompts, drawn as the recipe says; several processes share them."""
-        decoding, batch, in_step = Decoding.of(self.recipe), self.recipe.eval.batch, self._shards is not None
-
-        def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-            return answering.generate(self.model, self.template, rows, decoding, batch, self.dtype, in_step=in_step)
-
-        with self._attention(self._usual):
-            if ranks.size() == 1:
-                yield from answers(prompts)
-                return
-            at_once = batch * ranks.size()
-            for start in range(0, len(prompts), at_once):
-                yield from ranks.spread(prompts[start : start + at_once], lambda rows: list(answers(rows)))
-
-    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
-        """One answer, piece by piece as it is written; ends early once `stop` is set."""
-        self.model.eval()
-        return answering.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
-
-    def answer(self, questions: Sequence[str]) -> list[str]:
-        """Answers to plain questions, as text."""
-        self.model.eval()
-        prompts = self.template.prompts([Message("user", question)] for question in questions)
-        return [text.strip() for text in self.template.tokenizer.decode(self.generate(prompts))]
-
-    def answer_nats(self, examples: Sequence[Example]) -> list[float]:
-        """The negative log-likelihood of each row's answer text."""
-        return [text for text, _ in self._nats(examples)]
-
-    def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        batch, in_step = self.recipe.eval.batch, self._shards is not None
-
-        def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
-            return answering.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
-
-        with self._attention(self._usual):
-            return ranks.spread(examples, some)
-
-    def open_adapter(self, folder: Path) -> None:
-        """Put a saved adapter on the base, to answer with."""
-        from peft import PeftModel
-
-        if not (folder / "adapter_config.json").exists():
-            raise RunError(f"{folder}: holds no adapter; finish the run first")
-        self.model = PeftModel.from_pretrained(self.model, str(folder)).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write the adapter with the tokenizer, the template inside, and every stop token."""
-        self.model.save_pretrained(str(folder), safe_serialization=True)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
-        save_tokenizer(self.template, folder)
-        write_json(folder / "generation_config.json", generation_config(self.template))

@@ -1,15 +1,16 @@
-"""What LoRA's updates are to every engine: where they sit, how they begin, how many numbers they have."""
+"""What LoRA's updates are to every engine: where they sit, how they begin, are saved and opened, how many numbers they have."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from medrecipes.errors import EngineError, did_you_mean
+from medrecipes.errors import EngineError, RunError, did_you_mean
 from medrecipes.recipe import Recipe
 from medrecipes.store import digest
 
@@ -54,6 +55,21 @@ def begin(model: Any, seed: int) -> None:
             values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
             with torch.no_grad():
                 parameter.copy_(values)
+
+
+def open_adapter(base: Any, folder: Path) -> Any:
+    """The base with a saved adapter on it, to answer with."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").exists():
+        raise RunError(f"{folder}: holds no adapter; finish the run first")
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write what was trained, safetensors only."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the run's own card says what happened
 
 
 def count(parameter: Any) -> int:
