@@ -91,6 +91,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, chatreport, evaluate, hardware, leakage
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
+    from medrecipes.dimensions import capped
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
     from medrecipes.overflow import fit
@@ -154,7 +155,13 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
         engine = open_engine(recipe, base, template, choice)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, base_licence=base.licence, **hardware.describe())
+    rundir.update(
+        base=base.name,
+        base_revision=base.revision,
+        base_licence=base.licence,
+        base_caps=capped(base.config),
+        **hardware.describe(),
+    )
 
     with leading(engine) as led:
         before, stats, after, answered = _learn(

@@ -268,6 +268,11 @@ def test_only_what_is_released_is_explained_and_all_of_it_parses() -> None:
         "vllm serve unsloth/mistral-7b-instruct-v0.2-bnb-4bit --quantization bitsandbytes --enable-lora "
         "--max-lora-rank 16 --lora-modules medical=me/medical"
     )
+    for formats in (["adapter"], ["merged-16bit"]):  # the library's usual attention leaves caps out
+        plain, caps = (next(snippets(recipe, "me/medical", formats, on_hub=True, caps=c)).code for c in (False, True))
+        assert "attn" not in plain
+        assert 'from_pretrained(repo, device_map="auto", attn_implementation="eager")' in caps
+        compile(caps, "card", "exec")
     assert [s.title for s in snippets(Recipe(), "me/demo", ["adapter"], on_hub=False)] == [
         "Transformers and PEFT",
         "Unsloth",

@@ -92,7 +92,8 @@ def use(facts: Facts) -> Iterator[str]:
             f"The adapter needs its base, `{facts.base}`, which is not on the Hub: it loads only where that base lies."
             + (" It was built on the spot, to show the line." if tiny(facts.base) else "")
         )
-    for snippet in snippets(facts.recipe, facts.repo_id, facts.formats, on_hub=facts.on_hub):
+    caps = bool(facts.state.get("base_caps"))
+    for snippet in snippets(facts.recipe, facts.repo_id, facts.formats, on_hub=facts.on_hub, caps=caps):
         yield f"**{snippet.title}**"
         yield fenced(snippet.kind, snippet.code)
         yield snippet.note

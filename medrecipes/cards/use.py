@@ -23,8 +23,13 @@ class Snippet:
     note: str = ""
 
 
-def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bool) -> Iterator[Snippet]:
-    """The snippets of the formats that are released; `on_hub`: whether a server can fetch the base by its name."""
+def snippets(
+    recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bool, caps: bool = False
+) -> Iterator[Snippet]:
+    """The snippets of the formats that are released.
+
+    `on_hub`: whether a server can fetch the base by its name; `caps`: whether it caps what it attends with.
+    """
     if recipe.task != "chat":
         yield Snippet("medrecipes", "bash", f'medrecipes tag {shlex.quote(repo_id)} "Naloxone reverses the effect of clonidine."', "With a copy of the run's folder.")  # fmt: skip
         return
@@ -35,7 +40,7 @@ def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bo
     base, limit = recipe.model.base, recipe.eval.max_new_tokens
     if "adapter" in formats:
         yield Snippet(
-            "Transformers and PEFT", "python", _plain("AutoPeftModelForCausalLM", "peft", repo_id, asked, limit)
+            "Transformers and PEFT", "python", _plain("AutoPeftModelForCausalLM", "peft", repo_id, asked, limit, caps)
         )
         yield Snippet("Unsloth", "python", _unsloth(recipe, repo_id, asked, limit))
         if on_hub:
@@ -44,7 +49,7 @@ def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bo
     for name in ("merged-16bit", "merged-4bit"):
         if name in formats:
             yield Snippet(
-                "Transformers", "python", _plain("AutoModelForCausalLM", "transformers", repo_id, asked, limit)
+                "Transformers", "python", _plain("AutoModelForCausalLM", "transformers", repo_id, asked, limit, caps)
             )
             more = " --quantization bitsandbytes" if name == "merged-4bit" else ""
             yield Snippet("vLLM", "bash", f"vllm serve {shlex.quote(repo_id)}{more}", NOT_RUN)
@@ -53,13 +58,15 @@ def snippets(recipe: Recipe, repo_id: str, formats: Sequence[str], *, on_hub: bo
         yield Snippet("llama.cpp", "bash", f"llama-cli -hf {shlex.quote(repo_id)} --jinja{system.replace('--system', '-sys')}", NOT_RUN)  # fmt: skip
 
 
-def _plain(loader: str, package: str, repo_id: str, asked: str, limit: int) -> str:
+def _plain(loader: str, package: str, repo_id: str, asked: str, limit: int, caps: bool) -> str:
     head = f"from {package} import {loader}\nfrom transformers import AutoTokenizer, GenerationConfig\n"
     if package == "transformers":
         head = f"from transformers import {loader}, AutoTokenizer, GenerationConfig\n"
+    how = ', attn_implementation="eager"' if caps else ""
+    note = "  # the usual one leaves out what this base caps" if caps else ""
     return f"""{head}
 repo = "{repo_id}"
-model = {loader}.from_pretrained(repo, device_map="auto")
+model = {loader}.from_pretrained(repo, device_map="auto"{how}){note}
 tokenizer = AutoTokenizer.from_pretrained(repo)
 {_answer(asked, limit)}"""
 
