@@ -27,7 +27,7 @@ class Memory:
         engine.model.register_forward_pre_hook(self._allocate, with_kwargs=True)
 
     def _allocate(self, model: Any, _: Any, inputs: dict[str, Any]) -> None:
-        if not model.training:
+        if not model.training or not torch.is_grad_enabled():  # what is proved before a step keeps nothing
             return
         self._since -= 1
         if self._since < 0 and inputs["input_ids"].numel() > self._tokens:

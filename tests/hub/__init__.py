@@ -22,6 +22,10 @@ from tests.hub.store import RefusedError, Repo, Store, Token
 __all__ = ["Fault", "Harm", "Hub", "Repo", "Token"]
 
 
+# accounts, and what Unsloth sets of its own accord in a process that was told to be offline
+ELSEWHERE = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
 class Hub:
     """A Hub that listens on a port of its own until it is closed."""
 
@@ -47,7 +51,7 @@ class Hub:
 
     def environment(self, home: Path, token: str | None = None, **more: str) -> dict[str, str]:
         """The environment of a process for which this is the only Hub."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
+        kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
         return {
             **kept, "HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
             **({"HF_TOKEN": token} if token else {}), **more,
