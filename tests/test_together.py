@@ -72,6 +72,13 @@ def test_a_base_that_cards_share_is_no_other_base(found: dict[str, Any]) -> None
         assert shared[what] == whole[what], what
 
 
+def test_the_fused_layers_prove_their_rows_apart_and_learned_as_judged(found: dict[str, Any]) -> None:
+    for case in ("one", "two"):
+        proved = found[case]["proved"]
+        assert proved["after others"] == proved["learned"] == pytest.approx(proved["judged"], abs=1e-5)
+    assert found["two-shared"]["proved"] == {}  # they go in step
+
+
 def test_a_run_goes_on_with_another_number_of_processes(found: dict[str, Any]) -> None:
     assert [row[:2] for row in found["resumed"]["losses"]] == [row[:2] for row in found["two"]["losses"]]
     assert losses(found, "resumed") == pytest.approx(losses(found, "two"), abs=1e-5)

@@ -47,7 +47,7 @@ class LogProbabilities:
 
 def main(folder: Path, cases: list[str]) -> None:
     trl_utils._ChunkedLogProbFunction = LogProbabilities
-    training.choose_setting = lambda *_, **__: Setting("flat", True, 1, 1, False)  # type: ignore[assignment]
+    training.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False)  # type: ignore[assignment]
     if ranks.size() > 1:
         torch.distributed.init_process_group("gloo")
         trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")
@@ -86,7 +86,7 @@ def main(folder: Path, cases: list[str]) -> None:
         losses = [[row["split"], int(row["step"]), float(row["loss"])] for row in read_losses(rundir.path / "loss.csv")]
         samples = (rundir.path / "samples.jsonl").read_text().splitlines()
         said = {"before": before, "after": after, "losses": losses, "samples": samples, "best": stats["best_step"],
-                "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card")}  # fmt: skip
+                "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card"), "proved": stats["proved"]}  # fmt: skip
         (folder / f"{case}.json").write_text(json.dumps(said))
     ranks.part()
 
