@@ -68,6 +68,11 @@ KEPT = {"library": (10.3, 4.0), "unsloth": (3.2, 2.8)}
 BY_ROWS = 2.8  # hidden widths more, where Unsloth attends row by row
 
 
+def by_rows(way: Way, varlen: bool) -> bool:
+    """Whether rows that lie end to end attend one after the other."""
+    return way == "unsloth" and not varlen
+
+
 def bytes_a_number(recipe: Recipe) -> float:
     """What a number of the base's layers takes, with its share of the scales."""
     scales = (1 / 64 + 4 / (64 * 256)) if recipe.model.double_quant else 4 / 64
@@ -91,7 +96,7 @@ def memory(
     if way == "fused":
         full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank
     else:
-        full = KEPT[way][0] * h + KEPT[way][1] * i + (0 if varlen else BY_ROWS * h)
+        full = KEPT[way][0] * h + KEPT[way][1] * i + (BY_ROWS * h if by_rows(way, varlen) else 0)
         if shape.capped:  # every token's weight for every other: in two bytes, in four, and once more before the cap
             full += 8 * shape.heads * recipe.data.max_tokens
     # Unsloth keeps the inputs of layers that are computed again in the machine's own memory
@@ -146,7 +151,8 @@ def speed(
     seconds = operations / (card.tflops * 1e12 * RATE) + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
     # a micro-batch can be no faster than a processor launches its work
     launches = 1 + 0.4 * share + (0.4 if decoded else 0.0)
-    seconds = max(seconds / (SPEED[way] if card.varlen else SPEED_BY_ROWS), shape.layers * LAUNCH_S * launches / tokens)
+    pace = SPEED_BY_ROWS if by_rows(way, card.varlen) else SPEED[way]
+    seconds = max(seconds / pace, shape.layers * LAUNCH_S * launches / tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)

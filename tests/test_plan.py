@@ -159,3 +159,12 @@ def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
     done = cli("plan", "recipes/demo.toml", "--gpu", "t4")
     assert done.returncode == 2
     assert done.stderr == "model.base = 'tiny:mistral': three million numbers fit any card; plan a real base\n"
+
+
+def test_only_unsloth_attends_row_by_row_where_there_is_no_kernel() -> None:
+    for way, slower in (("library", False), ("unsloth", True)):
+        one, rows = (
+            sum(memory(recipe(), SHAPE, way, 4096, 0, decode_once=False, varlen=varlen).values())  # type: ignore[arg-type]
+            for varlen in (True, False)
+        )
+        assert (rows > one) is slower

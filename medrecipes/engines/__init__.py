@@ -182,13 +182,17 @@ def load_libraries(recipe: Recipe) -> Choice:
 
 def _known(recipe: Recipe) -> tuple[str | None, bool]:
     """Why this card or base cannot have the fused layers, None when it can; and whether it caps what it attends with."""
-    import torch
-
     name = recipe.model.base
     tiny = {"model_type": TINY[name], "attn_logit_softcapping": TINY[name] == "gemma2"} if name in TINY else None
     config = tiny or open_base(name, recipe.model.revision).config
-    varlen = torch.cuda.get_device_capability() >= (8, 0)
-    return unfit(recipe, str(config.get("model_type"))) if varlen else NO_VARLEN, capped(config)
+    return unfit(recipe, str(config.get("model_type"))) if has_varlen() else NO_VARLEN, capped(config)
+
+
+def has_varlen() -> bool:
+    """Whether the card at hand is of a kind that has variable-length attention."""
+    import torch
+
+    return bool(torch.cuda.get_device_capability() >= (8, 0))
 
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:

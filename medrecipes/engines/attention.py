@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from medrecipes.dimensions import capped
+from medrecipes.engines import has_varlen
 from medrecipes.errors import EngineError
 
 NAME = "medrecipes_varlen"
@@ -29,7 +30,7 @@ def available(dtype: torch.dtype) -> bool:
     """Whether this torch and this card have the kernel for this number format."""
     if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
         return False
-    return bool(torch.cuda.get_device_capability() >= (8, 0) and torch.backends.cuda.is_flash_attention_available())
+    return has_varlen() and bool(torch.backends.cuda.is_flash_attention_available())
 
 
 def exact(config: Mapping[str, Any]) -> str:

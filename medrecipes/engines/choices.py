@@ -11,7 +11,7 @@ import torch
 from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
 from medrecipes.dimensions import CARDS, Card, Shape
-from medrecipes.engines import Choice, answering, attention, fused
+from medrecipes.engines import Choice, answering, attention, fused, has_varlen
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 
@@ -84,7 +84,7 @@ def choose_setting(
         return Setting(layout.value, False, int(size.value), int(some.value), False)
     way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
     card = this_card()
-    if "attention" in choices and choices["attention"].value not in ONE_KERNEL:
+    if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
         card = replace(card, varlen=False)
     lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
     found = plan.choose(
@@ -107,7 +107,8 @@ def choose_setting(
     return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once)
 
 
-ONE_KERNEL = ("one kernel", "flash-attention")
+# what Unsloth may attend with and take no more memory than is planned
+ONE_KERNEL, FLASH_ATTENTION = "one kernel", "flash-attention"
 SAID = "the recipe says so"
 
 
@@ -119,8 +120,7 @@ def this_card() -> Card:
     name = torch.cuda.get_device_name(index).lower()
     known = sorted((key for key in CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
     sheet = CARDS[known[-1]] if known else CARDS["a100-40"]
-    varlen = torch.cuda.get_device_capability() >= (8, 0)
-    return replace(sheet, name=name, gb=(free + ours) / plan.GB, varlen=varlen)
+    return replace(sheet, name=name, gb=(free + ours) / plan.GB, varlen=has_varlen())
 
 
 def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:
@@ -135,7 +135,7 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
     if shape.capped:
-        return Choice("padded", "this base caps what it attends with, which is not done row by row")
+        return Choice("padded", "this base caps what it attends with, which no kernel for rows end to end does")
     if engine == "plain" and not attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, card and precision")
     return Choice("flat", "rows end to end waste nothing on padding")

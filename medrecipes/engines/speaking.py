@@ -15,7 +15,7 @@ from medrecipes.engines import Choice, Decoding, answering, updates
 from medrecipes.engines.shards import Shards
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
-from medrecipes.rendering import MASKED, ChatTemplate, Example, generation_config, save_tokenizer
+from medrecipes.rendering import ChatTemplate, Example, generation_config, save_tokenizer
 from medrecipes.scoring.text import bits
 from medrecipes.store import write_json
 
@@ -102,9 +102,10 @@ class Speaker:
     def _judge_row(self, ids: list[int], labels: list[int]) -> float:
         """The loss of a row by itself."""
         self.model.eval()
+        row = Example("", "", ids, labels)
         with self._attention(self._usual):
-            [(text, end)] = answering.nats(self.model, self.template, [Example("", "", ids, labels)], 1, self.dtype)
-        return (text + end) / (len(labels) - labels[1:].count(MASKED) - 1)
+            [(text, end)] = answering.nats(self.model, self.template, [row], 1, self.dtype)
+        return (text + end) / row.supervised
 
     def open_adapter(self, folder: Path) -> None:
         """Put a saved adapter on the base, to answer with."""

@@ -12,7 +12,7 @@ import torch
 
 from medrecipes.bases import Base
 from medrecipes.engines import Choice, attention
-from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.choices import FLASH_ATTENTION, ONE_KERNEL, choose_precision
 from medrecipes.engines.training import TrlEngine
 from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
@@ -48,14 +48,14 @@ def _choose_attention(dtype: torch.dtype) -> Choice:
     dispatch: Any = importlib.import_module("unsloth.utils.attention_dispatch")
     backend = dispatch.select_attention_backend(use_varlen=True)
     if backend != dispatch.SDPA:
-        return Choice({"flash_varlen": "flash-attention"}.get(backend, backend), "Unsloth found it")
+        return Choice({dispatch.FLASH_VARLEN: FLASH_ATTENTION}.get(backend, backend), "Unsloth found it")
     if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
         return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
     if not attention.available(dtype):
         return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this card and precision")  # fmt: skip
     if dispatch._TORCH_VARLEN_ATTN is None:  # it asks for torch 2.12's function, 2.11's kernel can as much
         dispatch._TORCH_VARLEN_ATTN = attention.varlen_attn
-    return Choice("one kernel", "torch's own, with neither xformers nor flash-attention")
+    return Choice(ONE_KERNEL, "torch's own, with neither xformers nor flash-attention")
 
 
 def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
