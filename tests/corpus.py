@@ -37,9 +37,10 @@ fragments = st.one_of(
     st.sampled_from(CONTROL_STRINGS),
     st.text(st.characters(codec="utf-8", max_codepoint=0x2FFF), max_size=6),
 )
+# hypothesis draws from the constants of the source, too, and what is refused is among them
 texts = st.builds(
     lambda parts, glue: glue.join(parts), st.lists(fragments, max_size=12), st.sampled_from(["", " ", " ", "\n", "  "])
-)
+).filter(lambda text: "\\n" not in text)
 answers = texts.filter(lambda text: bool(text.strip()))
 
 
