@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrecipes import __version__, handlers
-from medrecipes.errors import MedRecipesError
+from medrecipes.errors import MedRecipesError, uncompiled
 
 # as in the schema, which is too slow to import for --help; a test compares the two
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
@@ -23,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(error, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if arguments.debug or not (line := uncompiled(error)):
+            raise
+        print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

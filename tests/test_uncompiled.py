@@ -1,0 +1,51 @@
+"""Kernels that torch cannot compile on this machine: one line that says so, and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+# as if a card's engine met it: the real compiler, without the compiler that it needs in turn
+SCRIPT = """
+import sys, torch, torch._inductor.config
+from medrecipes import cli, handlers
+
+def compile(_):
+    torch._inductor.config.cpp.cxx = ("no-such-compiler",)
+    torch.compile(lambda x: x.sin() + 1)(torch.ones(5))
+
+def fail(_):
+    raise RuntimeError("another error")
+
+handlers.run = fail if sys.argv[1] == "another" else compile
+sys.exit(cli.main(["run", "recipes/demo.toml", *sys.argv[2:]]))
+"""
+
+
+def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHDYNAMO_DISABLE"}
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_it_is_one_line_that_names_the_next_move() -> None:
+    done = ran("compile")
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith(
+        "torch cannot compile this engine's kernels here (InvalidCxxCompiler: No working C++ compiler found"
+    )
+    assert line.endswith(
+        "install a C compiler where that is what is missing, else set model.engine to the other one, plain or unsloth, or "
+        "TORCHDYNAMO_DISABLE=1 in the environment to go without (--debug shows the whole error)"
+    )
+
+
+def test_asked_for_it_shows_the_whole_error_and_others_are_not_hidden() -> None:
+    for arguments in (("compile", "--debug"), ("another",)):
+        done = ran(*arguments)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
