@@ -7,7 +7,7 @@ from typing import Any
 from medrecipes.bases import Base, open_base
 from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.errors import MedRecipesError, did_you_mean
-from medrecipes.plan import GB, NO_VARLEN, Plan, Way, choose, trainable, unfit
+from medrecipes.plan import GB, NO_VARLEN, Plan, Way, choose, count_steps, trainable, unfit
 from medrecipes.recipe import Recipe
 
 HERE = "this"
@@ -67,7 +67,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
     found = choose(
         recipe, shape, card, way, lambda size: (size * per_row[0], size * per_row[1]), gpus=gpus,
-        limit_gb=recipe.train.memory_gb,
+        limit_gb=recipe.train.memory_gb, steps=count_steps(rows * mean // per_row[1], recipe) or 1000,
     )  # fmt: skip
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
     if recipe.train.max_steps:
@@ -78,7 +78,8 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
         "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
         "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
-        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "tokens_per_second": round(found.tokens_per_second),
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.recorded,
+        "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
         "advice": advice(recipe, found),
     }  # fmt: skip
@@ -131,6 +132,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if not found["fits"]:
         return said
     weights = ", weights decoded once" if found["decode_once"] else ""
+    weights += ", launches recorded" if found["recorded"] else ""
     weights += f", the base shared among {found['shards']} cards" if found["shards"] > 1 else ""
     gpus = f" x {found['gpus']} GPUs" if found["gpus"] > 1 else ""
     said.append(

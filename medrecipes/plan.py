@@ -43,6 +43,7 @@ class Plan:
     recomputed: int  # layers that keep their input alone and compute the rest again
     decode_once: bool
     shards: int  # among how many cards the layers are shared; 1: every card holds all
+    recorded: bool  # whether a step's work is played from a recording
     parts: dict[str, float]
     limit_gb: float
     tokens_per_second: float
@@ -119,6 +120,16 @@ def memory(
 
 
 HEAD_TOKENS = 1024
+RECORDED = 4096  # tokens at once above which no card waits for its processor; see engines/recorded.py
+SHARED_BADLY = 1.5
+FILLED = 1.06  # what a recording's sizes add to them, on the average
+RECORD_S, PLAY_S = 0.025, 0.15e-3  # to record a layer once, and the least that its kernels take: reckoned, not fitted
+
+
+def recordings(recipe: Recipe, shape: Shape, recomputed: int, *, decode_once: bool) -> float:
+    """What recordings may hold beside all else, in GB: more than the activations of their greatest size, for they share badly."""
+    parts = memory(recipe, shape, "fused", RECORDED, recomputed, decode_once=decode_once)
+    return SHARED_BADLY * (parts["activations"] + parts["layer at work"]) + 4 * trainable(recipe, shape) / GB
 
 
 def trainable(recipe: Recipe, shape: Shape) -> int:
@@ -140,7 +151,7 @@ SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 
 def speed(
     recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, accumulation: int, recomputed: int, *,
-    decode_once: bool, shards: int = 1,
+    decode_once: bool, shards: int = 1, recorded: bool = False, steps: int = 1000,
 ) -> float:  # fmt: skip
     """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
     share = recomputed / shape.layers
@@ -148,11 +159,18 @@ def speed(
     operations = 4 * shape.matrices + again + 6 * shape.head
     moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share)
     decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
-    seconds = operations / (card.tflops * 1e12 * RATE) + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
+    read = 2 * (2 + share) * shape.matrices / tokens  # the weights, on every way forth and back, while others multiply
+    products = max(operations / (card.tflops * 1e12 * RATE), read / (card.gbps * 1e9 * BANDWIDTH))
+    seconds = products + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
     # a micro-batch can be no faster than a processor launches its work
     launches = 1 + 0.4 * share + (0.4 if decoded else 0.0)
     pace = SPEED_BY_ROWS if by_rows(way, card.varlen) else SPEED[way]
-    seconds = max(seconds / pace, shape.layers * LAUNCH_S * launches / tokens)
+    if recorded:
+        sizes = 2 if recipe.train.packing else 16
+        seconds *= FILLED
+        seconds += shape.layers * (PLAY_S + sizes * RECORD_S / (steps * accumulation)) / tokens
+    else:
+        seconds = max(seconds / pace, shape.layers * LAUNCH_S * launches / tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)
@@ -162,7 +180,7 @@ def speed(
 
 def choose(
     recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
-    limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None,
+    limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None, steps: int = 1000,
 ) -> Plan:  # fmt: skip
     """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
     limit = (limit_gb if limit_gb is not None else card.gb) * (1 - SLACK[way])
@@ -187,10 +205,16 @@ def choose(
                         shards=shards,
                         varlen=card.varlen,
                     )
-                    rate = speed(
-                        recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards
-                    )
-                    plans.append(Plan(way, size, again, decode_once, shards, parts, limit, rate * gpus))
+                    ways = [(parts, False)]
+                    if way == "fused" and gpus == 1 and mean <= RECORDED:
+                        held = recordings(recipe, shape, again, decode_once=decode_once)
+                        ways.append(({**parts, "recordings": held}, True))
+                    for taken, recorded in ways:
+                        rate = speed(
+                            recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once,
+                            shards=shards, recorded=recorded, steps=steps,
+                        )  # fmt: skip
+                        plans.append(Plan(way, size, again, decode_once, shards, recorded, taken, limit, rate * gpus))
         return plans
 
     # nothing is sent round that every card can hold
@@ -218,6 +242,6 @@ def _layers(recipe: Recipe, shape: Shape) -> list[int]:
     return [min(wanted, shape.layers)]
 
 
-def steps(rows: int, recipe: Recipe) -> int:
+def count_steps(rows: int, recipe: Recipe) -> int:
     """Optimiser steps of a training over so many rows, or packs."""
     return recipe.train.max_steps or math.ceil(recipe.train.epochs * math.ceil(rows / recipe.train.batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCau
 
 from medrecipes.engines import attention, fused
 from medrecipes.engines.proving import Proving
+from medrecipes.engines.recorded import Recorded
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Lora, Model, Recipe
 
@@ -64,13 +66,16 @@ KEEP = {"kept": [True] * 3, "again": [False] * 3, "some again": [False, True, Fa
 TARGETS = {"all": ALL, "some": ["q_proj", "v_proj", "up_proj"]}
 
 
-def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool) -> dict[str, Any]:
+recording = partial(Recorded, allowed=1e12, tell=print)
+
+
+def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool, recorded: bool) -> dict[str, Any]:
     """How far the losses and, at most, the gradients lie apart, as shares."""
     model = build(family, targets)
     if inputs_learn:
         model.enable_input_require_grads()
     loss, grads = step(model)
-    with fused.layers(model, torch.float64, keep, decode_once=keep[0]):
+    with fused.layers(model, torch.float64, keep, decode_once=keep[0], recorded=recording if recorded else None):
         own_loss, own = step(model, **WHERE)
     assert own.keys() == grads.keys()
     apart = max(float((own[name] - grad).abs().max() / grad.abs().max()) for name, grad in grads.items())
@@ -141,13 +146,14 @@ def reasons() -> dict[str, str | None]:
 
 if __name__ == "__main__":
     apart = {
-        f"{family}, {targets} targets, {keep}{', input with a gradient' if inputs else ''}": compare(
-            family, TARGETS[targets], KEEP[keep], inputs_learn=inputs
+        f"{family}, {targets} targets, {keep}{', input with a gradient' if inputs else ''}{', filled up' if recorded else ''}": compare(
+            family, TARGETS[targets], KEEP[keep], inputs_learn=inputs, recorded=recorded
         )
         for family in FAMILIES
         for targets in TARGETS
         for keep in KEEP
         for inputs in (False, True)
+        for recorded in (False, True)
     }
     print(
         json.dumps(

@@ -54,10 +54,10 @@ def apart(one: list[float], other: list[float], what: str) -> float:
 )
 def test_the_engines_agree_step_by_step(recipe: str, case: str, cli: Cli, tmp_path: Path) -> None:
     overrides, tolerance = CASES[case]
-    unsloth, plain = (
-        losses(cli, tmp_path / engine, recipe, [*overrides, f"model.engine={engine}"])
-        for engine in ("unsloth", "plain")
-    )
+    # torch 2.11 cannot compile what Unsloth made of Gemma 2 in 4 bits
+    uncompiled = {"TORCHDYNAMO_DISABLE": "1"} if (recipe, case) == ("tiny_gemma2", "4 bits, bf16") else {}
+    unsloth = losses(cli, tmp_path / "unsloth", recipe, [*overrides, "model.engine=unsloth"], **uncompiled)
+    plain = losses(cli, tmp_path / "plain", recipe, [*overrides, "model.engine=plain"])
     assert apart(unsloth, plain, f"{recipe}, {case}") < tolerance
 
 

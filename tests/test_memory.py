@@ -128,3 +128,42 @@ def test_with_one_row_at_a_time_it_is_an_error_that_says_what_to_do(
         f"out of memory with one row at a time {how} lower data.max_tokens, or choose a smaller base "
         f"(`medrecipes plan {tmp_path}/recipe.toml` says what fits)"
     )
+
+
+def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> None:
+    from medrecipes.engines import Choice
+    from medrecipes.engines.attempt import within_memory
+    from medrecipes.recipe import Recipe
+
+    rundir, heard, model = RunDir(tmp_path), Heard(), torch.nn.Linear(2, 2)
+    tried, begun, asked, choices = list[int](), list[Any](), list[bool](), dict[str, Choice]()
+
+    def attempt(micro_batch: int) -> dict[str, Any]:
+        tried.append(micro_batch)
+        begun.append(model.weight.tolist())
+        torch.nn.init.ones_(model.weight)
+        if not asked:
+            raise torch.cuda.OutOfMemoryError
+        return {}
+
+    def recompute() -> bool:
+        asked.append(True)
+        return len(asked) == 1
+
+    within_memory(attempt, model, 2, False, Recipe(), rundir, heard, choices, recompute)  # type: ignore[arg-type]
+    assert tried == [2, 1, 1]
+    assert begun[0] == begun[1] == begun[2] != model.weight.tolist()
+    assert heard.lines == [
+        "memory      out of memory: the micro-batch is now 1 instead of 2, the batch stays 8; it goes on from the beginning",
+        "memory      out of memory: all layers are computed again from now on; it goes on from the beginning",
+    ]
+    assert str(choices["checkpointing"]) == "all layers (more was kept until the card's memory ran out)"
+
+    def never(_: int) -> dict[str, Any]:
+        raise torch.cuda.OutOfMemoryError
+
+    asked.clear()
+    with pytest.raises(
+        EngineError, match=r"^out of memory with one row at a time and checkpointing on; lower data\.max"
+    ):
+        within_memory(never, model, 1, False, Recipe(), rundir, heard, choices, recompute)  # type: ignore[arg-type]

@@ -168,3 +168,27 @@ def test_only_unsloth_attends_row_by_row_where_there_is_no_kernel() -> None:
             for varlen in (True, False)
         )
         assert (rows > one) is slower
+
+
+def some_rows(size: int) -> tuple[int, int]:
+    return size * 800, size * 200
+
+
+def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
+    few = recipe(packing=False, batch=8)
+    long = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000)
+    assert (long.recorded, long.fits) == (True, True)
+    assert long.parts["recordings"] > 5
+    assert long.micro_batch == 8  # eight rows are one piece of work, and not several smaller ones
+    short = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=50)
+    assert (short.recorded, "recordings" in short.parts) == (False, False)
+    assert long.tokens_per_second > short.tokens_per_second
+    for other in (
+        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2),
+        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, limit_gb=8),
+        choose(few, SHAPE, CARDS["a100-80"], "fused", some_rows, steps=2000),  # which has enough to do
+        choose(recipe(micro_batch=8), SHAPE, CARDS["h200"], "fused", packed, steps=2000),
+        choose(few, SHAPE, CARDS["h200"], "unsloth", some_rows, steps=2000),
+    ):
+        assert other.fits
+        assert not other.recorded

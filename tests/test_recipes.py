@@ -106,7 +106,7 @@ def test_the_readme_and_the_docs_are_what_the_recipes_say() -> None:
 INSTRUCT: dict[str, Any] = {
     "model.bits": 4, "lora.rank": 16, "lora.alpha": 16, "lora.dropout": 0.0, "lora.targets": SEVEN,
     "train.batch": 8, "train.epochs": 1.0, "train.max_steps": None, "train.learning_rate": 2e-4,
-    "train.scheduler": "linear", "train.warmup_steps": 5, "train.optim": "adamw_8bit", "train.weight_decay": 0.01,
+    "train.scheduler": "linear", "train.warmup_steps": 5, "train.optim": "adamw_torch_fused", "train.weight_decay": 0.01,
     "data.max_tokens": 2048,
 }  # fmt: skip
 BASE = {

@@ -18,7 +18,7 @@ from medrecipes.engines import Choice
 from medrecipes.engines.callbacks import Interrupt, Progress
 from medrecipes.engines.tracking import PROJECT
 from medrecipes.errors import EngineError, RunError
-from medrecipes.plan import steps
+from medrecipes.plan import count_steps
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
 from medrecipes.store import writing
@@ -112,7 +112,7 @@ class Attempt:
             trainer.add_callback(callback)
         with (
             Interrupt() as interrupt,
-            console.bar("train", steps(count, recipe), self.step or 0) as bar,
+            console.bar("train", count_steps(count, recipe), self.step or 0) as bar,
             ExitStack() as stack,
         ):
             for context in within:
@@ -156,22 +156,36 @@ def look(trainer: Any, judge: Callable[[], dict[str, float]]) -> dict[str, float
 
 def within_memory(
     train: Callable[[int], dict[str, Any]], model: Any, micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir,
-    console: Console, choices: dict[str, Choice],
+    console: Console, choices: dict[str, Choice], recompute: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
-    """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out."""
+    """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out.
+
+    `recompute` has all layers computed again from then on, and says whether that is new.
+    """
     begun = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     while True:
         try:
             return train(micro_batch)
         except torch.cuda.OutOfMemoryError:
             pass  # behind this block, where the failed step's activations are no longer held
-        micro_batch = smaller(micro_batch, recomputed, recipe, rundir, console, choices)
+        if micro_batch == 1 and ranks.size() == 1 and recompute():
+            recomputed = True
+            _tell(rundir, console, "all layers are computed again from now on", micro_batch, micro_batch)
+            choices["checkpointing"] = Choice("all layers", "more was kept until the card's memory ran out")
+        else:
+            micro_batch = smaller(micro_batch, recomputed, recipe, rundir, console, choices)
         for name, parameter in model.named_parameters():
             if name in begun:
                 parameter.grad = None
                 parameter.data.copy_(begun[name])
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def _tell(rundir: RunDir, console: Console, what: str, micro_batch: int, now: int) -> None:
+    saved = last_checkpoint(rundir.checkpoints)
+    console.line(f"{'memory':<11} out of memory: {what}; it goes on from {saved.name if saved else 'the beginning'}")
+    rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": now}])
 
 
 def smaller(
@@ -191,11 +205,9 @@ def smaller(
         checkpointing = "on" if recomputed else "off"
         raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
     size = next(size for size in range(micro_batch // 2, 0, -1) if recipe.train.batch % size == 0)
-    saved = last_checkpoint(rundir.checkpoints)
-    console.line(
-        f"{'memory':<11} out of memory: the micro-batch is now {size} instead of {micro_batch}, the batch stays "
-        f"{recipe.train.batch}; it goes on from {saved.name if saved else 'the beginning'}"
-    )
+    _tell(
+        rundir, console, f"the micro-batch is now {size} instead of {micro_batch}, the batch stays {recipe.train.batch}",
+        micro_batch, size,
+    )  # fmt: skip
     choices["micro_batch"] = Choice(size, "halved when the card's memory ran out")
-    rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": size}])
     return size

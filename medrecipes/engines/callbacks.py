@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from medrecipes import ranks
 from medrecipes.console import Bar
+from medrecipes.engines.recorded import Recorded
 from medrecipes.errors import EngineError
 from medrecipes.rundir import LossLog
 from medrecipes.store import write_json, writing
@@ -150,7 +151,8 @@ class Samples(TrainerCallback):
 def peak_gb(device: torch.device) -> float:
     """The most memory in use so far: of the card, or of this process on a CPU."""
     if device.type == "cuda":
-        return round(float(torch.cuda.max_memory_allocated(device)) / 1e9, 2)
+        # what recordings hold is the allocator's, but never in use by its count
+        return round((float(torch.cuda.max_memory_allocated(device)) + Recorded.most) / 1e9, 2)
     status = Path("/proc/self/status")
     if status.exists():  # what the system counts of a process begins with its parent's; this does not
         [peak] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]

@@ -25,6 +25,7 @@ class Setting:
     micro_batch: int
     recomputed: int
     decode_once: bool
+    recordings_gb: float  # what recordings of steps may hold; 0: there are none
 
 
 def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
@@ -81,7 +82,7 @@ def choose_setting(
             else Choice(shape.layers if again else 0, SAID)
         )
         choices["micro_batch"], choices["checkpointing"] = size, some
-        return Setting(layout.value, False, int(size.value), int(some.value), False)
+        return Setting(layout.value, False, int(size.value), int(some.value), False, 0.0)
     way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
     card = this_card()
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
@@ -96,6 +97,7 @@ def choose_setting(
         gpus=ranks.size(),
         limit_gb=recipe.train.memory_gb,
         shared=shared,
+        steps=plan.count_steps(len(packs), recipe),
     )
     found = ranks.share(found)  # cards may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
@@ -104,7 +106,11 @@ def choose_setting(
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
     if own and recipe.model.bits == 4:
         choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
-    return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once)
+    if own:
+        choices["launches"] = Choice("recorded", "few tokens at once, and the card would wait") if found.recorded else Choice("one by one", "the card has enough to do")  # fmt: skip
+    return Setting(
+        layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.parts.get("recordings", 0.0)
+    )
 
 
 # what Unsloth may attend with and take no more memory than is planned

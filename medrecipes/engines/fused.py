@@ -23,6 +23,7 @@ from medrecipes.engines.projections import Projection
 from medrecipes.engines.shards import Shards
 from medrecipes.recipe import Recipe
 
+Way = Callable[[Tensor, Tensor, Tensor, attention.Rows], Tensor]
 GROUPS = (
     ("self_attn", ("q_proj", "k_proj", "v_proj")),
     ("self_attn", ("o_proj",)),
@@ -64,10 +65,67 @@ class Layer:
             keep=keep,
         )
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The updates' weights."""
+        return [weight for projection in self.projections for weight in projection.parameters]
+
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, rows: attention.Rows) -> Tensor:
-        weights = [weight for projection in self.projections for weight in projection.parameters]
-        out: Tensor = _Function.apply(self, rows, x[0], cos[0], sin[0], *weights)
+        out: Tensor = _Function.apply(self, rows, x[0], cos[0], sin[0], *self.parameters)
         return out[None]
+
+    def forth(self, x: Tensor, cos: Tensor, sin: Tensor, rows: attention.Rows) -> tuple[Tensor, list[Tensor]]:
+        """What the layer makes of its input, and what it keeps for the way back."""
+        with torch.autocast(x.device.type, enabled=False):
+            q, k, v, low_before = self.before(x, cos, sin)
+            attended, lse = attention.attend(q, k, v, rows, self.scale, self.window)
+            middle, low_middle = self.middle(x, attended)
+            both, low_both = self.both(middle)
+            out, low_down = self.projections[3].times(pointwise.run(pointwise.gate, both, self.gemma))
+            out.add_(middle)
+        kept = [q, k, v, low_before, attended, lse, middle, low_middle, both, low_both] if self.keep else []
+        return out, [x, cos, sin, low_down, *kept]
+
+    def back(
+        self, grad: Tensor, kept: Sequence[Tensor], rows: attention.Rows, *, needs_x: bool
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """The gradients of its input and of the updates' weights."""
+        x, cos, sin, low_down, *kept = kept
+        with torch.autocast(x.device.type, enabled=False), self.lent():
+            if kept:
+                q, k, v, low_before, attended, lse, middle, low_middle, both, low_both = kept
+                del kept
+            else:  # all but the last product
+                q, k, v, low_before = self.before(x, cos, sin)
+                attended, lse = attention.attend(q, k, v, rows, self.scale, self.window)
+                middle, low_middle = self.middle(x, attended)
+                both, low_both = self.both(middle)
+
+            # what is done with is let go at once: the layer at work decides the peak
+            before, across, gate, down = self.projections
+            grad = grad.contiguous()
+            d_product, low_grad = down.back([grad])
+            d_gate, d_up, product = pointwise.run(pointwise.gate_back, d_product, both, self.gemma)
+            d_down = down.back_updates([grad], low_grad, product, low_down)
+            del d_product, both, product
+            d_normed, low_grad = gate.back([d_gate, d_up])
+            d_gates = gate.back_updates([d_gate, d_up], low_grad, self.norm(middle, 1), low_both)
+            del d_gate, d_up
+            d_middle = self.norm_back(d_normed, middle, 1, grad)
+            del d_normed, middle, grad
+            d_attended, low_grad = across.back([d_middle])
+            d_across = across.back_updates([d_middle], low_grad, attended.flatten(1), low_middle)
+            assert d_attended is not None
+            d_heads = attention.attend_back(
+                d_attended.view_as(attended), q, k, v, attended, lse, rows, self.scale, self.window
+            )
+            del d_attended, q, k, v, attended, lse
+            d_before = pointwise.run(pointwise.heads_back, *d_heads, cos, sin)
+            del d_heads
+            d_normed, low_grad = before.back([d_before], needs_x=needs_x)
+            d_befores = before.back_updates([d_before], low_grad, self.norm(x, 0), low_before)
+            dx = self.norm_back(d_normed, x, 0, d_middle) if needs_x else None
+        return dx, [*d_befores, *d_across, *d_gates, *d_down]
 
     # the steps of the way forth, each taken again on the way back where nothing of it was kept
 
@@ -100,58 +158,15 @@ class Layer:
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Layer, rows: attention.Rows, x: Tensor, cos: Tensor, sin: Tensor, *weights: Tensor) -> Tensor:  # fmt: skip
-        with torch.autocast(x.device.type, enabled=False):
-            q, k, v, low_before = layer.before(x, cos, sin)
-            attended, lse = attention.attend(q, k, v, rows, layer.scale, layer.window)
-            middle, low_middle = layer.middle(x, attended)
-            both, low_both = layer.both(middle)
-            out, low_down = layer.projections[3].times(pointwise.run(pointwise.gate, both, layer.gemma))
-            out.add_(middle)
-        kept = [q, k, v, low_before, attended, lse, middle, low_middle, both, low_both] if layer.keep else []
+        out, kept = layer.forth(x, cos, sin, rows)
         ctx.layer, ctx.rows = layer, rows
-        ctx.save_for_backward(x, cos, sin, low_down, *kept)
+        ctx.save_for_backward(*kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        layer, rows = ctx.layer, ctx.rows
-        x, cos, sin, low_down, *kept = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False), layer.lent():
-            if kept:
-                q, k, v, low_before, attended, lse, middle, low_middle, both, low_both = kept
-                del kept
-            else:  # all but the last product
-                q, k, v, low_before = layer.before(x, cos, sin)
-                attended, lse = attention.attend(q, k, v, rows, layer.scale, layer.window)
-                middle, low_middle = layer.middle(x, attended)
-                both, low_both = layer.both(middle)
-
-            # what is done with is let go at once: the layer at work decides the peak
-            before, across, gate, down = layer.projections
-            grad = grad.contiguous()
-            d_product, low_grad = down.back([grad])
-            d_gate, d_up, product = pointwise.run(pointwise.gate_back, d_product, both, layer.gemma)
-            d_down = down.back_updates([grad], low_grad, product, low_down)
-            del d_product, both, product
-            d_normed, low_grad = gate.back([d_gate, d_up])
-            d_gates = gate.back_updates([d_gate, d_up], low_grad, layer.norm(middle, 1), low_both)
-            del d_gate, d_up
-            d_middle = layer.norm_back(d_normed, middle, 1, grad)
-            del d_normed, middle, grad
-            d_attended, low_grad = across.back([d_middle])
-            d_across = across.back_updates([d_middle], low_grad, attended.flatten(1), low_middle)
-            assert d_attended is not None
-            d_heads = attention.attend_back(
-                d_attended.view_as(attended), q, k, v, attended, lse, rows, layer.scale, layer.window
-            )
-            del d_attended, q, k, v, attended, lse
-            d_before = pointwise.run(pointwise.heads_back, *d_heads, cos, sin)
-            del d_heads
-            needs_x = ctx.needs_input_grad[2]
-            d_normed, low_grad = before.back([d_before], needs_x=needs_x)
-            d_befores = before.back_updates([d_before], low_grad, layer.norm(x, 0), low_before)
-            dx = layer.norm_back(d_normed, x, 0, d_middle) if needs_x else None
-        return (None, None, dx, None, None, *d_befores, *d_across, *d_gates, *d_down)
+        dx, found = ctx.layer.back(grad, ctx.saved_tensors, ctx.rows, needs_x=ctx.needs_input_grad[2])
+        return (None, None, dx, None, None, *found)
 
 
 # --- putting it on a model ------------------------------------------------------------------------------------------------
@@ -174,9 +189,13 @@ def unfit(model: Any, recipe: Recipe) -> str | None:
 
 @contextmanager
 def layers(
-    model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool, shards: Shards | None = None
-) -> Iterator[None]:
-    """Inside, the model's layers train as the function above; answering and judging go the library's own way."""
+    model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool, shards: Shards | None = None,
+    recorded: Callable[[Sequence[Layer]], Way] | None = None,
+) -> Iterator[None]:  # fmt: skip
+    """Inside, the model's layers train as the function above; answering and judging go the library's own way.
+
+    `recorded` makes all of them one way, which the first then goes.
+    """
     layers = list(model.get_base_model().model.layers)
     owns = [Layer.of(layer, model.config, dtype, kept) for layer, kept in zip(layers, keep, strict=True)]
     projections = [projection for own in owns for projection in own.projections]
@@ -193,8 +212,9 @@ def layers(
         with torch.no_grad():
             torch._foreach_copy_(places, weights)
 
-    for number, (layer, own) in enumerate(zip(layers, owns, strict=True)):
-        layer.forward = _forward(layer, own, layer.forward, (lambda: None) if number else refresh)
+    ways: list[Way] = [recorded(owns), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
+    for number, (layer, way) in enumerate(zip(layers, ways, strict=True)):
+        layer.forward = _forward(layer, way, layer.forward, (lambda: None) if number else refresh)
     try:
         yield
     finally:
@@ -202,7 +222,12 @@ def layers(
             del layer.forward
 
 
-def _forward(layer: Any, own: Layer, library: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
+def _nothing(x: Tensor, cos: Tensor, sin: Tensor, rows: attention.Rows) -> Tensor:
+    """What is left to a layer whose work the first has done."""
+    return x
+
+
+def _forward(layer: Any, own: Way, library: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
     def forward(hidden_states: Tensor, *values: Any, **named: Any) -> Any:
         if not layer.training or named.get("cu_seq_lens_q") is None:
             return library(hidden_states, *values, **named)

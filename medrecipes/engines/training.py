@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +23,12 @@ from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.microbatch import processing_class, tensors
 from medrecipes.engines.proving import Proving
+from medrecipes.engines.recorded import Recorded
 from medrecipes.engines.shards import Shards
 from medrecipes.engines.speaking import Speaker
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
+from medrecipes.plan import GB
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir
@@ -60,7 +63,7 @@ class TrlEngine(Speaker):
         setting = choose_setting(
             self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
         )
-        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights"):
+        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
             if name in self.choices:
                 console.line(f"{'':<11} {name}: {self.choices[name]}")
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
@@ -79,10 +82,26 @@ class TrlEngine(Speaker):
 
             def train_with(micro_batch: int) -> dict[str, Any]:
                 chosen = replace(setting, micro_batch=micro_batch)
+                if setting.recordings_gb and rundir.state.get("out_of_memory"):
+                    chosen = replace(chosen, recordings_gb=0.0)
+                    self.choices["launches"] = Choice("one by one", "recordings were given up when memory ran out")
                 return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
 
+            def recompute() -> bool:
+                nonlocal setting
+                layers = self.model.config.get_text_config().num_hidden_layers
+                if recipe.train.checkpointing != "auto" or setting.recomputed == layers:
+                    return False
+                if self.name == "unsloth" and not importlib.import_module("medrecipes.engines.unsloth").recompute(
+                    self.model
+                ):
+                    return False
+                setting = replace(setting, recomputed=layers)
+                return True
+
             stats = within_memory(
-                train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console, self.choices
+                train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console,
+                self.choices, recompute,
             )  # fmt: skip
         self.model.eval()
         peaks = ranks.gather(peak_gb(self.device))
@@ -171,7 +190,7 @@ class TrlEngine(Speaker):
             callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
         if settings.sample_prompts:
             callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
-        within = self._attention(attention.NAME if layout == "flat" else self._usual), self._layers(setting)
+        within = self._attention(attention.NAME if layout == "flat" else self._usual), self._layers(setting, console)
         ids = [example.id for example in train]
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
         return {**stats, "proved": proving.found}
@@ -183,11 +202,19 @@ class TrlEngine(Speaker):
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
 
-    def _layers(self, setting: Setting) -> AbstractContextManager[None]:
+    def _layers(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
         """Inside, the decoder layers train as the setting says."""
         if not setting.fused:
             return nullcontext()
         count = self.model.config.num_hidden_layers
         # the last layers' activations are let go first, so it is the first layers that are computed again
         keep = [number >= setting.recomputed for number in range(count)]
-        return fused.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards)
+
+        def tell(why: str) -> None:
+            self.choices["launches"] = choice = Choice("one by one", f"they cannot be recorded here: {why}")
+            console.line(f"{'launches':<11} {choice}")
+
+        recorded = partial(Recorded, allowed=setting.recordings_gb * GB, tell=tell) if setting.recordings_gb else None
+        return fused.layers(
+            self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards, recorded=recorded
+        )

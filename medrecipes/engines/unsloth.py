@@ -18,6 +18,8 @@ from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate
 
+SKIPS = "_unsloth_skip_checkpoint"  # its own mark of a layer that keeps its activations while others do not
+
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
@@ -75,3 +77,9 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
         random_state=recipe.seed,
         **({} if torch.cuda.is_available() else barred(model)),  # on a card it sees to that itself
     )
+
+
+def recompute(model: Any) -> bool:
+    """Have the layers that kept their activations compute them again, too; not where none does, which is decided for good."""
+    kept = [layer for layer in model.get_base_model().get_decoder().layers if vars(layer).pop(SKIPS, False)]
+    return bool(kept)

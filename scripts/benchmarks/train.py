@@ -24,6 +24,7 @@ PLAIN, UNSLOTH = "model.engine=plain", "model.engine=unsloth"
 NOTEBOOK = ["train.micro_batch=2", "train.batch=8", "train.padding_free=false", "train.checkpointing=true"]
 PACKED = ["train.packing=true", "train.micro_batch=4", "train.batch=4"]
 WIDE = ["train.packing=true", "train.batch=16", "train.optim=adamw_torch_fused"]
+ROWS = ["train.batch=8", "train.micro_batch=8", "train.optim=adamw_torch_fused"]
 SETTINGS: dict[str, list[str]] = {
     "plain stack, as most notebooks": [PLAIN, *NOTEBOOK],
     "unsloth, reference notebook": [UNSLOTH, *NOTEBOOK],
@@ -45,7 +46,9 @@ SETTINGS: dict[str, list[str]] = {
         "lora.dropout=1e-9",
     ],
     "library layers, packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
-    "default recipe: 8 rows end to end": [PLAIN, "train.batch=8", "train.micro_batch=8"],
+    "default recipe: 8 rows end to end": [PLAIN, *ROWS],
+    "default recipe, launched one by one": [PLAIN, *ROWS],
+    "default recipe, launched one by one, 8-bit optimiser": [PLAIN, *ROWS, "train.optim=adamw_8bit"],
     "packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
     "packed 4 x 2,048, fused optimiser": [PLAIN, *PACKED, "train.checkpointing=false", "train.optim=adamw_torch_fused"],
     "packed 8 x 2,048, fused optimiser": [PLAIN, *WIDE, "train.micro_batch=8", "train.checkpointing=false"],
@@ -122,7 +125,11 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
                  "train.optim=adamw_8bit", f"train.max_steps={steps}", "train.keep_best=last", "train.save_steps=100000",
                  "lora.alpha=16", *data(), *settings]  # fmt: skip
     if "row-by-row" in work.name:  # for comparison: as on a card without the kernel
+        import torch
+
         os.environ["UNSLOTH_TORCH_VARLEN"] = "0"
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
     recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
     split = prepare(recipe)
     choice = load_libraries(recipe)
@@ -131,6 +138,8 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
     examples = fit(template, split.train, recipe.data.max_tokens, "drop").examples
     if "library" in work.name:  # for comparison: as if the fused layers did not fit
         plan.unfit = lambda *_: "asked to"
+    if "one by one" in work.name.replace("-", " "):  # for comparison: without recordings
+        plan.RECORDED = 0
     rundir = RunDir(work)
     rundir.path.mkdir(parents=True, exist_ok=True)
     engine = open_engine(recipe, opened, template, choice)
@@ -143,11 +152,12 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
         "tokens_per_second": statistics.median(float(r["tokens_per_second"]) for r in rows),
         "peak_gb": stats["peak_gb"],
         "loss": float(rows[-1]["loss"]),
+        "proved": ", ".join(f"{name} {loss:.5f}" for name, loss in stats["proved"].items()),
         "rows": len(examples),
         "mean_tokens": round(statistics.mean(lengths)),
         "chosen": "; ".join(
             f"{name} {engine.choices[name]}"
-            for name in ("attention", "layout", "layers", "micro_batch", "checkpointing", "weights")
+            for name in ("attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches")
             if name in engine.choices
         ),
     }
@@ -285,7 +295,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         result = json.loads((arguments.work / "result.json").read_text())
         print(
-            f"| {name} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | {result['chosen']} |",
+            f"| {name} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | {result['chosen']}; proved: {result['proved']} |",
             flush=True,
         )
 

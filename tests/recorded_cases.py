@@ -1,0 +1,124 @@
+"""What tests/test_recorded.py asserts, worked out in a process of its own, on a card: Unsloth changes the library's classes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig, MistralForCausalLM
+
+from medrecipes.engines import attention, fused, recorded
+from medrecipes.errors import EngineError
+from tests.fused_cases import ALL, recording
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 97, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 8192, "sliding_window": None,
+}  # fmt: skip
+# the rows of one micro-batch after the other: one size and number of rows, then others, then what is too long to be recorded
+BATCHES = [[50, 70, 9], [50, 70, 9], [100, 50], [9, 70, 49, 1], [256], [300, 20], [310], [50, 70, 9], [4100], [30] * 12, [29] * 12, [31] * 9]  # fmt: skip
+
+
+def build(bits: int) -> Any:
+    torch.manual_seed(0)
+    model: Any = MistralForCausalLM(MistralConfig(**SHAPE, attn_implementation="sdpa")).to(torch.bfloat16)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )  # fmt: skip
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, device_map={"": 0}, quantization_config=config if bits == 4 else None
+        )
+    model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=ALL))
+    for name, parameter in model.named_parameters():
+        if "lora" in name:
+            parameter.data = parameter.data.float()
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.05)
+    return model.train()
+
+
+def batch(lengths: list[int], seed: int) -> dict[str, Any]:
+    positions = torch.cat([torch.arange(length) for length in lengths])[None].cuda()
+    ids = (3 * positions + seed) % 97  # which can be learned
+    ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).cuda()
+    longest = max(lengths)
+    return {
+        "input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100), "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest,
+    }  # fmt: skip
+
+
+def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
+    """Steps of two micro-batches each, with the same weights one by one and recorded; between them it judges, and tries rows."""
+    plays, usual = [], recorded._Played.forward
+    recorded._Played.forward = staticmethod(lambda *values: (plays.append(1), usual(*values))[1])  # type: ignore[method-assign, assignment]
+    models = [build(bits), build(bits)]
+    weights = [[p for p in model.parameters() if p.requires_grad] for model in models]
+    optimiser = torch.optim.AdamW(weights[0], lr=5e-3)
+    losses, apart, gradients = [], [], []
+    with ExitStack() as stack:
+        for model, played in zip(models, (False, True), strict=True):
+            if bits == 16:
+                model.enable_input_require_grads()
+            model.set_attn_implementation(attention.NAME)
+            stack.enter_context(
+                fused.layers(model, torch.bfloat16, keep, decode_once=False, recorded=recording if played else None)
+            )
+        for number, lengths in enumerate([*BATCHES, *BATCHES]):
+            found = []
+            for model in models:
+                with torch.no_grad():
+                    model(**batch(lengths, 1), use_cache=False)
+                with torch.autocast("cuda", torch.bfloat16):
+                    loss = model(**batch(lengths, 0), use_cache=False).loss
+                loss.backward()
+                found.append(loss.item())
+            losses.append(found[0])
+            apart.append(abs(found[0] - found[1]))
+            if number % 2:
+                one, other = (torch.cat([p.grad.flatten() for p in own]) for own in weights)
+                gradients.append(float((one - other).norm() / one.norm()))
+                optimiser.step()
+                with torch.no_grad():
+                    torch._foreach_copy_(weights[1], weights[0])
+                for model in models:
+                    model.zero_grad()
+                    model.eval()
+                    with torch.no_grad():
+                        model(**batch(lengths, 2), use_cache=False)
+                    model.train()
+    recorded._Played.forward = usual  # type: ignore[method-assign]
+    return {"losses": max(apart), "gradients": max(gradients), "learned": losses[0] - losses[-5], "plays": len(plays)}
+
+
+def differing() -> str:
+    """What is said where the work changes while it is recorded."""
+    model, usual, calls = build(16), attention.attend, [0]
+
+    def attend(*values: Any) -> Any:
+        calls[0] += 1
+        out, lse = usual(*values)
+        return out * (1.0 + 0.1 * calls[0]), lse
+
+    attention.attend = attend  # type: ignore[assignment]
+    model.set_attn_implementation(attention.NAME)
+    try:
+        with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recording):
+            for _ in range(2):
+                model(**batch(BATCHES[0], 0), use_cache=False).loss.backward()
+    except EngineError as error:
+        return str(error)
+    finally:
+        attention.attend = usual
+    return ""
+
+
+if __name__ == "__main__":
+    cases = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in {"kept": [True] * 3, "some again": [False, True, False]}.items()}  # fmt: skip
+    print(json.dumps({"cases": cases, "differing": differing()}))
