@@ -6,6 +6,7 @@ from typing import Any
 
 from medrecipes.bases import Base, open_base
 from medrecipes.dimensions import CARDS, Card, Shape
+from medrecipes.engines import choose_engine
 from medrecipes.errors import MedRecipesError, did_you_mean
 from medrecipes.plan import GB, NO_VARLEN, Plan, Way, choose, count_steps, trainable, unfit
 from medrecipes.recipe import Recipe
@@ -58,9 +59,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     base = open_base(recipe.model.base, recipe.model.revision)
     shape = Shape.of(base.config)
     slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
-    engine = recipe.model.engine
-    if engine == "auto":
-        engine = "plain" if slow is None or gpus > 1 or shape.capped else "unsloth"
+    engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
     rows, mean, longest = _rows(recipe, base)
     packing = recipe.train.packing

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import torch
 from medrecipes.errors import EngineError
 from medrecipes.rendering import Example
 from medrecipes.rundir import RunDir, read_losses
-from tests.conftest import Train
+from tests.conftest import ENGINE, Train
 
 SETTINGS = ("train.batch=8", "train.max_steps=8", "train.save_steps=2", "train.learning_rate=1e-2")
 
@@ -167,3 +170,42 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
         EngineError, match=r"^out of memory with one row at a time and checkpointing on; lower data\.max"
     ):
         within_memory(never, model, 1, False, Recipe(), rundir, heard, choices, recompute)  # type: ignore[arg-type]
+
+
+def its_own(*names: str, **known: Any) -> dict[str, Any]:
+    """Functions of Unsloth's that a machine without a card cannot import, for triton that stands beside them."""
+    spec = importlib.util.find_spec("unsloth")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse((Path(spec.origin).parent / "models" / "_utils.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names]
+    space: dict[str, Any] = {"os": os, **known}
+    exec(compile(tree, "unsloth", "exec"), space)
+    return space
+
+
+def test_under_unsloth_too_all_layers_are_computed_again(train: Train, rows: list[Example]) -> None:
+    if ENGINE != "unsloth":
+        pytest.skip("it is Unsloth's own mark that is taken off")
+    from medrecipes.engines.unsloth import recompute
+
+    engine, _, _ = train("train.max_steps=1", "train.checkpointing=true", examples=rows[:8])
+    layers = engine.model.get_base_model().get_decoder().layers
+    kind, usual = type(layers[0]), vars(type(layers[0])).copy()
+    for layer in layers:
+        layer.gradient_checkpointing = True
+    assert not recompute(engine.model)  # they do already
+    skip = its_own(
+        "skip_checkpointing", "_skip_aware_flag", "_gc_keep_layers_env", find_decoder_layers=lambda _: layers
+    )
+    try:
+        assert len(skip["skip_checkpointing"](engine.model, 1)) == 1
+        assert [layer.gradient_checkpointing for layer in layers].count(False) == 1
+        assert recompute(engine.model)
+        assert all(layer.gradient_checkpointing for layer in layers)
+        assert not recompute(engine.model)
+    finally:  # other tests train layers of this kind
+        for name in ("gradient_checkpointing", "_unsloth_skip_aware"):
+            delattr(kind, name)
+            if name in usual:
+                setattr(kind, name, usual[name])

@@ -129,6 +129,8 @@ def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
     assert "engine plain, fused layers" in done.stdout
     assert "weights" in done.stdout
     assert "micro-batch 8 x accumulation 1" in done.stdout
+    head = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--set", "lora.targets=['q_proj', 'lm_head']", "--gpu", "h200")  # fmt: skip
+    assert head.stdout.splitlines()[1] == "engine unsloth, unsloth layers"
     found = json.loads(cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
     assert found["engine"] == "unsloth"
     assert found["why"] == "the card has no variable-length attention"
@@ -138,6 +140,10 @@ def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
 MISTAKES = [
     (["--gpu", "h20"], "--gpu h20 is unknown; did you mean h200?; one of t4, "),
     (["--gpu", "4GB"], "recipes/mistral_medquad.toml: does not fit: "),
+    (
+        ["--gpu", "h200", "--gpus", "2", "--set", "model.engine=unsloth"],
+        "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several",
+    ),
     (["--gpu", "h200", "--gpus", "3"], "--gpus 3 does not divide train.batch = 8; choose a divisor"),
     ([], "plan: this machine has no NVIDIA card; name one: --gpu t4|"),
 ]
