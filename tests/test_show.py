@@ -24,7 +24,7 @@ def test_every_value_names_the_file_and_line_that_set_it(cli: Cli) -> None:
     assert lines["limit = 2000"] == "recipes/base/medical_short.toml:7"
     assert lines["rank = 8"] == "--set"
     assert lines["epochs = 1.0"] == "default"
-    assert lines["train = 0.8"] == lines["dev = 0.1"] == "recipes/base/instruct.toml:15"
+    assert lines["train = 0.8"] == lines["dev = 0.1"] == "recipes/base/instruct.toml:16"
     for text, origin in lines.items():
         if match := re.fullmatch(r"(recipes/.+):(\d+)", origin):
             assert text.partition(" =")[0] in (ROOT / match[1]).read_text().splitlines()[int(match[2]) - 1]
