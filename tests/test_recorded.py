@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,8 +37,10 @@ def test_what_is_played_is_what_would_be_launched(found: dict[str, Any]) -> None
 
 
 @pytest.mark.cuda
-def test_a_recording_that_differs_is_told(found: dict[str, Any]) -> None:
-    assert found["differing"].startswith("a recorded step differs from the step that was recorded (by ")
+def test_a_recording_that_differs_is_told_and_not_used(found: dict[str, Any]) -> None:
+    [told] = found["differing"]["told"]
+    assert re.fullmatch(r"what was played lay \d+\.\d% from the step that it was recorded from", told)
+    assert 0 < found["differing"]["loss"] < 10
 
 
 def a_step(size: int) -> tuple[Any, ...]:
@@ -96,6 +100,34 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
     with pytest.raises(torch.cuda.OutOfMemoryError):  # which is for a smaller micro-batch to mend
         recorded.Recorded([], allowed=1e12, tell=told.append)._record(*a_step(1024))
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("played", "recorded_from", "differs"),
+    [
+        ([[1.0, 2.0], [3.0]], [[1.0, 2.01], [3.0]], ""),
+        ([[1.0, 2.0], [0.0]], [[1.0, 2.0], [0.0]], ""),  # an update that begins at zero has no gradient
+        ([[1.0, 2.0], [3.3]], [[1.0, 2.0], [3.0]], "what was played lay 10.0% from the step that it was recorded from"),
+        ([[float("nan"), 2.0], [3.0]], [[1.0, 2.0], [3.0]], "what was played lay nan% "),
+        ([[float("inf"), 2.0], [3.0]], [[float("inf"), 2.0], [3.0]], ""),  # half precision ran over, here and there
+    ],
+)
+def test_what_is_played_is_held_against_what_was_recorded(
+    played: list[list[float]], recorded_from: list[list[float]], differs: str, libraries: None
+) -> None:
+    import torch
+
+    from medrecipes.engines import recorded
+
+    take = object.__new__(recorded._Take)
+    take.forth = take.back = SimpleNamespace(replay=lambda: None)  # type: ignore[assignment]
+    take.out, *take.gradients = map(torch.tensor, played)
+    expected = [torch.tensor(values) for values in recorded_from]
+    if not differs:
+        take._prove(expected)
+        return
+    with pytest.raises(RuntimeError, match=f"^{differs}"):
+        take._prove(expected)
 
 
 def test_sizes_are_few_and_near() -> None:
