@@ -42,9 +42,10 @@ class TrlEngine(Speaker):
     def __init__(
         self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
         choices: dict[str, Choice], attach: Attach, shards: Shards | None = None,
+        recompute: Callable[[Any], bool] = lambda _: True,
     ) -> None:  # fmt: skip
         super().__init__(name, recipe, template, model, dtype, choices, shards)
-        self._attach = attach
+        self._attach, self._recompute = attach, recompute  # the latter undoes what the former decided, if it can
         self._on_cpu = self.device.type == "cpu"
         match_targets(model, recipe.lora.targets)
         require_optimiser(recipe, cpu=self._on_cpu)
@@ -92,9 +93,7 @@ class TrlEngine(Speaker):
                 layers = self.model.config.get_text_config().num_hidden_layers
                 if recipe.train.checkpointing != "auto" or setting.recomputed == layers:
                     return False
-                if self.name == "unsloth" and not importlib.import_module("medrecipes.engines.unsloth").recompute(
-                    self.model
-                ):
+                if not self._recompute(self.model):
                     return False
                 setting = replace(setting, recomputed=layers)
                 return True

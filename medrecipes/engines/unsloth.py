@@ -42,7 +42,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         use_exact_model_name=True,
         **said,
     )
-    return TrlEngine("unsloth", recipe, base, template, model, dtype, choices, attach)
+    return TrlEngine("unsloth", recipe, base, template, model, dtype, choices, attach, recompute=recompute)
 
 
 def _choose_attention(dtype: torch.dtype) -> Choice:
