@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from medrecipes.engines.fused import Layer
 
 ROWS = 8  # their number is filled up to a multiple of this, with empty ones
-APART = (
-    0.02  # of a recording from what it was made of, as a share; gradients of attention are added up in no fixed order
-)
+# of a recording from what it was made of, as a share: gradients of attention are added up in no fixed order
+APART = 0.02
 
 
 class Recorded:
