@@ -43,7 +43,6 @@ class Plan:
     recomputed: int  # layers that keep their input alone and compute the rest again
     decode_once: bool
     shards: int  # among how many cards the layers are shared; 1: every card holds all
-    recorded: bool  # whether a step's work is played from a recording
     parts: dict[str, float]
     limit_gb: float
     tokens_per_second: float
@@ -52,6 +51,11 @@ class Plan:
     def gb(self) -> float:
         """The peak."""
         return sum(self.parts.values())
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a step's work is played from a recording."""
+        return RECORDINGS in self.parts
 
     @property
     def fits(self) -> bool:
@@ -121,7 +125,7 @@ def memory(
 
 HEAD_TOKENS = 1024
 RECORDED = 4096  # tokens at once above which no card waits for its processor; see engines/recorded.py
-SHARED_BADLY = 1.5
+RECORDINGS, SHARED_BADLY = "recordings", 1.5
 FILLED = 1.06  # what a recording's sizes add to them, on the average
 RECORD_S, PLAY_S = 0.025, 0.15e-3  # to record a layer once, and the least that its kernels take: reckoned, not fitted
 
@@ -205,16 +209,16 @@ def choose(
                         shards=shards,
                         varlen=card.varlen,
                     )
-                    ways = [(parts, False)]
+                    ways = [parts]
                     if way == "fused" and gpus == 1 and mean <= RECORDED:
                         held = recordings(recipe, shape, again, decode_once=decode_once)
-                        ways.append(({**parts, "recordings": held}, True))
-                    for taken, recorded in ways:
+                        ways.append({**parts, RECORDINGS: held})
+                    for taken in ways:
                         rate = speed(
                             recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once,
-                            shards=shards, recorded=recorded, steps=steps,
+                            shards=shards, recorded=RECORDINGS in taken, steps=steps,
                         )  # fmt: skip
-                        plans.append(Plan(way, size, again, decode_once, shards, recorded, taken, limit, rate * gpus))
+                        plans.append(Plan(way, size, again, decode_once, shards, taken, limit, rate * gpus))
         return plans
 
     # nothing is sent round that every card can hold

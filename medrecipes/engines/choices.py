@@ -109,7 +109,7 @@ def choose_setting(
     if own:
         choices["launches"] = Choice("recorded", "few tokens at once, and the card would wait") if found.recorded else Choice("one by one", "the card has enough to do")  # fmt: skip
     return Setting(
-        layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.parts.get("recordings", 0.0)
+        layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.parts.get(plan.RECORDINGS, 0.0)
     )
 
 
