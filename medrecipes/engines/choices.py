@@ -107,7 +107,7 @@ def choose_setting(
     if own and recipe.model.bits == 4:
         choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
     if own:
-        choices["launches"] = Choice("recorded", "few tokens at once, and the card would wait") if found.recorded else Choice("one by one", "the card has enough to do")  # fmt: skip
+        choices["launches"] = Choice("recorded", "few tokens at once, and the card would wait") if found.recorded else Choice("one by one", "recordings would not pay here, or not fit")  # fmt: skip
     return Setting(
         layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.parts.get(plan.RECORDINGS, 0.0)
     )
