@@ -8,7 +8,8 @@ from medrecipes.bases import Base, open_base
 from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.engines import choose_engine
 from medrecipes.errors import MedRecipesError, did_you_mean
-from medrecipes.plan import GB, NO_VARLEN, Plan, Way, choose, count_steps, trainable, unfit
+from medrecipes.memory import GB, Way, trainable
+from medrecipes.plan import NO_VARLEN, Plan, choose, count_steps, unfit
 from medrecipes.recipe import Recipe
 
 HERE = "this"

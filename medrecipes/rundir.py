@@ -7,8 +7,9 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -121,6 +122,16 @@ def _remove_empty(folder: Path) -> None:
 SYNC_S = 1.0  # a card waits while the disk is at work, and the system keeps what a killed process wrote
 
 
+@dataclass
+class Seen:
+    """What one process saw in a step: how many tokens, and which rows, should its loss be no number."""
+
+    step: int | None = None
+    tokens: int = 0
+    supervised: int = 0
+    rows: list[int] = field(default_factory=list)
+
+
 class LossLog:
     """`loss.csv`, a row handed to the system as it happens, and to the disk every second; of several processes one `writes`."""
 
@@ -129,10 +140,10 @@ class LossLog:
         # what was logged after the checkpoint will happen again; without one, everything, the look before step 1 too
         earlier = read_losses(path) if resumed_from_step is not None else []
         kept = [row for row in earlier if int(row["step"]) <= (resumed_from_step or 0)]
+        # of all processes, up to the step that was last told
         self.tokens = max((int(row["tokens"] or 0) for row in kept), default=0)
         self.supervised_tokens = max((int(row["supervised_tokens"] or 0) for row in kept), default=0)
-        self.rows: list[int] = []  # numbers of the rows since the last line, should its loss be no number
-        self._shared = self.tokens, self.supervised_tokens  # what all processes had seen together
+        self._steps: list[Seen] = [Seen()]  # that are not told, the last of them at work
         self._synced = 0.0
         if not writes:
             self._file: TextIO = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
@@ -144,10 +155,25 @@ class LossLog:
             self._file = path.open("a", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._file, LOSS_COLUMNS, lineterminator="\n")
 
-    def together(self) -> None:
-        """Count what all processes have seen since this was last asked."""
-        tokens, supervised = ranks.total(self.tokens - self._shared[0], self.supervised_tokens - self._shared[1])
-        self.tokens, self.supervised_tokens = self._shared = self._shared[0] + tokens, self._shared[1] + supervised
+    def count(self, rows: Sequence[int], tokens: int, supervised: int) -> None:
+        """A micro-batch of the step at work."""
+        seen = self._steps[-1]
+        seen.rows += rows
+        seen.tokens += tokens
+        seen.supervised += supervised
+
+    def step_ends(self, step: int) -> None:
+        """What is counted from now on is of the next step."""
+        self._steps[-1].step = step
+        self._steps.append(Seen())
+
+    def tell(self, step: int) -> list[int]:
+        """Add what all processes have seen up to a step's end; the numbers of the rows that this one has."""
+        told = [seen for seen in self._steps if seen.step is not None and seen.step <= step]
+        self._steps = self._steps[len(told) :]
+        tokens, supervised = ranks.total(sum(s.tokens for s in told), sum(s.supervised for s in told))
+        self.tokens, self.supervised_tokens = self.tokens + tokens, self.supervised_tokens + supervised
+        return [row for seen in told for row in seen.rows]
 
     def row(self, **values: Any) -> None:
         """Append a row; floats at full precision, so that two runs can be compared bit by bit."""

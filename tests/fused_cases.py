@@ -66,7 +66,7 @@ KEEP = {"kept": [True] * 3, "again": [False] * 3, "some again": [False, True, Fa
 TARGETS = {"all": ALL, "some": ["q_proj", "v_proj", "up_proj"]}
 
 
-recording = partial(Recorded, allowed=1e12, tell=print)
+recording = partial(Recorded, largest=4096, room=1e9, tell=print)
 
 
 def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool, recorded: bool) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig, MistralForCausalLM
 
-from medrecipes.engines import attention, fused, recorded
+from medrecipes.engines import attention, fused
+from medrecipes.engines import recorded as module
 from medrecipes.engines.recorded import Recorded
 from tests.fused_cases import ALL, recording
 
@@ -20,6 +21,7 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 97, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 8192, "sliding_window": None,
 }  # fmt: skip
+LARGEST = 1024
 # the rows of one micro-batch after the other: one size and number of rows, then others, then what is too long to be recorded
 BATCHES = [[50, 70, 9], [50, 70, 9], [100, 50], [9, 70, 49, 1], [256], [300, 20], [310], [50, 70, 9], [4100], [30] * 12, [29] * 12, [31] * 9]  # fmt: skip
 
@@ -57,8 +59,8 @@ def batch(lengths: list[int], seed: int) -> dict[str, Any]:
 
 def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
     """Steps of two micro-batches each, with the same weights one by one and recorded; between them it judges, and tries rows."""
-    plays, usual = [], recorded._Played.forward
-    recorded._Played.forward = staticmethod(lambda *values: (plays.append(1), usual(*values))[1])  # type: ignore[method-assign, assignment]
+    plays, usual = [], module._Played.forward
+    module._Played.forward = staticmethod(lambda *values: (plays.append(1), usual(*values))[1])  # type: ignore[method-assign, assignment]
     models = [build(bits), build(bits)]
     weights = [[p for p in model.parameters() if p.requires_grad] for model in models]
     optimiser = torch.optim.AdamW(weights[0], lr=5e-3)
@@ -94,7 +96,7 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
                     with torch.no_grad():
                         model(**batch(lengths, 2), use_cache=False)
                     model.train()
-    recorded._Played.forward = usual  # type: ignore[method-assign]
+    module._Played.forward = usual  # type: ignore[method-assign]
     return {"losses": max(apart), "gradients": max(gradients), "learned": losses[0] - losses[-5], "plays": len(plays)}
 
 
@@ -109,7 +111,8 @@ def differing() -> dict[str, Any]:
 
     attention.attend = attend  # type: ignore[assignment]
     model.set_attn_implementation(attention.NAME)
-    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Recorded, allowed=1e12, tell=told.append)):  # fmt: skip
+    recorded = partial(Recorded, largest=LARGEST, room=1e9, tell=told.append)
+    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
         for _ in range(3):
             loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
             loss.backward()
@@ -117,6 +120,39 @@ def differing() -> dict[str, Any]:
     return {"told": told, "loss": loss.item()}
 
 
+def no_room() -> dict[str, Any]:
+    """What is told where recordings do not fit, and whether training goes on."""
+    model, told = build(16), list[str]()
+    model.set_attn_implementation(attention.NAME)
+    recorded = partial(Recorded, largest=LARGEST, room=1e15, tell=told.append)
+    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
+        for _ in range(4):
+            loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
+            loss.backward()
+    return {"told": told, "loss": loss.item()}
+
+
+def room() -> dict[str, Any]:
+    """What recordings hold when small sizes come first, beside what was made ready for the largest."""
+    model, asked = build(16), 200e6
+    held = []
+
+    class Seen(Recorded):
+        def __call__(self, *values: Any) -> Any:
+            out = super().__call__(*values)
+            if self._studio:
+                held.append(self._studio.held / asked)
+            return out
+
+    model.set_attn_implementation(attention.NAME)
+    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, largest=2048, room=asked, tell=print)):  # fmt: skip
+        for size in range(128, 2049, 128):
+            for _ in range(3):
+                model(**batch([size], 0), use_cache=False).loss.backward()
+    return {"first": held[0], "last": held[-1]}
+
+
 if __name__ == "__main__":
+    module.SIGHTS = 1
     cases = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in {"kept": [True] * 3, "some again": [False, True, False]}.items()}  # fmt: skip
-    print(json.dumps({"cases": cases, "differing": differing()}))
+    print(json.dumps({"cases": cases, "differing": differing(), "no_room": no_room(), "room": room()}))

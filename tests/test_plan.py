@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from medrecipes.dimensions import CARDS, Shape
-from medrecipes.plan import choose, memory, trainable, unfit
+from medrecipes.memory import parts, trainable
+from medrecipes.pace import waiting
+from medrecipes.plan import choose, unfit
 from medrecipes.recipe import Lora, Model, Recipe, Train
 from tests.conftest import Cli
 
@@ -66,8 +68,8 @@ MEASURED = [
 @pytest.mark.parametrize(("way", "tokens", "recomputed", "decode_once", "optim", "measured"), MEASURED)
 def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, decode_once: bool, optim: str, measured: float) -> None:  # fmt: skip
     way, _, by_rows = way.partition(" ")
-    parts = memory(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once, varlen=not by_rows)  # type: ignore[arg-type]
-    assert 0.95 * measured <= sum(parts.values()) <= 1.10 * measured
+    found = parts(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once, varlen=not by_rows)  # type: ignore[arg-type]
+    assert 0.95 * measured <= sum(found.values()) <= 1.10 * measured
 
 
 def test_a_shared_base_takes_what_was_measured() -> None:
@@ -182,7 +184,7 @@ def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
 def test_only_unsloth_attends_row_by_row_where_there_is_no_kernel() -> None:
     for way, slower in (("library", False), ("unsloth", True)):
         one, rows = (
-            sum(memory(recipe(), SHAPE, way, 4096, 0, decode_once=False, varlen=varlen).values())  # type: ignore[arg-type]
+            sum(parts(recipe(), SHAPE, way, 4096, 0, decode_once=False, varlen=varlen).values())  # type: ignore[arg-type]
             for varlen in (True, False)
         )
         assert (rows > one) is slower
@@ -195,18 +197,31 @@ def some_rows(size: int) -> tuple[int, int]:
 def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
     few = recipe(packing=False, batch=8)
     long = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000)
-    assert (long.recorded, long.fits) == (True, True)
+    assert (long.fits, long.micro_batch) == (True, 8)  # eight rows are one piece of work, and not several smaller ones
+    assert 1600 <= long.recorded < 6400  # what is longer keeps the card at work by itself
     assert long.parts["recordings"] > 5
-    assert long.micro_batch == 8  # eight rows are one piece of work, and not several smaller ones
     short = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=50)
-    assert (short.recorded, "recordings" in short.parts) == (False, False)
+    assert (short.recorded, "recordings" in short.parts) == (0, False)
     assert long.tokens_per_second > short.tokens_per_second
+    # where cards share the rows of a step, each has fewer at once
+    two = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2)
+    assert (two.recorded > 0, two.micro_batch) == (True, 4)
+    assert two.parts["recordings"] <= long.parts["recordings"]
+    shared = recipe(packing=False, batch=8).model_copy(update={"model": Model(shard=True)})
     for other in (
-        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2),
-        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, limit_gb=8),
-        choose(few, SHAPE, CARDS["a100-80"], "fused", some_rows, steps=2000),  # which has enough to do
+        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, limit_gb=6.5),
+        choose(few, SHAPE, CARDS["rtx4090"], "fused", some_rows, steps=2000),  # which has enough to do
         choose(recipe(micro_batch=8), SHAPE, CARDS["h200"], "fused", packed, steps=2000),
         choose(few, SHAPE, CARDS["h200"], "unsloth", some_rows, steps=2000),
+        choose(shared, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2),
     ):
         assert other.fits
         assert not other.recorded
+
+
+def test_a_small_base_waits_with_more_tokens_at_once() -> None:
+    small = Shape.of(MISTRAL | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16})
+    sizes = [waiting(recipe(), shape, CARDS["h200"], 100_000, 0, decode_once=True) for shape in (SHAPE, small)]
+    assert 2000 < sizes[0] < 4096 < sizes[1]
+    assert waiting(recipe(), small, CARDS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
+    assert waiting(recipe(), SHAPE, CARDS["l4"], 100_000, 0, decode_once=True) == 0

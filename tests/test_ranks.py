@@ -34,8 +34,10 @@ place = stage("data", "k" * 16, build, folder / "store")
 log = LossLog(folder / "loss.csv", writes=ranks.leads())
 counts = []
 for step in (1, 2):
-    log.tokens += 10 * step + ranks.rank()
-    log.together()
+    log.count([ranks.rank()], 10 * step + ranks.rank(), 0)
+    log.step_ends(step)
+    log.count([], 1000, 0)  # of the step after it, which is not told yet
+    assert log.tell(step) == [ranks.rank()]
     counts.append(log.tokens)
 log.row(step=1, epoch=0, split="train", loss=1.0)
 log.close()
@@ -60,8 +62,8 @@ def test_the_leader_prepares_and_writes_and_all_count_together(tmp_path: Path) -
     assert [s["leads"] for s in said] == [True, False, False]
     assert [s["place"] for s in said] == [True] * 3
     assert sorted(p.name for p in tmp_path.glob("built-*")) == ["built-0"]
-    # 10 + 11 + 12, then 20 + 21 + 22 more
-    assert [s["counts"] for s in said] == [[33, 96]] * 3
+    # 10 + 11 + 12, then 20 + 21 + 22 more, and what the second step had begun with
+    assert [s["counts"] for s in said] == [[33, 3096]] * 3
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == 2
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"rank": 0}
 

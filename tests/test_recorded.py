@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from medrecipes.pace import FILLED, filled, sizes
 from tests.conftest import ROOT
 
 
@@ -43,63 +44,48 @@ def test_a_recording_that_differs_is_told_and_not_used(found: dict[str, Any]) ->
     assert 0 < found["differing"]["loss"] < 10
 
 
-def a_step(size: int) -> tuple[Any, ...]:
-    import torch
-
-    from medrecipes.engines.attention import Rows
-
-    return (
-        torch.zeros(1, size, 4),
-        torch.zeros(1, size, 2),
-        torch.zeros(1, size, 2),
-        Rows(torch.tensor([0, size]), size),
-    )
+@pytest.mark.cuda
+def test_what_does_not_fit_is_told_and_training_goes_on(found: dict[str, Any]) -> None:
+    assert found["no_room"]["told"] == ["they do not fit beside all else"]
+    assert 0 < found["no_room"]["loss"] < 10
 
 
-def test_recordings_hold_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch, libraries: None) -> None:
-    import torch
-
-    from medrecipes.engines import recorded
-
-    class Take:
-        def __init__(self, layers: Any, inputs: Any, longest: int, gradients: Any, pool: Any, *, needs_x: bool) -> None:
-            self.held = 1e6 * longest
-
-    monkeypatch.setattr(recorded, "_Take", Take)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: 1)
-    monkeypatch.setattr(recorded.Recorded, "most", 0)
-    records = recorded.Recorded([], allowed=1.5 * 4096e6, tell=print)
-    made = [records._record(*a_step(size)) is not None for size in (2048, 3072, 2048, 1024, 128, 128)]
-    assert made == [True, True, False, True, False, False]
-    assert recorded.Recorded.most == 6144e6 == 1.5 * 4096e6
+@pytest.mark.cuda
+def test_all_sizes_share_one_room(found: dict[str, Any]) -> None:
+    print(found["room"])
+    assert found["room"]["first"] >= 1
+    assert (
+        found["room"]["last"] < 1.6
+    )  # sixteen sizes; by themselves they would take eight and a half times the largest
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("CUDA error: operation not permitted\nmore"), "CUDA error: operation not permitted"),
+        ("memory", "they do not fit beside all else"),
+    ],
+)
 def test_where_recording_fails_it_is_told_and_training_goes_on(
-    monkeypatch: pytest.MonkeyPatch, libraries: None
+    error: Any, why: str, monkeypatch: pytest.MonkeyPatch, libraries: None
 ) -> None:
     import torch
 
     from medrecipes.engines import recorded
-
-    told, errors = (
-        list[str](),
-        [RuntimeError("CUDA error: operation not permitted\nmore"), torch.cuda.OutOfMemoryError()],
-    )
+    from medrecipes.engines.attention import Rows
 
     def fail(*_: Any, **__: Any) -> None:
-        raise errors[0]
+        raise torch.cuda.OutOfMemoryError if error == "memory" else error
 
-    monkeypatch.setattr(recorded, "_Take", fail)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: 1)
-    records = recorded.Recorded([], allowed=1e12, tell=told.append)
-    assert records._record(*a_step(1024)) is None
-    assert told == ["CUDA error: operation not permitted"]
-    x, *rest = a_step(1000)
-    assert records(x, *rest) is x  # as it is, not filled up
-    errors.pop(0)
-    with pytest.raises(torch.cuda.OutOfMemoryError):  # which is for a smaller micro-batch to mend
-        recorded.Recorded([], allowed=1e12, tell=told.append)._record(*a_step(1024))
-    assert len(told) == 1
+    told = list[str]()
+    monkeypatch.setattr(recorded, "_Studio", fail)
+    records = recorded.Recorded([], largest=4096, room=1e12, tell=told.append)
+    x, cos, sin = torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 2), torch.zeros(1, 1000, 2)
+    rows = Rows(torch.tensor([0, 1000]), 1000)
+    assert records(x, cos, sin, rows).shape == x.shape
+    records._record((), x, cos, sin, rows)
+    assert told == [why]
+    assert records(x, cos, sin, rows) is x  # as it is, not filled up
 
 
 @pytest.mark.parametrize(
@@ -108,6 +94,9 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
         ([[1.0, 2.0], [3.0]], [[1.0, 2.01], [3.0]], ""),
         ([[1.0, 2.0], [0.0]], [[1.0, 2.0], [0.0]], ""),  # an update that begins at zero has no gradient
         ([[1.0, 2.0], [3.3]], [[1.0, 2.0], [3.0]], "what was played lay 10.0% from the step that it was recorded from"),
+        # a gradient that matters little may be noise, but not all of it
+        ([[1.0], [300.0, 0.0], [1.2, 0.0]], [[1.0], [300.0, 0.0], [1.0, 0.0]], ""),
+        ([[1.0], [300.0, 0.0], [0.0, 1.0]], [[1.0], [300.0, 0.0], [1.0, 0.0]], "what was played lay 141.4% "),
         ([[float("nan"), 2.0], [3.0]], [[1.0, 2.0], [3.0]], "what was played lay nan% "),
         ([[float("inf"), 2.0], [3.0]], [[float("inf"), 2.0], [3.0]], ""),  # half precision ran over, here and there
     ],
@@ -131,13 +120,9 @@ def test_what_is_played_is_held_against_what_was_recorded(
 
 
 def test_sizes_are_few_and_near() -> None:
-    pytest.importorskip("torch")
-    from medrecipes.engines.recorded import filled
-    from medrecipes.plan import FILLED, RECORDED
-
-    sizes = [filled(tokens) for tokens in range(1, RECORDED + 1)]
-    assert all(tokens <= size for tokens, size in enumerate(sizes, 1))
-    assert len(set(sizes)) == 24
-    assert max(sizes) == RECORDED
-    likely = range(512, RECORDED + 1)
+    found = list(sizes(4096))
+    assert [filled(tokens) for tokens in found] == found
+    assert all(any(size == filled(tokens) for size in found) and filled(tokens) >= tokens for tokens in range(1, 4097))
+    assert (len(found), max(found)) == (24, 4096)
+    likely = range(512, 4097)
     assert sum(map(filled, likely)) / sum(likely) == pytest.approx(FILLED, abs=0.03)

@@ -47,7 +47,7 @@ class LogProbabilities:
 
 def main(folder: Path, cases: list[str]) -> None:
     trl_utils._ChunkedLogProbFunction = LogProbabilities
-    training.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False, 0.0)  # type: ignore[assignment]
+    training.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False)  # type: ignore[assignment]
     if ranks.size() > 1:
         torch.distributed.init_process_group("gloo")
         trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import EarlyStoppingCallback
 from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.engines import Choice
+from medrecipes.engines.brisk import light
 from medrecipes.engines.callbacks import Interrupt, Progress
 from medrecipes.engines.tracking import PROJECT
 from medrecipes.errors import EngineError, RunError
@@ -73,6 +75,8 @@ class Attempt:
             "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
             "logging_steps": settings.logging_steps,
             "logging_nan_inf_filter": False,
+            # the next rows travel to the card while it is at work
+            "accelerator_config": {"non_blocking": not cpu},
             "eval_strategy": "no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
             "eval_steps": None if settings.eval_steps == "epoch" else settings.eval_steps,
             "save_strategy": "epoch" if settings.save_steps == "epoch" else "steps",
@@ -92,9 +96,7 @@ class Attempt:
 
     def count(self, inputs: dict[str, Any]) -> None:
         """Take out of a micro-batch what the log wants to know of it."""
-        self.log.rows += inputs.pop("rows")
-        self.log.tokens += inputs.pop("tokens")
-        self.log.supervised_tokens += inputs.pop("supervised")
+        self.log.count(*(inputs.pop(name) for name in ("rows", "tokens", "supervised")))
 
     def walk(
         self, trainer: Any, recipe: Recipe, rundir: RunDir, console: Console, device: torch.device, ids: Sequence[str],
@@ -117,7 +119,9 @@ class Attempt:
         ):
             for context in within:
                 stack.enter_context(context)
-            trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path))
+            stack.enter_context(light(trainer.model))
+            took = partial(getattr, trainer, "took", None)
+            trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path, took))
             trainer.add_callback(interrupt)
             try:
                 with writing(rundir.checkpoints):

@@ -46,19 +46,29 @@ class Shuffled(torch.utils.data.Sampler[int]):
 class Progress(TrainerCallback):
     """Writes loss.csv as it happens, moves the bar, and stops on a loss that is no number."""
 
-    def __init__(self, log: LossLog, bar: Bar, device: torch.device, ids: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, log: LossLog, bar: Bar, device: torch.device, ids: Sequence[str], folder: Path,
+        took: Callable[[], float | None],
+    ) -> None:  # fmt: skip
+        """`took`: the seconds of the steps that are told, where the trainer knows; else it is what went by."""
         self._log, self._bar, self._device, self._ids, self._folder = log, bar, device, ids, folder
+        self._took = took
         self._since = (time.monotonic(), log.tokens)
 
+    def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """What comes now is the next step's."""
+        self._log.step_ends(state.global_step)
+
     def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """A row of loss.csv, for training and for dev losses."""
+        """A row of loss.csv, for training and for dev losses; the next step may have begun."""
         logs = logs or {}
         split = "train" if "loss" in logs else "dev" if "eval_loss" in logs else None
         if split is None:
             return
-        self._log.together()
-        now = time.monotonic()
-        seconds, tokens = now - self._since[0], self._log.tokens - self._since[1]
+        numbers = self._log.tell(state.global_step)
+        took = self._took()
+        seconds = time.monotonic() - self._since[0] if took is None else took
+        tokens = self._log.tokens - self._since[1]
         rate = tokens / seconds if split == "train" and seconds > 0 else 0.0
         loss = float(logs["loss" if split == "train" else "eval_loss"])
         self._log.row(
@@ -71,14 +81,13 @@ class Progress(TrainerCallback):
             self._bar.at(state.global_step, f"loss {loss:.3f}  {rate:,.0f} tokens/s")
         self._since = (time.monotonic(), self._log.tokens)  # the time of a look at the dev rows is not training's
         if not math.isfinite(loss):
-            rows = [self._ids[row] for rows in ranks.gather(self._log.rows) for row in rows]
+            rows = [self._ids[number] for numbers in ranks.gather(numbers) for number in numbers]
             if ranks.leads():
                 write_json(self._folder / "bad_rows.json", {"step": state.global_step, "rows": rows})
             raise EngineError(
                 f"the {split} loss is {loss} at step {state.global_step} (its rows: {self._folder / 'bad_rows.json'}); "
                 "lower train.learning_rate, or set train.precision = 'fp32'"
             )
-        self._log.rows.clear()
 
 
 class Interrupt(TrainerCallback):

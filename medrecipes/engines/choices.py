@@ -13,6 +13,7 @@ from medrecipes.batching import Layout, Pack
 from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.engines import Choice, answering, attention, fused, has_varlen
 from medrecipes.errors import EngineError
+from medrecipes.memory import GB, Way
 from medrecipes.recipe import Recipe
 
 
@@ -25,7 +26,8 @@ class Setting:
     micro_batch: int
     recomputed: int
     decode_once: bool
-    recordings_gb: float  # what recordings of steps may hold; 0: there are none
+    recorded: int = 0  # up to how many tokens at once a step is played from a recording; 0: none is
+    recordings_gb: float = 0.0  # what recordings are given
 
 
 def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
@@ -82,8 +84,8 @@ def choose_setting(
             else Choice(shape.layers if again else 0, SAID)
         )
         choices["micro_batch"], choices["checkpointing"] = size, some
-        return Setting(layout.value, False, int(size.value), int(some.value), False, 0.0)
-    way: plan.Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
+        return Setting(layout.value, False, int(size.value), int(some.value), False)
+    way: Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
     card = this_card()
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
         card = replace(card, varlen=False)
@@ -107,10 +109,12 @@ def choose_setting(
     if own and recipe.model.bits == 4:
         choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
     if own:
-        choices["launches"] = Choice("recorded", "few tokens at once, and the card would wait") if found.recorded else Choice("one by one", "recordings would not pay here, or not fit")  # fmt: skip
-    return Setting(
-        layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.parts.get(plan.RECORDINGS, 0.0)
-    )
+        launches = Choice("one by one", "recordings would not pay here, or not fit")
+        if found.recorded:
+            launches = Choice(f"recorded up to {found.recorded} tokens", "with so few at once the card would wait")
+        choices["launches"] = launches
+    room = found.parts.get("recordings", 0.0)
+    return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.recorded, room)
 
 
 # what Unsloth may attend with and take no more memory than is planned
@@ -126,7 +130,7 @@ def this_card() -> Card:
     name = torch.cuda.get_device_name(index).lower()
     known = sorted((key for key in CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
     sheet = CARDS[known[-1]] if known else CARDS["a100-40"]
-    return replace(sheet, name=name, gb=(free + ours) / plan.GB, varlen=has_varlen())
+    return replace(sheet, name=name, gb=(free + ours) / GB, varlen=has_varlen())
 
 
 def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from medrecipes.console import Console
 from medrecipes.engines import Choice, limit_memory
 from medrecipes.engines.answering import device_of, inference, portions
 from medrecipes.engines.attempt import Attempt, look, within_memory
+from medrecipes.engines.brisk import Brisk
 from medrecipes.engines.callbacks import peak_gb
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.plain import attach
@@ -102,7 +103,7 @@ class Tagger:
             )
         )
 
-        class Trainer(transformers.Trainer):
+        class Trainer(Brisk, transformers.Trainer):
             """transformers' trainer, counting words and judging the dev rows by their spans."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

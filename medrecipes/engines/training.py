@@ -17,7 +17,7 @@ from medrecipes import ranks
 from medrecipes.bases import Base
 from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
-from medrecipes.engines import Choice, attention, fused
+from medrecipes.engines import Choice, attention, fused, head
 from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
@@ -28,7 +28,7 @@ from medrecipes.engines.shards import Shards
 from medrecipes.engines.speaking import Speaker
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
-from medrecipes.plan import GB
+from medrecipes.memory import GB
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir
@@ -83,8 +83,8 @@ class TrlEngine(Speaker):
 
             def train_with(micro_batch: int) -> dict[str, Any]:
                 chosen = replace(setting, micro_batch=micro_batch)
-                if setting.recordings_gb and rundir.state.get("out_of_memory"):
-                    chosen = replace(chosen, recordings_gb=0.0)
+                if setting.recorded and rundir.state.get("out_of_memory"):
+                    chosen = replace(chosen, recorded=0)
                     self.choices["launches"] = Choice("one by one", "recordings were given up when memory ran out")
                 return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
 
@@ -176,20 +176,28 @@ class TrlEngine(Speaker):
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 return look(self, lambda: engine._judge(dev, dev_learned))
 
+        def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
+            batch = tensors([padded[item["pack"]] for item in items], pad, layout, self.name)
+            return batch | {"learned": head.learned(batch["labels"])} if setting.fused else batch
+
         trainer = Trainer(
             model=self.model,
             args=arguments,
             train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
             eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
             processing_class=processing_class(self.template.tokenizer),
-            data_collator=lambda items: tensors([padded[item["pack"]] for item in items], pad, layout, self.name),
+            data_collator=collate,
         )
         callbacks = list(tracked)
         if checkpointing and self.name == "plain":
             callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
         if settings.sample_prompts:
             callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
-        within = self._attention(attention.NAME if layout == "flat" else self._usual), self._layers(setting, console)
+        within: list[AbstractContextManager[Any]] = [
+            self._attention(attention.NAME if layout == "flat" else self._usual)
+        ]
+        if setting.fused:
+            within += [self._fused(setting, console), head.told(self.model)]
         ids = [example.id for example in train]
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
         return {**stats, "proved": proving.found}
@@ -197,14 +205,14 @@ class TrlEngine(Speaker):
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
         """The loss as training comes to it, without what a trainer counts."""
         if self.name == "plain":
+            if "learned" in batch:  # of the labels that there are now
+                batch = batch | {"learned": head.learned(batch["labels"])}
             outputs = model(**batch, use_cache=False, fused_lm_head=True)
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
 
-    def _layers(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
-        """Inside, the decoder layers train as the setting says."""
-        if not setting.fused:
-            return nullcontext()
+    def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
+        """Inside, the decoder layers train as one function each."""
         count = self.model.config.num_hidden_layers
         # the last layers' activations are let go first, so it is the first layers that are computed again
         keep = [number >= setting.recomputed for number in range(count)]
@@ -213,7 +221,9 @@ class TrlEngine(Speaker):
             self.choices["launches"] = choice = Choice("one by one", f"they cannot be recorded here: {why}")
             console.line(f"{'launches':<11} {choice}")
 
-        recorded = partial(Recorded, allowed=setting.recordings_gb * GB, tell=tell) if setting.recordings_gb else None
+        recorded = None
+        if setting.recorded:
+            recorded = partial(Recorded, largest=setting.recorded, room=setting.recordings_gb * GB, tell=tell)
         return fused.layers(
             self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards, recorded=recorded
         )

@@ -1,8 +1,9 @@
 """How much faster several cards train than one: the same recipe and batch by `medrecipes run --gpus N`, and resumed on fewer.
 
-usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--batch 16] [--work FOLDER] [--tokenizer FOLDER]
+usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--batch 16] [--rows] [--work FOLDER] [--tokenizer FOLDER]
 
-A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of cards.
+A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of cards;
+--rows: single rows end to end, as the default recipe has them (--batch 8 --steps 400: fewer steps are not recorded).
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--gpus", default="1,2,4")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16, help="packs a step, on all cards together")
+    parser.add_argument("--batch", type=int, default=16, help="packs or rows a step, on all cards together")
+    parser.add_argument(
+        "--rows", action="store_true", help="single rows, not packs; the micro-batch as the plan has it"
+    )
     parser.add_argument("--no-resume", action="store_true", help="leave out the resumed run")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
@@ -37,20 +41,23 @@ def main(argv: list[str] | None = None) -> int:
     if not (base / "config.json").exists():
         base.mkdir(parents=True, exist_ok=True)
         make_base(base, arguments.tokenizer)
+    counts = [int(count) for count in arguments.gpus.split(",")]
+    layout = ["train.packing=true", "train.micro_batch=4"]
+    if arguments.rows:
+        layout = ["train.packing=false", "train.micro_batch=auto"]
     settings = [
         f"model.base='{base}'", "model.engine=plain", "template.name=mistral-v3", "data.max_tokens=2048",
-        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", f"train.batch={arguments.batch}",
-        "train.micro_batch=4", "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
+        *data(), "data.split={train=0.96, dev=0.02, test=0.02}", *layout, f"train.batch={arguments.batch}",
+        "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
         "train.eval_steps=1000", "eval.rows=2", "eval.max_new_tokens=4", "lora.alpha=16",
         "train.learning_rate=2e-4",
     ]  # fmt: skip
-    counts = [int(count) for count in arguments.gpus.split(",")]
     rates, losses = {}, {}
     for count in counts:
-        folder = arguments.work / f"cards-{count}"
+        folder = arguments.work / f"cards-{'rows-' if arguments.rows else ''}{count}"
         run(settings, folder, count, arguments.steps, 1000)
         rows = losses[count] = read(folder)
-        rates[count] = statistics.median(float(row["tokens_per_second"]) for row in rows[4:])
+        rates[count] = statistics.median(float(row["tokens_per_second"]) for row in rows[max(4, len(rows) // 4) :])
     print("| cards | tokens/s | times one |\n| --- | --- | --- |")
     for count, rate in rates.items():
         print(f"| {count} | {rate:,.0f} | {rate / rates[counts[0]]:.2f} |")
