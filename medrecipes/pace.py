@@ -15,7 +15,7 @@ RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other":
 SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.95}
 SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 # a recording (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
-# sizes add to tokens on the average; to record a layer once, and the least that its kernels take
+# sizes add to tokens on the average; the time to record a layer, and what is lost when one is played
 SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 1.06, 0.01, 0.15e-3
 SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is recorded, too
 

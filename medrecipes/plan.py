@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from medrecipes.dimensions import Card, Shape
@@ -66,35 +67,31 @@ def choose(
     wanted = recipe.train.micro_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
 
-    def among(shards: int) -> list[Plan]:
-        plans = []
-        for size in sizes:
+    def among(shards: int) -> Iterator[Plan]:
+        decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
+        for size, decode_once, again in product(sizes, decoded, _layers(recipe, shape)):
             most, mean = tokens(size)
-            for decode_once in (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,):
-                for again in _layers(recipe, shape):
-                    held = parts(
-                        recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards,
-                        varlen=card.varlen,
-                    )  # fmt: skip
-                    largest = 0
-                    if way == "fused" and shards == 1:  # layers that come from other cards are on their way, each time
-                        largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
-                    for recorded in (0, largest) if largest >= mean else (0,):
-                        taken = held
-                        if recorded:
-                            room = recordings(recipe, shape, recorded, again, decode_once=decode_once)
-                            taken = held | {"recordings": room}
-                        rate = speed(
-                            recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once,
-                            shards=shards, recorded=recorded > 0, steps=steps,
-                        )  # fmt: skip
-                        plans.append(Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus))
-        return plans
+            held = parts(
+                recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
+            )
+            largest = 0
+            if way == "fused" and gpus == 1:
+                largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
+            for recorded in (0, largest) if largest >= mean else (0,):
+                taken = held
+                if recorded:
+                    room = recordings(recipe, shape, recorded, again, decode_once=decode_once)
+                    taken = held | {"recordings": room}
+                rate = speed(
+                    recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
+                    recorded=recorded > 0, steps=steps,
+                )  # fmt: skip
+                yield Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus)
 
     # nothing is sent round that every card can hold
     shared = recipe.model.shard if shared is None else shared
     may = gpus > 1 and way == "fused" and shared is not False
-    plans = [] if may and shared is True else among(1)
+    plans = [] if may and shared is True else list(among(1))
     fitting = [plan for plan in plans if plan.fits]
     if may and not fitting:
         plans += among(gpus)

@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
         "scripts/bench train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--only", default="", help="part of a setting's name; several with semicolons")
+    parser.add_argument("--only", default="", help="a setting's name, or part of some; several with semicolons")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--profile", action="store_true", help="also write what a step's time goes into")
@@ -270,7 +270,8 @@ def main(argv: list[str] | None = None) -> None:
     print("| setting | tokens/s | peak GB | chosen |\n| --- | --- | --- | --- |", flush=True)
     wanted = [w for w in arguments.only.split(";") if w]
     for name in SETTINGS:
-        if wanted and not any(w in name for w in wanted):
+        # a whole name is that setting, and not others that have it in theirs
+        if wanted and not any(name == w if w in SETTINGS else w in name for w in wanted):
             continue
         command = [
             sys.executable,
