@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medrecipes.dimensions import CARDS, Shape
 from medrecipes.memory import parts, trainable
-from medrecipes.pace import waiting
+from medrecipes.pace import speed, waiting
 from medrecipes.plan import choose, unfit
 from medrecipes.recipe import Lora, Model, Recipe, Train
 from tests.conftest import Cli
@@ -70,6 +71,34 @@ def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, dec
     way, _, by_rows = way.partition(" ")
     found = parts(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once, varlen=not by_rows)  # type: ignore[arg-type]
     assert 0.95 * measured <= sum(found.values()) <= 1.10 * measured
+
+
+# (way, tokens at once, micro-batches a step, layers computed again, weights decoded once, optimiser, tokens/s on the same card)
+PACES = [
+    ("fused", 8 * 2048, 2, 0, True, "adamw_torch_fused", 18060),
+    ("fused", 4 * 2048, 1, 0, True, "adamw_torch_fused", 17677),
+    ("fused", 16 * 2048, 1, 0, False, "adamw_torch_fused", 17950),
+    ("fused", 2 * 2048, 8, 0, False, "adamw_torch_fused", 16072),
+    ("fused", 2 * 2048, 8, 32, False, "adamw_torch_fused", 12123),
+    ("unsloth", 8 * 2048, 2, 0, False, "adamw_torch_fused", 16908),
+    ("unsloth", 4 * 2048, 1, 0, False, "adamw_8bit", 15832),
+    ("unsloth", 4 * 2048, 1, 32, False, "adamw_8bit", 11044),
+]
+
+
+@pytest.mark.parametrize(("way", "tokens", "accumulation", "recomputed", "decode_once", "optim", "measured"), PACES)
+def test_the_pace_is_what_was_measured(
+    way: Any, tokens: int, accumulation: int, recomputed: int, decode_once: bool, optim: str, measured: float
+) -> None:
+    found = speed(recipe(optim=optim), SHAPE, CARDS["h200"], way, tokens, accumulation, recomputed, decode_once=decode_once)  # fmt: skip
+    assert found == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize(("steps", "measured"), [(600, 14008), (100_000, 15798)])
+def test_the_pace_of_recordings_is_what_was_measured(steps: int, measured: float) -> None:
+    rows = recipe(packing=False, batch=8)
+    found = speed(rows, SHAPE, CARDS["h200"], "fused", 8 * 222, 1, 0, decode_once=True, recorded=True, steps=steps)
+    assert found == pytest.approx(measured, rel=0.05)
 
 
 def test_a_shared_base_takes_what_was_measured() -> None:
