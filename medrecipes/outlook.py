@@ -132,7 +132,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if not found["fits"]:
         return said
     weights = ", weights decoded once" if found["decode_once"] else ""
-    weights += ", launches recorded" if found["recorded"] else ""
+    weights += f", launches recorded up to {found['recorded']} tokens" if found["recorded"] else ""
     weights += f", the base shared among {found['shards']} cards" if found["shards"] > 1 else ""
     gpus = f" x {found['gpus']} GPUs" if found["gpus"] > 1 else ""
     said.append(

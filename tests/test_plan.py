@@ -10,6 +10,7 @@ import pytest
 
 from medrecipes.dimensions import CARDS, Shape
 from medrecipes.memory import parts, trainable
+from medrecipes.outlook import lines
 from medrecipes.pace import speed, waiting
 from medrecipes.plan import choose, unfit
 from medrecipes.recipe import Lora, Model, Recipe, Train
@@ -175,6 +176,8 @@ def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
     head = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--set", "lora.targets=['q_proj', 'lm_head']", "--gpu", "h200")  # fmt: skip
     assert head.stdout.splitlines()[1] == "engine unsloth, unsloth layers"
     found = json.loads(cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
+    assert "recorded" not in "".join(lines(found))
+    assert ", launches recorded up to 2816 tokens\n" in "\n".join(lines({**found, "recorded": 2816}))
     assert found["engine"] == "unsloth"
     assert found["why"] == "the card has no variable-length attention"
     assert found["fits"]

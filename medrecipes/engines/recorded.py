@@ -67,23 +67,21 @@ class Recorded:
         return x
 
     def _record(self, key: tuple[Any, ...], x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> None:
-        values = [x[0], cos[0], sin[0], rows.ends]
+        values, why = [x[0], cos[0], sin[0], rows.ends], ""
         try:
             with torch.no_grad():
                 self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
                 self._takes[key] = _Take(self._layers, self._studio, values, needs_x=x.requires_grad)
-        except torch.cuda.OutOfMemoryError:
-            self._give_up("they do not fit beside all else")
-        except RuntimeError as error:  # a driver or a library that cannot, or what is played is something else
-            self._give_up(str(error).strip().split("\n")[0])
-        else:
             Recorded.most = max(Recorded.most, self._studio.held)
-
-    def _give_up(self, why: str) -> None:
-        self._takes.clear()
-        self._studio, self._largest = None, 0
-        torch.cuda.empty_cache()
-        self._tell(why)
+        except torch.cuda.OutOfMemoryError:
+            why = "they do not fit beside all else"
+        except RuntimeError as error:  # a driver or a library that cannot, or what is played is something else
+            why = str(error).strip().split("\n")[0] or type(error).__name__
+        if why:  # behind the block, where nothing holds what was begun
+            self._takes.clear()
+            self._studio, self._largest = None, 0
+            torch.cuda.empty_cache()
+            self._tell(why)
 
 
 class _Studio:
