@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,16 +91,18 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
         process = subprocess.Popen(
             [*command, "--gpus", str(count)], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-        while process.poll() is None:
-            if stop and list(folder.glob(f"*/checkpoints/checkpoint-{stop}/trainer_state.json")):
-                process.terminate()
-                stop = None
-                process.wait(60)
-                return
-            try:
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                continue
+        try:
+            while process.poll() is None:
+                if stop and list(folder.glob(f"*/checkpoints/checkpoint-{stop}/trainer_state.json")):
+                    process.terminate()
+                    stop = None
+                    process.wait(60)
+                    return
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
         if process.returncode and not stop:
             sys.exit(f"{log.name}: the run on {count} cards failed")
 
