@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,9 @@ ROWS = [
 ] + [row(("walk", "often", "twice", "a", "day"), f"w{n}") for n in range(4)]  # fmt: skip
 
 
-def trained(base: Base, folder: Path, *overrides: str, dropout: float = 0.1) -> tuple[Tagger, dict[str, Any], RunDir]:
+def trained(
+    base: Base, folder: Path, *overrides: str, dropout: float = 0.1, dev: Sequence[Tagged] = ROWS
+) -> tuple[Tagger, dict[str, Any], RunDir]:
     settings = [
         "train.epochs=12",
         "train.batch=4",
@@ -155,7 +158,7 @@ def trained(base: Base, folder: Path, *overrides: str, dropout: float = 0.1) -> 
     rundir = RunDir(folder)
     engine = Tagger(recipe(*settings, *overrides), base, LABELS)
     engine.model.dropout.p = dropout
-    stats = engine.train(ROWS, ROWS, rundir, Console())
+    stats = engine.train(ROWS, dev, rundir, Console())
     return engine, stats, rundir
 
 
@@ -183,6 +186,20 @@ def test_the_mean_over_a_step_does_not_depend_on_the_micro_batch(bases: dict[str
             [float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
         )
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_what_was_seen_is_counted_whether_it_was_logged_or_not(bases: dict[str, Base], tmp_path: Path) -> None:
+    short = ["train.max_steps=4", "train.keep_best=last", "train.eval_steps=100", "train.save_steps=100"]
+    found = []
+    for steps in (1, 3):  # of four: the last is told, or is not
+        _, stats, rundir = trained(
+            bases["llama"], tmp_path / str(steps), *short, f"train.logging_steps={steps}", dev=[]
+        )
+        rows = [line for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
+        assert [int(line["step"]) for line in rows] == list(range(steps, 5, steps))
+        found.append((stats["tokens"], stats["supervised_tokens"]))
+    assert found[0] == found[1]
+    assert found[1][0] > int(rows[-1]["tokens"])
 
 
 def test_focal_loss_and_class_weights_change_what_is_minimised(bases: dict[str, Base]) -> None:

@@ -126,6 +126,7 @@ class Attempt:
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
+                self.log.tell(trainer.state.global_step)  # the steps since the last log
             finally:
                 self.log.close()
                 if noise := getattr(trainer, "neftune_hook_handle", None):
