@@ -109,13 +109,21 @@ def lightly() -> dict[str, Any]:
     model[1].train = lambda mode=True: (calls.append(mode), type(model[1]).train(model[1], mode))[1]
     model[0].weight.grad = torch.ones(2, 2)
     found: dict[str, Any] = {}
+    model[1].eval()  # as a base is that was just loaded, in a wrapper that is new
+    calls.clear()
     with light(model):
+        model.train()
+        found["first"] = [*calls, model[1].training]
         model.train()
         found["again"] = len(calls)
         model.eval()
         found["other"] = [calls[-1], model[1].training, model.training]
         model.train()
         found["back"] = [calls[-1], model[1].training, model.training]
+        for module in model.modules():  # as Unsloth does before it answers
+            module.training = False
+        model.train()
+        found["by hand"] = [model[1].training, model.training]
         model.zero_grad()
         found["gradient"] = model[0].weight.grad is None
     found["behind"] = sorted(name for name in ("train", "zero_grad") if name in vars(model))

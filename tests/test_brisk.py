@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_and_names_its_rows(found: dict[str, Any]
 
 def test_asking_for_what_is_already_so_goes_through_no_modules(found: dict[str, Any]) -> None:
     assert found["light"] == {
-        "again": 0, "other": [False, False, False], "back": [True, True, True], "gradient": True, "behind": [],
+        "first": [True, True], "again": 1, "other": [False, False, False], "back": [True, True, True], "by hand": [True, True], "gradient": True, "behind": [],
     }  # fmt: skip
 
 

@@ -135,10 +135,14 @@ def light(model: Any) -> Iterator[None]:
     """Inside, what a trainer asks of a model at every step touches what is learned, and not all of thousands of modules."""
     learned = [p for p in model.parameters() if p.requires_grad]
     own = {name: vars(model)[name] for name in ("train", "zero_grad") if name in vars(model)}
-    train_all = model.train
+    train_all, known = model.train, None  # what is loaded or put on a base comes in one mode or the other
 
     def train(mode: bool = True) -> Any:
-        return model if model.training is mode else train_all(mode)
+        nonlocal known
+        if known is not mode or model.training is not mode:
+            known = mode
+            train_all(mode)
+        return model
 
     def zero_grad(set_to_none: bool = True) -> None:
         for parameter in learned:
