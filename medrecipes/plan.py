@@ -75,7 +75,7 @@ def choose(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
             )
             largest = 0
-            if way == "fused" and gpus == 1:
+            if way == "fused" and gpus == 1:  # on several cards recordings were not tried
                 largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
             for recorded in (0, largest) if largest >= mean else (0,):
                 taken = held
