@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medrecipes.engines.callbacks import Shuffled
+from medrecipes.engines.order import Shuffled
 from tests.conftest import ROOT, Cli
 
 TOGETHER = """

@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,6 @@ from medrecipes.engines.recorded import Recorded
 from medrecipes.errors import EngineError
 from medrecipes.rundir import LossLog
 from medrecipes.store import write_json, writing
-
-
-class Shuffled(torch.utils.data.Sampler[int]):
-    """The order of one process, whatever their number: the same shuffle each epoch, and what fills the last step at its end."""
-
-    def __init__(self, count: int, padded: int, seed: int) -> None:
-        self._count, self._padded, self._seed, self._epoch = count, padded, seed, 0
-
-    def __len__(self) -> int:
-        return self._padded
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        yield from torch.randperm(self._count, generator=generator).tolist()
-        yield from range(self._count, self._padded)
-        self._epoch += 1
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self._epoch = epoch
 
 
 class Progress(TrainerCallback):

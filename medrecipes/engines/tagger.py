@@ -21,6 +21,7 @@ from medrecipes.engines.attempt import Attempt, look, within_memory
 from medrecipes.engines.brisk import Brisk
 from medrecipes.engines.callbacks import peak_gb
 from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.order import ByLength
 from medrecipes.engines.plain import attach
 from medrecipes.engines.taghead import HEAD, load
 from medrecipes.engines.trackers import open_trackers
@@ -241,30 +242,3 @@ class Tagger:
         about = {"labels": list(self.labels), "attention": self.recipe.model.attention, "unit": self.recipe.tag.unit,
                  "max_tokens": self.recipe.data.max_tokens, "overlap": self.recipe.tag.overlap}  # fmt: skip
         write_json(folder / ABOUT, about)
-
-
-class ByLength(torch.utils.data.Sampler[int]):
-    """Windows in an order of each epoch's own, those of like length together, so that little is padded.
-
-    transformers' own such sampler draws from the global random state, which a resumed run has elsewhere.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        # sorted within stretches of fifty batches only: like beside like, and still chance enough
-        for start in range(0, len(order), 50 * self.batch):
-            stretch = sorted(order[start : start + 50 * self.batch], key=lambda i: -self.lengths[i])
-            batches = [stretch[i : i + self.batch] for i in range(0, len(stretch), self.batch)]
-            for number in torch.randperm(len(batches), generator=generator).tolist():
-                yield from batches[number]

@@ -19,9 +19,10 @@ from medrecipes.batching import Pack, learn_all, pack
 from medrecipes.console import Console
 from medrecipes.engines import Choice, attention, fused, head
 from medrecipes.engines.attempt import Attempt, look, within_memory
-from medrecipes.engines.callbacks import Samples, Shuffled, SomeLayers, peak_gb
+from medrecipes.engines.callbacks import Samples, SomeLayers, peak_gb
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.microbatch import processing_class, tensors
+from medrecipes.engines.order import Shuffled
 from medrecipes.engines.proving import Proving
 from medrecipes.engines.recorded import Recorded
 from medrecipes.engines.shards import Shards
