@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, did_you_mean
+from medrecipes.errors import MedRecipesError, did_you_mean, reason
 from medrecipes.recipe import Recipe
 from medrecipes.rules import TINY
 from medrecipes.store import read_json
@@ -196,9 +196,8 @@ def _from_hub(name: str, revision: str) -> Base:
             f"{name}: the base is gated; accept its terms on its Hub page, then log in with `hf auth login`"
         ) from None
     except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MedRecipesError(
-            f"{name}@{revision}: cannot be had from the Hub ({reason}); check the name, the network and `hf auth login`, "
+            f"{name}@{revision}: cannot be had from the Hub ({reason(error)}); check the name, the network and `hf auth login`, "
             "or give a folder as model.base"
         ) from None
     return Base(name, folder, folder.name, gated)  # a snapshot's folder is named after its commit

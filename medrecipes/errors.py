@@ -39,14 +39,18 @@ class HubError(MedRecipesError):
     """Something that the Hub refused, lacks or did not finish."""
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def uncompiled(error: RuntimeError) -> str | None:
     """What to say of kernels that torch cannot compile on this machine; None of another error."""
     dynamo = sys.modules.get("torch._dynamo.exc")
     if dynamo is None or not isinstance(error, dynamo.BackendCompilerFailed):
         return None
-    what = str(error).strip().split("\n")[0].strip(": ")
     return (
-        f"torch cannot compile this engine's kernels here ({what}); install a C compiler where that is what is missing, else "
+        f"torch cannot compile this engine's kernels here ({reason(error).strip(': ')}); install a C compiler where that is what is missing, else "
         "set model.engine to the other one, plain or unsloth, or TORCHDYNAMO_DISABLE=1 in the environment to go without "
         "(--debug shows the whole error)"
     )

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from medrecipes.errors import reason
 from tests.conftest import ROOT
 
 # as if a card's engine met it: the real compiler, without the compiler that it needs in turn
@@ -49,3 +52,15 @@ def test_asked_for_it_shows_the_whole_error_and_others_are_not_hidden() -> None:
         done = ran(*arguments)
         assert done.returncode == 1
         assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError(""), "ValueError"),
+        (OSError("\n  it broke\nand more"), "it broke"),
+        (RuntimeError("CUDA error\r\nsee"), "CUDA error"),
+    ],
+)
+def test_an_error_of_somebody_elses_is_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medrecipes.engines.attention import Rows
+from medrecipes.errors import reason
 from medrecipes.pace import SIGHTS, filled
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Recorded:
         except torch.cuda.OutOfMemoryError:
             why = "they do not fit beside all else"
         except RuntimeError as error:  # a driver or a library that cannot, or what is played is something else
-            why = str(error).strip().split("\n")[0] or type(error).__name__
+            why = reason(error)
         if why:  # behind the block, where nothing holds what was begun
             self._takes.clear()
             self._studio, self._largest = None, 0

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from medrecipes.console import Console
 from medrecipes.engines.tracking import OPEN, TELL, Tracker
-from medrecipes.errors import EngineError
+from medrecipes.errors import EngineError, reason
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.tables import HEADLINES
@@ -59,9 +59,9 @@ def tell_figures(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], step
             with console.quiet(rundir.log):
                 TELL[name](recipe, rundir, figures, step)
         except Exception as error:
-            _record(rundir, name, {"failed": f"after the test: {_reason(error)}"})
+            _record(rundir, name, {"failed": f"after the test: {reason(error)}"})
             console.line(
-                f"{'tracker':<11} {name} did not take the test's figures ({_reason(error)}); eval/report.json has them"
+                f"{'tracker':<11} {name} did not take the test's figures ({reason(error)}); eval/report.json has them"
             )
 
 
@@ -110,8 +110,8 @@ class _Guard(TrainerCallback):
             when, rest = f"at step {step}", "training goes on without it"
             if step is None:
                 when, rest = "at the end", "training itself is done"
-            _record(self._rundir, self._name, {"failed": f"{when}: {_reason(error)}"})
-            self._console.line(f"{'tracker':<11} {self._name} failed {when} ({_reason(error)}); {rest}")
+            _record(self._rundir, self._name, {"failed": f"{when}: {reason(error)}"})
+            self._console.line(f"{'tracker':<11} {self._name} failed {when} ({reason(error)}); {rest}")
 
 
 def _record(rundir: RunDir, name: str, what: dict[str, Any], *, anew: bool = False) -> None:
@@ -122,8 +122,4 @@ def _record(rundir: RunDir, name: str, what: dict[str, Any], *, anew: bool = Fal
 
 def _cannot_start(name: str, error: Exception) -> EngineError:
     cure = f"{CURES[name]}, " if name in CURES else ""
-    return EngineError(f"train.report_to: {name} cannot start ({_reason(error)}); {cure}{LEAVE_OUT}")
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return EngineError(f"train.report_to: {name} cannot start ({reason(error)}); {cure}{LEAVE_OUT}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError
+from medrecipes.errors import MedRecipesError, reason
 from medrecipes.recipe import Recipe
 from medrecipes.store import digest, digest_path, read_json, stage
 from medrecipes.terms import NOTICE, begins, terms_of, tiny
@@ -37,7 +37,7 @@ def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None)
     try:
         found = read_json(stage("reload", digest(of), compute) / "manifest.json")
     except MedRecipesError as error:
-        yield f"adapter: its loss cannot be recomputed ({str(error).splitlines()[0]})"
+        yield f"adapter: its loss cannot be recomputed ({reason(error)})"
         return
     if not abs(found["recorded"] - found["again"]) <= TOLERANCE:
         yield (

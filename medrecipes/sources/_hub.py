@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medrecipes.errors import DataError
+from medrecipes.errors import DataError, reason
 from medrecipes.hub import client_errors
 from medrecipes.sources import Source
 
@@ -46,8 +46,7 @@ def _repo(source: Source) -> str:
 
 
 def _failed(source: Source, revision: str, error: Exception) -> DataError:
-    reason = (str(error) or type(error).__name__).strip().splitlines()[0]
     return DataError(
-        f"{source.repo}@{revision}: cannot be had from the Hub ({reason}); set data.path to a local copy, "
+        f"{source.repo}@{revision}: cannot be had from the Hub ({reason(error)}); set data.path to a local copy, "
         "or check the network, HF_ENDPOINT and the token"
     )

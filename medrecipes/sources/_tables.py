@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
-from medrecipes.errors import DataError
+from medrecipes.errors import DataError, reason
 from medrecipes.sources import Files, Ledger
 from medrecipes.sources._files import Blob, lines, tables
 
@@ -218,5 +218,4 @@ def _parquet(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
                 number += 1
                 yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{blob.name}: cannot be read as Parquet ({reason}); fetch it again") from None
+        raise DataError(f"{blob.name}: cannot be read as Parquet ({reason(error)}); fetch it again") from None
