@@ -66,11 +66,11 @@ def choose(
     batch = max(1, recipe.train.batch // gpus)
     wanted = recipe.train.micro_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
+    at_once = [(size, *tokens(size)) for size in sizes]
 
     def among(shards: int) -> Iterator[Plan]:
         decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
-        for size, decode_once, again in product(sizes, decoded, _layers(recipe, shape)):
-            most, mean = tokens(size)
+        for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
             held = parts(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
             )

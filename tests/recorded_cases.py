@@ -102,7 +102,7 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
 
 def differing() -> dict[str, Any]:
     """What is told where the work changes while it is recorded, and whether training goes on."""
-    model, usual, calls, told = build(16), attention.attend, [0], list[str]()
+    usual, calls = attention.attend, [0]
 
     def attend(*values: Any) -> Any:
         calls[0] += 1
@@ -110,23 +110,18 @@ def differing() -> dict[str, Any]:
         return out * (1.0 + 0.1 * calls[0]), lse
 
     attention.attend = attend  # type: ignore[assignment]
-    model.set_attn_implementation(attention.NAME)
-    recorded = partial(Recorded, largest=LARGEST, room=1e9, tell=told.append)
-    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
-        for _ in range(3):
-            loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
-            loss.backward()
+    found = steps(3, room=1e9)
     attention.attend = usual
-    return {"told": told, "loss": loss.item()}
+    return found
 
 
-def no_room() -> dict[str, Any]:
-    """What is told where recordings do not fit, and whether training goes on."""
+def steps(count: int, room: float) -> dict[str, Any]:
+    """What is told in so many steps of one size, and the loss of the last."""
     model, told = build(16), list[str]()
     model.set_attn_implementation(attention.NAME)
-    recorded = partial(Recorded, largest=LARGEST, room=1e15, tell=told.append)
+    recorded = partial(Recorded, largest=LARGEST, room=room, tell=told.append)
     with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
-        for _ in range(4):
+        for _ in range(count):
             loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
             loss.backward()
     return {"told": told, "loss": loss.item()}
@@ -155,4 +150,4 @@ def room() -> dict[str, Any]:
 if __name__ == "__main__":
     module.SIGHTS = 1
     cases = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in {"kept": [True] * 3, "some again": [False, True, False]}.items()}  # fmt: skip
-    print(json.dumps({"cases": cases, "differing": differing(), "no_room": no_room(), "room": room()}))
+    print(json.dumps({"cases": cases, "differing": differing(), "no_room": steps(4, room=1e15), "room": room()}))

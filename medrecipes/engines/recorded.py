@@ -184,12 +184,8 @@ class _Take:
             return
         norms = norms.clamp(min=1e-20)
         # what comes out, all gradients together, and each by itself
-        shares = {
-            apart[0] / norms[0]: APART,
-            apart[1:].norm() / norms[1:].norm(): APART,
-            (apart / norms).max(): ONE_APART,
-        }
-        for share, most in shares.items():
+        shares = torch.stack([apart[0] / norms[0], apart[1:].norm() / norms[1:].norm(), (apart / norms).max()])
+        for share, most in zip(shares.tolist(), (APART, APART, ONE_APART), strict=True):
             if not share <= most:
                 raise RuntimeError(f"what was played lay {share:.1%} from the step that it was recorded from")
 
