@@ -22,7 +22,7 @@ SLOW = 1.3  # processors differ: what waits for one that is this much slower tha
 
 def speed(
     recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, accumulation: int, recomputed: int, *,
-    decode_once: bool, shards: int = 1, recorded: bool = False, steps: int = 1000,
+    decode_once: bool, shards: int = 1, recorded: bool = False, steps: int = 1000, gpus: int = 1,
 ) -> float:  # fmt: skip
     """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
     computed = computing(recipe, shape, card, way, tokens, recomputed, decode_once=decode_once)
@@ -36,9 +36,10 @@ def speed(
         kinds = 2 if recipe.train.packing else 16
         micro_batches = steps * accumulation
         played = computed * FILLED + shape.layers * PLAY_S / tokens
-        before = min(1.0, SIGHTS * kinds / micro_batches)  # the share that is launched one by one
+        # the share that is launched one by one; among several cards all wait for the one that still does, or that records
+        before = 1 - max(0.0, 1 - SIGHTS * kinds / micro_batches) ** gpus
         seconds = before * seconds + (1 - before) * played
-        seconds += kinds * shape.layers * RECORD_S / (micro_batches * tokens)
+        seconds += gpus * kinds * shape.layers * RECORD_S / (micro_batches * tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)

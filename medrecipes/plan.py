@@ -75,7 +75,7 @@ def choose(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
             )
             largest = 0
-            if way == "fused" and gpus == 1:  # on several cards recordings were not tried
+            if way == "fused" and shards == 1:  # layers that travel are not recorded
                 largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
             for recorded in (0, largest) if largest >= mean else (0,):
                 taken = held
@@ -84,7 +84,7 @@ def choose(
                     taken = held | {"recordings": room}
                 rate = speed(
                     recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
-                    recorded=recorded > 0, steps=steps,
+                    recorded=recorded > 0, steps=steps, gpus=gpus,
                 )  # fmt: skip
                 yield Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus)
 

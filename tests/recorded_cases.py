@@ -1,17 +1,19 @@
-"""What tests/test_recorded.py asserts, worked out in a process of its own, on a card: Unsloth changes the library's classes."""
+"""What tests/test_recorded.py asserts, worked out in processes of their own, on a card each: Unsloth changes the library's classes."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig, MistralForCausalLM
 
+from medrecipes import ranks
 from medrecipes.engines import attention, fused
 from medrecipes.engines import recorded as module
 from medrecipes.engines.recorded import Recorded
@@ -35,7 +37,7 @@ def build(bits: int) -> Any:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, device_map={"": 0}, quantization_config=config if bits == 4 else None
+            folder, dtype=torch.bfloat16, device_map={"": torch.cuda.current_device()}, quantization_config=config if bits == 4 else None
         )
     model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=ALL))
     for name, parameter in model.named_parameters():
@@ -58,7 +60,10 @@ def batch(lengths: list[int], seed: int) -> dict[str, Any]:
 
 
 def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
-    """Steps of two micro-batches each, with the same weights one by one and recorded; between them it judges, and tries rows."""
+    """Steps of two micro-batches each, with the same weights one by one and recorded; between them it judges, and tries rows.
+
+    Of several processes each begins with other rows, and so records when others do not; they share the gradients of a step.
+    """
     plays, usual = [], module._Played.forward
     module._Played.forward = staticmethod(lambda *values: (plays.append(1), usual(*values))[1])  # type: ignore[method-assign, assignment]
     models = [build(bits), build(bits)]
@@ -73,14 +78,19 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
             stack.enter_context(
                 fused.layers(model, torch.bfloat16, keep, decode_once=False, recorded=recording if played else None)
             )
-        for number, lengths in enumerate([*BATCHES, *BATCHES]):
+        several = ranks.size() > 1
+        wrapped = [DistributedDataParallel(model) if several else model for model in models]
+        first = 5 * ranks.rank()
+        for number, lengths in enumerate([*BATCHES[first:], *BATCHES, *BATCHES[:first]]):
             found = []
-            for model in models:
+            for model in wrapped:
                 with torch.no_grad():
                     model(**batch(lengths, 1), use_cache=False)
-                with torch.autocast("cuda", torch.bfloat16):
-                    loss = model(**batch(lengths, 0), use_cache=False).loss
-                loss.backward()
+                alone = several and number % 2 == 0
+                with model.no_sync() if alone else nullcontext():
+                    with torch.autocast("cuda", torch.bfloat16):
+                        loss = model(**batch(lengths, 0), use_cache=False).loss
+                    loss.backward()
                 found.append(loss.item())
             losses.append(found[0])
             apart.append(abs(found[0] - found[1]))
@@ -147,7 +157,22 @@ def room() -> dict[str, Any]:
     return {"first": held[0], "last": held[-1]}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """On one card all cases, on several what they do together; the leader tells."""
     module.SIGHTS = 1
-    cases = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in {"kept": [True] * 3, "some again": [False, True, False]}.items()}  # fmt: skip
-    print(json.dumps({"cases": cases, "differing": differing(), "no_room": steps(4, room=1e15), "room": room()}))
+    ranks.join()
+    keeps = {"kept": [True] * 3, "some again": [False, True, False]}
+    own = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in keeps.items()}
+    cards = ranks.gather(own)
+    found: dict[str, Any] = {
+        "cases": {f"card {card}, {case}": apart for card, own in enumerate(cards) for case, apart in own.items()}
+    }
+    if len(cards) == 1:
+        found |= {"differing": differing(), "no_room": steps(4, room=1e15), "room": room()}
+    if ranks.leads():
+        print(json.dumps(found))
+    ranks.part()
+
+
+if __name__ == "__main__":
+    main()

@@ -241,10 +241,21 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
         choose(few, SHAPE, CARDS["rtx4090"], "fused", some_rows, steps=2000),
         choose(recipe(micro_batch=8), SHAPE, CARDS["h200"], "fused", packed, steps=2000),
         choose(few, SHAPE, CARDS["h200"], "unsloth", some_rows, steps=2000),
-        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2),
+        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2, shared=True),  # layers that travel
     ):
         assert other.fits
         assert not other.recorded
+
+
+def test_several_cards_record_each_for_itself_and_wait_for_each_other() -> None:
+    few = recipe(packing=False, batch=8)
+    one, two, four = (choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=gpus) for gpus in (1, 2, 4))  # fmt: skip
+    assert [plan.micro_batch for plan in (one, two, four)] == [8, 4, 2]
+    assert all(plan.recorded for plan in (one, two, four))
+    assert one.tokens_per_second < two.tokens_per_second < 2 * one.tokens_per_second
+    # the more there are, the longer until none is launched one by one
+    paces = [speed(few, SHAPE, CARDS["h200"], "fused", 800, 1, 0, decode_once=True, recorded=True, steps=2000, gpus=gpus) for gpus in (1, 2, 4)]  # fmt: skip
+    assert paces[0] > paces[1] > paces[2] > speed(few, SHAPE, CARDS["h200"], "fused", 800, 1, 0, decode_once=True)
 
 
 def test_a_small_base_waits_with_more_tokens_at_once() -> None:

@@ -15,21 +15,29 @@ from medrecipes.pace import FILLED, filled, sizes
 from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """What tests/recorded_cases.py finds."""
+def find(cards: int) -> dict[str, Any]:
+    """What tests/recorded_cases.py finds on so many cards."""
     torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA card")
-    done = subprocess.run([sys.executable, "-m", "tests.recorded_cases"], cwd=ROOT, capture_output=True, text=True, timeout=300)  # fmt: skip
+    if torch.cuda.device_count() < cards:
+        pytest.skip("no NVIDIA card" if cards == 1 else f"no {cards} NVIDIA cards")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(cards)] if cards > 1 else []
+    done = subprocess.run([sys.executable, *launch, "-m", "tests.recorded_cases"], cwd=ROOT, capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return find(1)
+
+
 @pytest.mark.cuda
-def test_what_is_played_is_what_would_be_launched(found: dict[str, Any]) -> None:
-    for case, apart in found["cases"].items():
+@pytest.mark.parametrize("cards", [1, 2])
+def test_what_is_played_is_what_would_be_launched(cards: int, request: pytest.FixtureRequest) -> None:
+    cases = request.getfixturevalue("found")["cases"] if cards == 1 else find(2)["cases"]
+    assert len(cases) == 4 * cards
+    for case, apart in cases.items():
         print(case, apart)
         assert apart["plays"] > 20, case
         assert apart["learned"] > 0.1, case  # weights that are updated are the ones that are played
