@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig, MistralForCausalLM
+from transformers import BitsAndBytesConfig, MistralConfig, MistralForCausalLM
 
 from medrecipes import ranks
 from medrecipes.engines import attention, fused
@@ -30,15 +29,15 @@ BATCHES = [[50, 70, 9], [50, 70, 9], [100, 50], [9, 70, 49, 1], [256], [300, 20]
 
 def build(bits: int) -> Any:
     torch.manual_seed(0)
-    model: Any = MistralForCausalLM(MistralConfig(**SHAPE, attn_implementation="sdpa")).to(torch.bfloat16)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        config = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
-        )  # fmt: skip
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, device_map={"": torch.cuda.current_device()}, quantization_config=config if bits == 4 else None
-        )
+    shape = MistralConfig(**SHAPE, attn_implementation="sdpa")
+    weights = MistralForCausalLM(shape).to(torch.bfloat16).state_dict()
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )  # fmt: skip
+    model: Any = MistralForCausalLM.from_pretrained(
+        None, config=shape, state_dict=weights, dtype=torch.bfloat16, device_map={"": torch.cuda.current_device()},
+        quantization_config=quantised if bits == 4 else None,
+    )  # fmt: skip
     model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=ALL))
     for name, parameter in model.named_parameters():
         if "lora" in name:
