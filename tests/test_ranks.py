@@ -68,16 +68,32 @@ def test_the_leader_prepares_and_writes_and_all_count_together(tmp_path: Path) -
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"rank": 0}
 
 
-def test_the_order_of_rows_is_that_of_one_process() -> None:
+def test_the_rows_of_each_step_are_those_of_one_process() -> None:
     from accelerate.data_loader import SeedableRandomSampler
 
     alone = SeedableRandomSampler(range(10), data_seed=42, generator=torch.Generator())
-    together = Shuffled(10, 12, 42)
-    for _ in range(3):
-        assert list(together) == [*alone, 10, 11]
-    together.set_epoch(0)
-    alone.set_epoch(0)
-    assert list(together)[:10] == list(alone)
+    together = Shuffled([*range(100, 110), 1, 1], 10, seed=42, batch=4, cards=2, at_once=1)
+    for epoch in range(4):
+        if epoch == 3:  # from the beginning again, as a resumed run is told
+            together.set_epoch(0)
+            alone.set_epoch(0)
+        dealt, order = list(together), [*alone, 10, 11]
+        assert [set(dealt[i : i + 4]) for i in (0, 4, 8)] == [set(order[i : i + 4]) for i in (0, 4, 8)]
+
+
+@pytest.mark.parametrize(("cards", "at_once"), [(2, 4), (2, 2), (4, 2), (4, 1), (8, 1)])
+def test_cards_take_about_as_many_tokens_each_in_a_step(cards: int, at_once: int) -> None:
+    lengths = [1 + number**2 for number in range(64)]
+    order = list(Shuffled(lengths, 64, seed=3, batch=8, cards=cards, at_once=at_once))
+    assert sorted(order) == list(range(64))
+    found = most = 0
+    for step in (order[i : i + 8] for i in range(0, 64, 8)):
+        # as accelerate hands them out: so many to each card in turn
+        takes = [step[i : i + at_once] for i in range(0, 8, at_once)]
+        tokens = [sum(lengths[row] for take in takes[card::cards] for row in take) for card in range(cards)]
+        found += max(tokens)
+        most += max(sum(lengths[row] for row in step) / cards, max(lengths[row] for row in step))
+    assert found <= 1.25 * most
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,40 @@ import torch
 
 
 class Shuffled(torch.utils.data.Sampler[int]):
-    """The order of one process, whatever their number: the same shuffle each epoch, and what fills the last step at its end."""
+    """The order of one process, whatever their number: the same shuffle each epoch, and what fills the last step at its end.
 
-    def __init__(self, count: int, padded: int, seed: int) -> None:
-        self._count, self._padded, self._seed, self._epoch = count, padded, seed, 0
+    The rows of a step are dealt so that all cards have about as many tokens: each waits for the one that has most.
+    """
+
+    def __init__(self, lengths: Sequence[int], count: int, seed: int, batch: int, cards: int, at_once: int) -> None:
+        self._lengths, self._count, self._seed, self._epoch = lengths, count, seed, 0
+        self._batch, self._cards, self._at_once = batch, cards, at_once
 
     def __len__(self) -> int:
-        return self._padded
+        return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        yield from torch.randperm(self._count, generator=generator).tolist()
-        yield from range(self._count, self._padded)
+        order = torch.randperm(self._count, generator=generator).tolist()
+        order += range(self._count, len(self._lengths))
+        for start in range(0, len(order), self._batch):
+            hands = self._dealt(order[start : start + self._batch])
+            # cards take theirs in turn, so many at once
+            for first in range(0, len(hands[0]), self._at_once):
+                for hand in hands:
+                    yield from hand[first : first + self._at_once]
         self._epoch += 1
+
+    def _dealt(self, rows: Sequence[int]) -> list[list[int]]:
+        """As many rows for each card: the longest first, to the card that has the fewest tokens so far."""
+        hands: list[list[int]] = [[] for _ in range(self._cards)]
+        tokens = [0] * self._cards
+        for row in sorted(rows, key=lambda row: -self._lengths[row]):
+            open_ = [card for card, hand in enumerate(hands) if len(hand) < len(rows) // self._cards]
+            card = min(open_, key=lambda card: tokens[card])
+            hands[card].append(row)
+            tokens[card] += self._lengths[row]
+        return hands
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch comes next."""

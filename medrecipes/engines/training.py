@@ -172,7 +172,8 @@ class TrlEngine(Speaker):
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
                 if ranks.size() == 1:
                     return super()._get_train_sampler(train_dataset)
-                return Shuffled(len(packs), len(padded), recipe.seed)
+                lengths = [len(pack.input_ids) for pack in padded]
+                return Shuffled(lengths, len(packs), recipe.seed, settings.batch, ranks.size(), micro_batch)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 return look(self, lambda: engine._judge(dev, dev_learned))
