@@ -17,6 +17,7 @@ SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 # a recording (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
 # sizes add to tokens on the average; the time to record a layer, and what is lost when one is played
 SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 1.06, 0.01, 0.15e-3
+UNEVEN = 1.1  # single rows cannot be dealt to several cards quite alike, and all wait for the one that has most tokens
 SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is recorded, too
 
 
@@ -26,6 +27,8 @@ def speed(
 ) -> float:  # fmt: skip
     """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
     computed = computing(recipe, shape, card, way, tokens, recomputed, decode_once=decode_once)
+    if gpus > 1 and not recipe.train.packing:
+        computed *= UNEVEN
     pace = SPEED_BY_ROWS if by_rows(way, card.varlen) else SPEED[way]
     # a micro-batch can be no faster than a processor launches its work
     launched = launching(recipe, shape, recomputed, decode_once=decode_once) / tokens
@@ -36,10 +39,9 @@ def speed(
         kinds = 2 if recipe.train.packing else 16
         micro_batches = steps * accumulation
         played = computed * FILLED + shape.layers * PLAY_S / tokens
-        # the share that is launched one by one; among several cards all wait for the one that still does, or that records
-        before = 1 - max(0.0, 1 - SIGHTS * kinds / micro_batches) ** gpus
+        before = min(1.0, SIGHTS * kinds / micro_batches)  # the share that is launched one by one
         seconds = before * seconds + (1 - before) * played
-        seconds += gpus * kinds * shape.layers * RECORD_S / (micro_batches * tokens)
+        seconds += kinds * shape.layers * RECORD_S / (micro_batches * tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)

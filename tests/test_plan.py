@@ -95,10 +95,11 @@ def test_the_pace_is_what_was_measured(
     assert found == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.parametrize(("steps", "measured"), [(600, 14008), (100_000, 15798)])
-def test_the_pace_of_recordings_is_what_was_measured(steps: int, measured: float) -> None:
+# (steps, cards, tokens/s from step 10 on)
+@pytest.mark.parametrize(("steps", "gpus", "measured"), [(600, 1, 14008), (100_000, 1, 15798), (400, 2, 18996)])
+def test_the_pace_of_recordings_is_what_was_measured(steps: int, gpus: int, measured: float) -> None:
     rows = recipe(packing=False, batch=8)
-    found = speed(rows, SHAPE, CARDS["h200"], "fused", 8 * 222, 1, 0, decode_once=True, recorded=True, steps=steps)
+    found = gpus * speed(rows, SHAPE, CARDS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, recorded=True, steps=steps, gpus=gpus)  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
@@ -247,15 +248,12 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
         assert not other.recorded
 
 
-def test_several_cards_record_each_for_itself_and_wait_for_each_other() -> None:
+def test_several_cards_record_each_for_itself() -> None:
     few = recipe(packing=False, batch=8)
     one, two, four = (choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=gpus) for gpus in (1, 2, 4))  # fmt: skip
     assert [plan.micro_batch for plan in (one, two, four)] == [8, 4, 2]
     assert all(plan.recorded for plan in (one, two, four))
-    assert one.tokens_per_second < two.tokens_per_second < 2 * one.tokens_per_second
-    # the more there are, the longer until none is launched one by one
-    paces = [speed(few, SHAPE, CARDS["h200"], "fused", 800, 1, 0, decode_once=True, recorded=True, steps=2000, gpus=gpus) for gpus in (1, 2, 4)]  # fmt: skip
-    assert paces[0] > paces[1] > paces[2] > speed(few, SHAPE, CARDS["h200"], "fused", 800, 1, 0, decode_once=True)
+    assert one.tokens_per_second < two.tokens_per_second < 2 * one.tokens_per_second  # which are not dealt quite alike
 
 
 def test_a_small_base_waits_with_more_tokens_at_once() -> None:

@@ -3,7 +3,7 @@
 usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--batch 16] [--rows] [--work FOLDER] [--tokenizer FOLDER]
 
 A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of cards;
---rows: single rows end to end, as the default recipe has them (--batch 8 --steps 400: on one card, much shorter runs are not recorded).
+--rows: single rows end to end, as the default recipe has them (--batch 8 --steps 400: much shorter runs are not recorded).
 """
 
 from __future__ import annotations
