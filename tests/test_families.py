@@ -11,7 +11,7 @@ from medrecipes.errors import EngineError
 from medrecipes.rendering import MASKED, Example
 from tests.conftest import ENGINE, Train, extremes, rendered_rows
 
-FEW = ("data.limit=60",)  # the bases that are made of them are sooner ready
+FEW = ("data.limit=48",)  # the bases that are made of them are sooner ready
 FAMILIES = {"gemma2": (*FEW, "model.base=tiny:gemma2", "template.name=gemma"), "gemma3": (*FEW, "model.base=tiny:gemma3", "template.name=gemma3")}  # fmt: skip
 SHORT = ("model.bits=16", "train.max_steps=1", "train.batch=8", "train.learning_rate=1e-9")
 
