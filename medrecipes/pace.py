@@ -17,7 +17,6 @@ SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 # a recording (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
 # sizes add to tokens on the average; the time to record a layer, and what is lost when one is played
 SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 1.06, 0.01, 0.15e-3
-UNEVEN = 1.1  # single rows cannot be dealt to several cards quite alike, and all wait for the one that has most tokens
 SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is recorded, too
 
 
@@ -27,8 +26,8 @@ def speed(
 ) -> float:  # fmt: skip
     """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
     computed = computing(recipe, shape, card, way, tokens, recomputed, decode_once=decode_once)
-    if gpus > 1 and not recipe.train.packing:
-        computed *= UNEVEN
+    if not recipe.train.packing:
+        computed *= uneven(recipe.train.batch, gpus)
     pace = SPEED_BY_ROWS if by_rows(way, card.varlen) else SPEED[way]
     # a micro-batch can be no faster than a processor launches its work
     launched = launching(recipe, shape, recomputed, decode_once=decode_once) / tokens
@@ -47,6 +46,18 @@ def speed(
         seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)
     update = UPDATE_S["8bit" if "8bit" in recipe.train.optim else "other"] * shape.layers * 2 * len(shape.modules)
     return 1 / (seconds + update / (tokens * accumulation))
+
+
+def uneven(rows: int, cards: int) -> float:
+    """How much more than the mean the fullest of several cards has, which all wait for, of so many single rows a step.
+
+    However they are dealt, one card has the longest: of rows whose lengths differ as much as those of questions and
+    answers do (about as much as their mean), it is as long as so many of them.
+    """
+    if cards == 1:
+        return 1.0
+    longest = sum(1 / number for number in range(1, rows + 1))
+    return float((1 + (longest * cards / rows) ** 2.5) ** 0.4)
 
 
 def computing(

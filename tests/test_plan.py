@@ -11,7 +11,7 @@ import pytest
 from medrecipes.dimensions import CARDS, Shape
 from medrecipes.memory import parts, trainable
 from medrecipes.outlook import lines
-from medrecipes.pace import speed, waiting
+from medrecipes.pace import speed, uneven, waiting
 from medrecipes.plan import choose, unfit
 from medrecipes.recipe import Lora, Model, Recipe, Train
 from tests.conftest import Cli
@@ -246,6 +246,13 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
     ):
         assert other.fits
         assert not other.recorded
+
+
+# (rows a step, cards, what 3,000 steps of rows of real lengths, dealt as evenly as can be, had)
+@pytest.mark.parametrize(("rows", "cards", "found"), [(8, 2, 1.09), (16, 2, 1.02), (8, 4, 1.59), (16, 4, 1.22), (16, 8, 2.03), (8, 8, 2.98)])  # fmt: skip
+def test_single_rows_are_uneven_among_cards(rows: int, cards: int, found: float) -> None:
+    assert uneven(rows, cards) == pytest.approx(found, rel=0.1)
+    assert uneven(rows, 1) == 1
 
 
 def test_several_cards_record_each_for_itself() -> None:
