@@ -12,7 +12,7 @@ from typing import Any
 
 from medrecipes.errors import MedRecipesError, did_you_mean, reason
 from medrecipes.recipe import Recipe
-from medrecipes.rules import TINY
+from medrecipes.rules.names import TINY
 from medrecipes.store import read_json
 from medrecipes.tokens import Tokenizer
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from medrecipes.errors import RecipeError, did_you_mean
 from medrecipes.layers import SET, Layers, Origin, parse_override, read_layers
 from medrecipes.recipe import Recipe, fields
-from medrecipes.rules import Where, broken
+from medrecipes.rules import broken
+from medrecipes.rules.where import Where
 
 # what is said last, by hand, holds: `--set train.max_steps=…` takes the place of the epochs that a file sets
 EXCLUDES = {

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from medrecipes.recipe import Recipe, source_names, template_names
-from medrecipes.rules import NOT_SWEPT, OPTIMISERS, SCHEDULERS, TINY
+from medrecipes.rules.names import OPTIMISERS, SCHEDULERS, TINY
+from medrecipes.rules.training import NOT_SWEPT
 from medrecipes.show import to_toml
 
 DRAFT = "http://json-schema.org/draft-07/schema#"  # what the editors' TOML plugins know

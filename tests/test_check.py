@@ -22,7 +22,7 @@ from medrecipes.errors import RecipeError
 from medrecipes.layers import read_layers
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
-from medrecipes.rules import OPTIMISERS, SCHEDULERS, TINY
+from medrecipes.rules.names import OPTIMISERS, SCHEDULERS, TINY
 from tests import families
 from tests.conftest import ROOT, Cli
 from tests.hub import Hub

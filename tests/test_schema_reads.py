@@ -23,8 +23,9 @@ SECTIONS = {
     name: value for name, value in vars(schema).items() if isinstance(value, type) and issubclass(value, Section)
 }
 # what describes, prints or checks recipes and does nothing with them
-ABOUT = {"recipe.py", "rules.py", "schema.py", "show.py", "loading.py", "layers.py"}
-MODULES = [path for path in sorted((ROOT / "medrecipes").rglob("*.py")) if path.name not in ABOUT]
+ABOUT = {"recipe.py", "rules", "schema.py", "show.py", "loading.py", "layers.py"}
+PACKAGE = ROOT / "medrecipes"
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in ABOUT]
 Key = tuple[type[Section], str]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medrecipes.loading import load
-from medrecipes.rules import TINY
+from medrecipes.rules.names import TINY
 from tests.conftest import ROOT
 
 WALK = """

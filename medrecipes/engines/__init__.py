@@ -21,7 +21,7 @@ from medrecipes.plan import NO_VARLEN, unfit
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, Example
-from medrecipes.rules import TINY
+from medrecipes.rules.names import TINY
 from medrecipes.rundir import RunDir
 from medrecipes.store import cache_root
 from medrecipes.tagged import TaggedSplit

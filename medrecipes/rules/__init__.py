@@ -1,0 +1,34 @@
+"""What no single key of a recipe can know: which values go together, and which names exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medrecipes.recipe import Recipe
+from medrecipes.rules import data, model, release, training
+from medrecipes.rules.where import Problem, Where
+
+RULES = (
+    model.base,
+    model.bits,
+    data.datasets,
+    data.mixture,
+    data.templates,
+    data.build,
+    data.split,
+    model.lora,
+    training.names,
+    training.steps,
+    training.best,
+    training.evaluation,
+    training.task,
+    release.publish,
+    release.shared,
+    training.sweep,
+)
+
+
+def broken(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """Every rule that the recipe breaks."""
+    for rule in RULES:
+        yield from rule(recipe, at)

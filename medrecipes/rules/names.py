@@ -1,0 +1,24 @@
+"""Names that a recipe may say, beside those of files."""
+
+from __future__ import annotations
+
+# bases that are built on the spot, and the architecture of each
+TINY = {
+    "tiny:gemma": "gemma",
+    "tiny:gemma2": "gemma2",
+    "tiny:gemma3": "gemma3",
+    "tiny:llama2": "llama",
+    "tiny:llama3": "llama",
+    "tiny:mistral": "mistral",
+}
+# transformers' names, without those that need a package of their own or no LoRA can use; a test compares them
+OPTIMISERS = (
+    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit",
+    "ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit",
+    "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit",
+    "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "adafactor", "adagrad", "sgd",
+)  # fmt: skip
+TORCH_OPTIMISERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd")
+SCHEDULERS = (
+    "linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt", "cosine_with_restarts", "polynomial",
+)  # fmt: skip
