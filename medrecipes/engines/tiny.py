@@ -17,7 +17,6 @@ from medrecipes.engines import attention
 from medrecipes.errors import EngineError, did_you_mean
 from medrecipes.store import digest, stage, write_json
 
-PATIENCE = 2  # looks without improvement before it stops
 CODE = "1"  # raise it when a change here makes other bases
 
 
@@ -46,6 +45,9 @@ class Size:
     rows: int = 8  # rows a step
     max_steps: int = 400
     eval_every: int = 20  # steps between two looks at the base's own dev loss
+    patience: int = (
+        1  # looks without improvement before it stops; so small a base knows its texts by heart from there on
+    )
     dev_every: int = 9  # every so many texts, one chooses when to stop
     peak_rate: float = 2e-3
     warmup: int = 20
@@ -222,7 +224,8 @@ def _pretrain(
             history.append((step, dev_loss))
             if dev_loss < best:
                 best, best_weights = dev_loss, {name: value.clone() for name, value in model.state_dict().items()}
-        if step >= size.max_steps or (len(history) > PATIENCE and best < min(loss for _, loss in history[-PATIENCE:])):
+        worse = len(history) > size.patience and best < min(loss for _, loss in history[-size.patience :])
+        if step >= size.max_steps or worse:
             break
     model.load_state_dict(best_weights)
     model.to("cpu")

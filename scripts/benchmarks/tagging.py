@@ -120,7 +120,7 @@ def pretrain(data: Path, arguments: argparse.Namespace) -> Path:
     else:
         size = Size(
             vocabulary=16384, width=768, inner=2048, layers=8, heads=12, key_heads=4, window=512, rows=64,
-            max_steps=arguments.steps or 2600, eval_every=200, dev_every=100, peak_rate=1e-3, warmup=150,
+            max_steps=arguments.steps or 2600, eval_every=200, patience=2, dev_every=100, peak_rate=1e-3, warmup=150,
             device="cuda" if cuda else "cpu",
         )  # fmt: skip
     torch.set_float32_matmul_precision("high")
