@@ -35,10 +35,9 @@ class Shuffled(torch.utils.data.Sampler[int]):
     def _dealt(self, rows: Sequence[int]) -> list[list[int]]:
         """As many rows for each card: the longest first, to the card that has the fewest tokens so far."""
         hands: list[list[int]] = [[] for _ in range(self._cards)]
-        tokens = [0] * self._cards
+        tokens, share = [0] * self._cards, len(rows) // self._cards
         for row in sorted(rows, key=lambda row: -self._lengths[row]):
-            open_ = [card for card, hand in enumerate(hands) if len(hand) < len(rows) // self._cards]
-            card = min(open_, key=lambda card: tokens[card])
+            card = min((card for card, hand in enumerate(hands) if len(hand) < share), key=tokens.__getitem__)
             hands[card].append(row)
             tokens[card] += self._lengths[row]
         return hands

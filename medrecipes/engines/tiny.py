@@ -45,9 +45,7 @@ class Size:
     rows: int = 8  # rows a step
     max_steps: int = 400
     eval_every: int = 20  # steps between two looks at the base's own dev loss
-    patience: int = (
-        1  # looks without improvement before it stops; so small a base knows its texts by heart from there on
-    )
+    patience: int = 1  # looks without improvement before it stops
     dev_every: int = 9  # every so many texts, one chooses when to stop
     peak_rate: float = 2e-3
     warmup: int = 20
