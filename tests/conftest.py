@@ -82,6 +82,22 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield call
 
 
+def work_out(module: str, *words: object, processes: int = 1) -> str:
+    """What a module of the tests prints in a process of its own, or in several that know of each other."""
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(several if processes > 1 else []), "-m", module, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def need_cards(count: int) -> None:
+    """Skip what wants so many NVIDIA cards, where they are not."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.device_count() < count:
+        pytest.skip("no NVIDIA card" if count == 1 else f"no {count} NVIDIA cards")
+
+
 def children_seconds() -> float:
     """Processor time of all finished subprocesses: what a command costs, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

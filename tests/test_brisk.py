@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import work_out
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """What tests/brisk_cases.py finds."""
     pytest.importorskip("torch")
-    done = subprocess.run([sys.executable, "-m", "tests.brisk_cases"], cwd=ROOT, capture_output=True, text=True, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(work_out("tests.brisk_cases").splitlines()[-1])
     return result
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.rundir import read_losses
-from tests.conftest import Cli
+from tests.conftest import Cli, need_cards
 
 pytestmark = pytest.mark.cuda
 
@@ -18,9 +18,7 @@ EXACT = ["model.bits=16", "train.precision=fp32"]
 
 def trained(cli: Cli, folder: Path, cards: int, *settings: str) -> dict[str, object]:
     """What a run on so many cards says and leaves."""
-    torch = pytest.importorskip("torch")
-    if torch.cuda.device_count() < cards:
-        pytest.skip(f"no {cards} NVIDIA cards")
+    need_cards(cards)
     sets = [word for value in [*SETTINGS, *settings] for word in ("--set", value)]
     done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(cards), *sets)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from tests.conftest import Train, rendered_rows
+from tests.conftest import Train, need_cards, rendered_rows
 
 pytestmark = pytest.mark.cuda
 
@@ -17,9 +17,9 @@ SETTINGS = (
 
 
 def test_a_card_that_is_too_small_gets_a_smaller_micro_batch(train: Train) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA card")
+    need_cards(1)
+    import torch
+
     from medrecipes.rundir import RunDir, read_losses
 
     examples = rendered_rows(1024)

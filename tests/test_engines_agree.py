@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.rundir import read_losses
-from tests.conftest import Cli
+from tests.conftest import Cli, need_cards
 
 pytestmark = pytest.mark.cuda
 
@@ -24,9 +24,7 @@ CASES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _card() -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA card")
+    need_cards(1)
 
 
 def losses(cli: Cli, runs: Path, recipe: str, overrides: list[str], **environment: str) -> list[float]:

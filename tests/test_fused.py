@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import work_out
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """What tests/fused_cases.py finds."""
-    command = [sys.executable, "-m", "tests.fused_cases"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(work_out("tests.fused_cases").splitlines()[-1])
     return result
 
 

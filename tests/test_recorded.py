@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from medrecipes.pace import FILLED, filled, sizes
-from tests.conftest import ROOT
+from tests.conftest import need_cards, work_out
 
 
 def find(cards: int) -> dict[str, Any]:
     """What tests/recorded_cases.py finds on so many cards."""
-    torch = pytest.importorskip("torch")
-    if torch.cuda.device_count() < cards:
-        pytest.skip("no NVIDIA card" if cards == 1 else f"no {cards} NVIDIA cards")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(cards)] if cards > 1 else []
-    done = subprocess.run([sys.executable, *launch, "-m", "tests.recorded_cases"], cwd=ROOT, capture_output=True, text=True, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    need_cards(cards)
+    result: dict[str, Any] = json.loads(work_out("tests.recorded_cases", processes=cards).splitlines()[-1])
     return result
 
 

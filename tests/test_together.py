@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-
-
-def start(module: str, processes: int, *words: object) -> None:
-    """Run a module of the tests by so many processes that know of each other."""
-    launch = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    )
-    command = [sys.executable, *launch, "-m", module, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+from tests.conftest import work_out
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What tests/together_cases.py finds, with the adapters' bytes."""
     folder = tmp_path_factory.mktemp("together")
-    start("tests.together_cases", 2, folder, "two", "two-shared")
+    work_out("tests.together_cases", folder, "two", "two-shared", processes=2)
     # begun by two, it goes on by one from the checkpoint of step 2
     shutil.copytree(folder / "two", folder / "resumed")
     shutil.rmtree(folder / "resumed" / "checkpoints" / "checkpoint-4")
-    start("tests.together_cases", 1, folder, "one", "resumed")
+    work_out("tests.together_cases", folder, "one", "resumed")
     return {
         case: {**json.loads((folder / f"{case}.json").read_text()), "adapter": (folder / case / "adapter" / "adapter_model.safetensors").read_bytes()}
         for case in ("one", "two", "two-shared", "resumed")
@@ -85,7 +72,7 @@ def test_a_run_goes_on_with_another_number_of_processes(found: dict[str, Any]) -
 
 
 def test_a_shared_base_gives_the_same_losses_gradients_and_answers(tmp_path: Path) -> None:
-    start("tests.shards_cases", 2, tmp_path)
+    work_out("tests.shards_cases", tmp_path, processes=2)
     said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(2)]
     for ours, held in zip(said, [3, 2], strict=True):  # of five layers
         assert ours.pop("refusals") == [
