@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrecipes import __version__, handlers
+from medrecipes import __version__, handlers, ranks
 from medrecipes.errors import MedRecipesError, uncompiled
 
 # as in the schema, which is too slow to import for --help; a test compares the two
@@ -22,15 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MedRecipesError as error:
         if arguments.debug:
             raise
+        ranks.let_the_leader_speak()
         print(error, file=sys.stderr)
         return 2
     except RuntimeError as error:
         if arguments.debug or not (line := uncompiled(error)):
             raise
+        ranks.let_the_leader_speak()
         print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        if ranks.leads():
+            print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
 
 

@@ -20,9 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
         shares = f"train.batch = {recipe.train.batch} is not to be shared by {processes} cards"
         raise RecipeError([f"{arguments.recipe}: {shares}; choose a multiple"])
     if arguments.gpus > 1:
-        again = ["--fresh"] if arguments.fresh else []
+        again = [word for word in ("--fresh", "--debug") if getattr(arguments, word.strip("-"))]
         sets = [word for value in arguments.set for word in ("--set", value)]
-        return ranks.launch([arguments.recipe, "--runs", str(arguments.runs), *again, *sets], arguments.gpus)
+        command = ["-m", "medrecipes.run", arguments.recipe, "--runs", str(arguments.runs), *again, *sets]
+        return ranks.launch(command, arguments.gpus)
     run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
     return 0
 

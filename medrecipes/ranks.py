@@ -5,8 +5,11 @@ The first of all (the leader) writes and speaks; the first of each machine prepa
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,6 +19,8 @@ from medrecipes.errors import EngineError
 T = TypeVar("T")
 R = TypeVar("R")
 PATIENCE = timedelta(hours=12)  # the leader may be judging the base while the others wait
+GRACE_S = 600  # to finish the step and save it, when asked to stop
+PRECEDENCE_S = 5
 
 
 def size() -> int:
@@ -112,9 +117,13 @@ def spread(rows: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]
     return [values[i % size()][i // size()] for i in range(len(rows))]
 
 
-def launch(arguments: Sequence[str], gpus: int) -> int:
-    """Run `medrecipes.run` with these arguments on so many cards of this machine; the leader's exit code."""
+def launch(command: Sequence[str], gpus: int) -> int:
+    """Run this command of Python's on so many cards of this machine; the exit code of the first that failed."""
+    # torchrun's own is half a minute, in which a step of many tokens is not finished and saved
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_S))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a mistake is followed by a warning of its consequences
     import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -123,9 +132,23 @@ def launch(arguments: Sequence[str], gpus: int) -> int:
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=gpus, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0"
     )
+    logging.disable()  # what went wrong is said by the process that knows it
     try:
-        elastic_launch(config, sys.executable)("-m", "medrecipes.run", *arguments)
+        elastic_launch(config, sys.executable)(*command)
+    except SignalException:
+        return 130  # by which all have ended, and the leader has said so
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return int(failure.exitcode) or 1
+        number, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            raise EngineError(
+                f"the process of card {number} was ended by {signal.Signals(-failure.exitcode).name}; if nobody did that, "
+                "main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint"
+            ) from None
+        return int(failure.exitcode)
     return 0
+
+
+def let_the_leader_speak() -> None:
+    """Wait for the leader to tell a mistake that all have met, which ends the others; go on where it met none."""
+    if not leads():
+        time.sleep(PRECEDENCE_S)

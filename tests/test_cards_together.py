@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from medrecipes.rundir import read_losses
-from tests.conftest import Cli, need_cards
+from medrecipes.loading import load
+from medrecipes.rundir import last_checkpoint, read_losses, run_path
+from tests.conftest import Cli, need_cards, start
 
 pytestmark = pytest.mark.cuda
 
@@ -50,3 +53,52 @@ def test_a_base_that_two_cards_share_is_no_other_base(bits: str, cli: Cli, tmp_p
     assert whole["choices"]["shards"]["value"] is False  # type: ignore[index]
     for what in ("losses", "predictions", "samples", "adapter"):
         assert shared[what] == whole[what], what
+
+
+def words(*settings: str) -> list[str]:
+    return [word for value in [*SETTINGS, *settings] for word in ("--set", value)]
+
+
+def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_path: Path) -> None:
+    need_cards(2)
+    settings = [*EXACT, "train.max_steps=60", "train.eval_steps=1000", "train.save_steps=1000"]
+    path = run_path(load("recipes/demo.toml", [*SETTINGS, *settings]).recipe, tmp_path, fresh=False)
+    process = start(path, 3, "recipes/demo.toml", "--gpus", "2", *words(*settings))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode() == "interrupted; the same command goes on from the last checkpoint\n"
+    stopped = last_checkpoint(path / "checkpoints")
+    assert stopped
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *words(*settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = json.loads((path / "run.json").read_text())
+    assert state["resumed_from_step"] == int(stopped.name.rsplit("-", 1)[1]) < 60
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("lora.targets=['q_porj']", "demo: lora.targets: 'q_porj' matches no module of this base; did you mean q_proj?"),
+        ("train.learning_rate=1e30", "the train loss is nan at step "),
+    ],
+)  # fmt: skip
+def test_a_mistake_that_two_cards_meet_is_one_line(setting: str, line: str, cli: Cli, tmp_path: Path) -> None:
+    need_cards(2)
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *words(*EXACT, setting))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_card_whose_process_is_killed_is_one_line(tmp_path: Path) -> None:
+    need_cards(2)
+    settings = [*EXACT, "train.max_steps=400", "train.eval_steps=1000", "train.save_steps=1000"]
+    path = run_path(load("recipes/demo.toml", [*SETTINGS, *settings]).recipe, tmp_path, fresh=False)
+    process = start(path, 3, "recipes/demo.toml", "--gpus", "2", *words(*settings))
+    [children] = Path(f"/proc/{process.pid}/task").glob(f"{process.pid}/children")
+    os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert errors.decode().startswith("the process of card ")
+    assert len(errors.decode().splitlines()) == 1

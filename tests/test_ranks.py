@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,7 @@ def test_the_leader_prepares_and_writes_and_all_count_together(tmp_path: Path) -
     (tmp_path / "run").mkdir()
     (tmp_path / "together.py").write_text(TOGETHER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", tmp_path / "together.py", tmp_path]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(3)]
     assert [s["share"] for s in said] == ["from 0"] * 3
@@ -112,3 +114,25 @@ def test_too_many_cards_or_too_few_are_one_line(cli: Cli, tmp_path: Path, argume
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("all", 2, "all have met it\n"),
+        ("one", 2, "card 1 alone has met it\n"),
+        ("killed", 2, "the process of card 1 was ended by SIGKILL; if nobody did that, main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint\n"),
+        ("asked", 130, "interrupted; the same command goes on from the last checkpoint\n"),
+    ],
+)  # fmt: skip
+def test_however_several_end_one_line_is_said(tmp_path: Path, how: str, code: int, said: str) -> None:
+    command = [sys.executable, "-m", "tests.launched_cases", how, tmp_path]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while how == "asked" and len(list(tmp_path.glob("waits-*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    if how == "asked":
+        process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=200)
+    assert (process.returncode, out, errors) == (code, "", said)
+    assert len(list(tmp_path.glob("saved-*"))) == (2 if how == "asked" else 0)

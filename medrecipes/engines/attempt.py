@@ -131,7 +131,8 @@ class Attempt:
                 self.log.close()
                 if noise := getattr(trainer, "neftune_hook_handle", None):
                     noise.remove()  # or another attempt's noise would be added to this one's
-        if interrupt.asked:
+        if any(ranks.total(interrupt.asked)):  # one may have been asked after the last step that all asked about
+            ranks.part()
             raise KeyboardInterrupt
         state = trainer.state
         best = state.best_global_step if self.metric else None

@@ -11,6 +11,8 @@ cd "${SLURM_SUBMIT_DIR:?start it with sbatch}"
 
 # The machines meet at the first one; torchrun starts a process for each card. A job that is started again goes on
 # from its last checkpoint, also with another number of cards.
+# Two minutes before its time ends it is told to stop: torchrun gives a step nearly all of them to be finished and saved.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
 host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun .venv/bin/python -m torch.distributed.run \
     --nnodes "$SLURM_NNODES" --nproc-per-node "${SLURM_GPUS_ON_NODE:?ask for --gpus-per-node}" \
