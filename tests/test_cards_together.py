@@ -79,7 +79,7 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("lora.targets=['q_porj']", "demo: lora.targets: 'q_porj' matches no module of this base; did you mean q_proj?"),
+        ("lora.targets=['q_porj']", "lora.targets: 'q_porj' matches no module of this base; did you mean q_proj?"),
         ("train.learning_rate=1e30", "the train loss is nan at step "),
     ],
 )  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_mistake_that_two_cards_meet_is_one_line(setting: str, line: str, cli:
     need_cards(2)
     done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *words(*EXACT, setting))
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(line)
+    assert line in done.stderr  # the leader's words or the other's: it may be the first to meet it by far
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -9,12 +9,12 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start it with sbatch}"
 
-# The machines meet at the first one; torchrun starts a process for each card. A job that is started again goes on
-# from its last checkpoint, also with another number of cards.
+# The machines meet at the first one, at a port of the job's own; torchrun starts a process for each card. A job that is
+# started again goes on from its last checkpoint, also with another number of cards.
 # Two minutes before its time ends it is told to stop: torchrun gives a step nearly all of them to be finished and saved.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
-host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 srun .venv/bin/python -m torch.distributed.run \
     --nnodes "$SLURM_NNODES" --nproc-per-node "${SLURM_GPUS_ON_NODE:?ask for --gpus-per-node}" \
-    --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$host:29500" \
+    --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "${hosts[0]}:$((20000 + SLURM_JOB_ID % 20000))" \
     -m medrecipes.run "$@"

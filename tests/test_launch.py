@@ -1,0 +1,73 @@
+"""The launch files for several machines, on stand-ins for a cluster: two machines of one card each, which are this one."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medrecipes.rundir import read_losses
+from tests.conftest import ROOT, Cli, need_cards
+
+LAUNCH = ROOT / "scripts" / "launch"
+BOTH = 'for n in 0 1; do CUDA_VISIBLE_DEVICES=$n SKYPILOT_NODE_RANK=$n "$@" & done; wait -n && wait -n'
+SETTINGS = ["model.engine=plain", "model.bits=16", "train.precision=fp32", "train.max_steps=4", "train.eval_steps=4", "train.save_steps=4", "eval.rows=4", "eval.max_new_tokens=4", "train.optim=adamw_torch"]  # fmt: skip
+SETS = [word for value in SETTINGS for word in ("--set", value)]
+
+
+def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """The demo's recipe, by a launch file, from a folder that stands for the checkout."""
+    for name, line in {
+        ".venv/bin/python": f'exec {sys.executable} "$@"',
+        "bin/scontrol": "printf 'localhost\\nlocalhost\\n'",
+        "bin/srun": BOTH,
+    }.items():
+        program = folder / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/usr/bin/env bash\n{line}\n")
+        program.chmod(0o755)
+    recipe = str(ROOT / "recipes" / "demo.toml")
+    if how == "slurm":
+        command = ["bash", str(LAUNCH / "slurm.sh"), recipe, "--runs", str(runs), *sets]
+    else:
+        task = folder / "task.sh"  # as SkyPilot runs it on every machine, where /runs is the bucket
+        task.write_text(yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())["run"].replace("/runs", f"{runs} {' '.join(sets)}"))  # fmt: skip
+        command = [str(folder / "bin" / "srun"), "bash", str(task)]
+    environment = {
+        **os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+        "SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_NODELIST": "two", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_JOB_ID": str(random.randrange(10**6)), "SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1", "SKYPILOT_NUM_NODES": "2",
+        "SKYPILOT_NUM_GPUS_PER_NODE": "1", "RECIPE": recipe,
+    }  # fmt: skip
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, env=environment)
+
+
+@pytest.mark.parametrize("how", ["slurm", "skypilot"])
+def test_two_machines_meet(how: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    done = launched(how, tmp_path / "checkout", tmp_path / "runs", SETS)
+    assert done.returncode != 0
+    assert "2 processes, but no NVIDIA card; several processes train on a card each, start one here" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("how", ["slurm", "skypilot"])
+def test_two_machines_learn_what_one_with_two_cards_does(how: str, cli: Cli, tmp_path: Path) -> None:
+    need_cards(2)
+    done = launched(how, tmp_path / "checkout", tmp_path / "two", SETS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("judge again") == 1
+    one = cli("run", "recipes/demo.toml", "--runs", tmp_path / "one", "--gpus", "2", *SETS)
+    assert one.returncode == 0, one.stdout + one.stderr
+    losses = [[float(row["loss"]) for [path] in [list((tmp_path / name).glob("*/loss.csv"))] for row in read_losses(path)] for name in ("one", "two")]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
