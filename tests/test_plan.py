@@ -96,7 +96,9 @@ def test_the_pace_is_what_was_measured(
 
 
 # (steps, cards, tokens/s from step 10 on)
-@pytest.mark.parametrize(("steps", "gpus", "measured"), [(600, 1, 14008), (100_000, 1, 15798), (400, 2, 18996), (400, 4, 21441)])
+@pytest.mark.parametrize(
+    ("steps", "gpus", "measured"), [(600, 1, 14008), (100_000, 1, 15798), (400, 2, 18996), (400, 4, 21441)]
+)
 def test_the_pace_of_recordings_is_what_was_measured(steps: int, gpus: int, measured: float) -> None:
     rows = recipe(packing=False, batch=8)
     found = gpus * speed(rows, SHAPE, CARDS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, recorded=True, steps=steps, gpus=gpus)  # fmt: skip
