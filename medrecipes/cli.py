@@ -17,6 +17,7 @@ FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the user's mistakes become one line and exit code 2."""
     arguments = _parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)  # for processes that do the same on a card each
     try:
         return int(arguments.do(arguments) or 0)
     except MedRecipesError as error:
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
     )
     run.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
-    run.add_argument("--gpus", type=_positive, default=1, metavar="N", help="train on so many cards of this machine (default: 1)")  # fmt: skip
+    _cards(run, "train on")
     _overrides(run)
 
     check = _command(commands, "check", handlers.check, "say all that is wrong with recipes, without training")
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--create-pr", action="store_const", const=True, help="open a pull request instead")
     publish.add_argument("--tag", metavar="NAME", help="a tag for the release")
     publish.add_argument("--format", action="append", choices=FORMATS, help="what of a run: adapter, or what export made (may be repeated)")  # fmt: skip
+    _cards(publish, "recompute the loss on")
     publish.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
 
     verify = _command(
@@ -115,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("name", metavar="REPO|RUN", help="OWNER/NAME or datasets/OWNER/NAME on the Hub, or a run folder")  # fmt: skip
     verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
+    _cards(verify, "recompute the loss on")
     _overrides(verify)
 
     preview = _command(commands, "preview", handlers.preview, "show examples token by token, what is learned in colour")
@@ -145,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
     )
     judge.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
+    _cards(judge, "answer on")
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
     _overrides(judge)
 
@@ -192,6 +196,10 @@ def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name
     parser.set_defaults(do=do)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _cards(parser: argparse.ArgumentParser, does: str) -> None:
+    parser.add_argument("--gpus", type=_positive, default=1, metavar="N", help=f"{does} so many cards of this machine (default: 1)")  # fmt: skip
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:

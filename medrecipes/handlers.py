@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 from medrecipes.errors import MedRecipesError, RecipeError
 
@@ -19,11 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     if recipe.train.batch % processes:
         shares = f"train.batch = {recipe.train.batch} is not to be shared by {processes} cards"
         raise RecipeError([f"{arguments.recipe}: {shares}; choose a multiple"])
-    if arguments.gpus > 1:
-        again = [word for word in ("--fresh", "--debug") if getattr(arguments, word.strip("-"))]
-        sets = [word for value in arguments.set for word in ("--set", value)]
-        command = ["-m", "medrecipes.run", arguments.recipe, "--runs", str(arguments.runs), *again, *sets]
-        return ranks.launch(command, arguments.gpus)
+    if arguments.gpus > ranks.size():
+        return _launch(arguments)
     run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
     return 0
 
@@ -99,14 +99,15 @@ def build(arguments: argparse.Namespace) -> None:
         publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
 
 
-def publish(arguments: argparse.Namespace) -> None:
+def publish(arguments: argparse.Namespace) -> int:
     """Show releases, or make them."""
     from medrecipes.console import Console
     from medrecipes.publish import publish
 
     names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
     changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
-    publish(arguments.folders, Console(), push=arguments.push, changes=changes, waived=arguments.waive)
+    console, push, waived = Console(), arguments.push, arguments.waive
+    return _on_cards(arguments, lambda: publish(arguments.folders, console, push=push, changes=changes, waived=waived))
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -114,7 +115,7 @@ def verify(arguments: argparse.Namespace) -> int:
     from medrecipes.console import Console
     from medrecipes.verify import verify
 
-    return 0 if verify(arguments.name, arguments.set, Console(), arguments.revision) else 1
+    return _on_cards(arguments, lambda: not verify(arguments.name, arguments.set, Console(), arguments.revision))
 
 
 def preview(arguments: argparse.Namespace) -> None:
@@ -167,16 +168,21 @@ def score(arguments: argparse.Namespace) -> None:
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
 
 
-def judge(arguments: argparse.Namespace) -> None:
+def judge(arguments: argparse.Namespace) -> int:
     """Let a finished run answer again."""
     from medrecipes.console import Console
     from medrecipes.judge import judge
 
-    console, suite = Console(), arguments.suite
-    judge(
-        arguments.run, arguments.set, console, fresh=arguments.fresh, suite=suite, include=arguments.include,
-        checkpoint=arguments.checkpoint,
-    )  # fmt: skip
+    if arguments.suite and arguments.gpus > 1:
+        raise MedRecipesError("--suite: the harness asks on one card; leave --gpus out, or the suite")
+
+    def do() -> None:
+        judge(
+            arguments.run, arguments.set, Console(), fresh=arguments.fresh, suite=arguments.suite,
+            include=arguments.include, checkpoint=arguments.checkpoint,
+        )  # fmt: skip
+
+    return _on_cards(arguments, do)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -228,3 +234,33 @@ def compare(arguments: argparse.Namespace) -> None:
     from medrecipes.console import Console
 
     compare(arguments.runs, arguments.out, Console(), anyway=arguments.anyway)
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    """The same command, by a process for each card."""
+    from medrecipes import ranks
+
+    return ranks.launch(["-m", "medrecipes.cli", *arguments.words], arguments.gpus)
+
+
+def _on_cards(arguments: argparse.Namespace, do: Callable[[], object]) -> int:
+    """Do what opens a finished run: on one card, or on as many as asked for, where the others answer beside the leader."""
+    from medrecipes import ranks
+
+    if arguments.gpus > ranks.size():
+        return _launch(arguments)
+    if ranks.size() == 1:
+        return int(bool(do()))
+    from medrecipes.console import Console
+    from medrecipes.judge import assist
+
+    ranks.join()
+    code = 0
+    if ranks.leads():
+        code = int(bool(do()))
+        ranks.share(None)
+    else:
+        with Console().quiet(Path(os.devnull)):
+            assist()
+    ranks.part()
+    return code

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medrecipes import chatreport, evaluate
+from medrecipes import chatreport, evaluate, ranks
 from medrecipes.console import Console
-from medrecipes.errors import RunError
+from medrecipes.errors import EngineError, MedRecipesError, RunError
 from medrecipes.loading import load
+from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe
+from medrecipes.rendering import ChatTemplate
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
 from medrecipes.scoring.text import bits
 from medrecipes.store import digest, read_json
 from medrecipes.suites import parse_suite, run_suite, suite_rows
+
+if TYPE_CHECKING:
+    from medrecipes.bases import Base
+    from medrecipes.engines import Choice, Engine
 
 
 def judge(
@@ -36,26 +43,25 @@ def judge(
     adapter = adapter_of(rundir, checkpoint)
     same = recipe.eval == own.eval and not fresh and checkpoint is None
     folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
-    engine, template, rows, split = _open(recipe, rundir, adapter, console)
     limit = recipe.eval.max_new_tokens
-    with console.stage("base") as stage, console.quiet(rundir.log):
-        with engine.base():
-            before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
-        stage.says(f"answered {len(rows)} {split.held_out_name} questions")
-    with console.stage("tuned") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(chatreport.TUNED, engine, template, rows, limit, folder, console)
-        cases = _cases(recipe, engine, template, folder)
-        stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
+    with opened(recipe, rundir, adapter, console) as (engine, template, rows, split):
+        with console.stage("base") as stage, console.quiet(rundir.log):
+            with engine.base():
+                before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
+            stage.says(f"answered {len(rows)} {split.held_out_name} questions")
+        with console.stage("tuned") as stage, console.quiet(rundir.log):
+            after = evaluate.predict(chatreport.TUNED, engine, template, rows, limit, folder, console)
+            cases = _cases(recipe, engine, template, folder)
+            stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
+        suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
     report = chatreport.report(recipe, split.held_out_name, split.key, before, after, cases)
     earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
-    if tasks:
-        earlier = [*earlier, run_suite(tasks, engine, rundir, include, console)]
-    if earlier:
-        report["suites"] = earlier
+    if suites := [*earlier, *suites]:
+        report["suites"] = suites
     chatreport.write_report(recipe.name, folder, report, before, after, cases)
     for line in chatreport.markdown_table(report):
         console.line(line)
-    for done in earlier:
+    for done in suites:
         console.line()
         for line in aligned(suite_rows(done)):
             console.line(line)
@@ -78,8 +84,11 @@ def loss_again(path: Path, console: Console) -> tuple[float, float]:
 
 def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[float, Sequence[evaluate.Row]]:
     """Bits per byte of the held-out answers, as the saved adapter has them on its base, and those rows."""
-    engine, _, rows, _ = _open(recipe, rundir, rundir.adapter, console)
-    with console.stage("loss") as stage, console.quiet(rundir.log):
+    with (
+        opened(recipe, rundir, rundir.adapter, console) as (engine, _, rows, _),
+        console.stage("loss") as stage,
+        console.quiet(rundir.log),
+    ):
         nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
         stage.says(f"{len(rows)} answers of the saved adapter")
     return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
@@ -126,12 +135,17 @@ def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -
     return folder
 
 
-def _open(recipe: Recipe, rundir: RunDir, adapter: Path, console: Console) -> tuple[Any, Any, Any, Any]:
-    """Engine, template, rows and split, as the run had them; what has changed since is an error."""
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+@contextmanager
+def opened(
+    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console
+) -> Iterator[tuple[Any, ChatTemplate, Sequence[evaluate.Row], Split]]:
+    """Engine, template, rows and split, as the run had them; what has changed since is an error.
+
+    With several processes the others open it too (`assist`), and answer with the leader until the end.
+    """
+    from medrecipes.engines import load_libraries, recipe_base
+    from medrecipes.engines.together import leading
     from medrecipes.overflow import fit
-    from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
 
     recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
     with console.stage("data") as stage:
@@ -146,10 +160,45 @@ def _open(recipe: Recipe, rundir: RunDir, adapter: Path, console: Console) -> tu
         if template.sha256 != rundir.state["template_sha256"]:
             raise RunError(f"{rundir.path}: template {template.name} has changed since it was trained; bring it back")
         fitted = fit(template, split.held_out, recipe.data.max_tokens, recipe.data.on_overflow)
+        ranks.share((recipe, adapter))
+        engine = _load(recipe, base, template, choice, adapter)
+        stage.says(f"{recipe.model.base} with {adapter.relative_to(rundir.path)} of {rundir.path.name}")
+    with leading(engine) as led:
+        yield led, template, evaluate.held_out(recipe, fitted), split
+
+
+def assist() -> None:
+    """What one of several processes does beside the leader: it opens what the leader opens, and answers with it."""
+    from medrecipes.engines import load_libraries, recipe_base
+    from medrecipes.engines.together import follow
+
+    while (asked := ranks.share(None)) is not None:
+        recipe, adapter = asked
+        choice = load_libraries(recipe)
+        base = recipe_base(recipe, prepare(recipe))
+        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+        try:
+            engine = _load(recipe, base, template, choice, adapter)
+        except MedRecipesError:
+            continue  # the leader meets it too, or is told
+        follow(engine)
+        del engine  # before another is opened
+
+
+def _load(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice, adapter: Path) -> Engine:
+    """Base and adapter; of several processes all load them, or none."""
+    from medrecipes.engines import open_engine
+
+    mine = None
+    try:
         engine = open_engine(recipe, base, template, choice)
         engine.open_adapter(adapter)
-        stage.says(f"{recipe.model.base} with {adapter.relative_to(rundir.path)} of {rundir.path.name}")
-    return engine, template, evaluate.held_out(recipe, fitted), split
+    except MedRecipesError as error:
+        mine = error
+    said = [text for text in ranks.gather(str(mine or "")) if text]
+    if said:
+        raise mine or EngineError(said[0])
+    return engine
 
 
 def _cases(recipe: Recipe, engine: Any, template: Any, folder: Path) -> list[Any]:

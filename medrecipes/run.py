@@ -84,7 +84,8 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
         fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
         for rows in (split.train, split.dev)
     )
-    follow(open_engine(recipe, base, template, choice), train, dev, rundir)
+    engine = open_engine(recipe, base, template, choice)
+    follow(engine, lambda: engine.train(train, dev, rundir, Console.silent()))
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:

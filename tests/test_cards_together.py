@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_a_base_that_two_cards_share_is_no_other_base(bits: str, cli: Cli, tmp_p
     assert whole["choices"]["shards"]["value"] is False  # type: ignore[index]
     for what in ("losses", "predictions", "samples", "adapter"):
         assert shared[what] == whole[what], what
+
+
+def test_a_base_that_two_cards_share_is_judged_and_released_by_both(cli: Cli, tmp_path: Path) -> None:
+    settings = ["train.packing=true", "data.max_tokens=256", "train.checkpointing=1", "model.shard=true", "template.system='You answer in plain words.'"]  # fmt: skip
+    trained(cli, tmp_path, 2, *settings)
+    [run] = tmp_path.iterdir()
+    done = cli("verify", run, "--gpus", "2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert re.search(r"evaluation loss +ok", done.stdout), done.stdout
+    done = cli("publish", run, "--gpus", "2", "--repo", "someone/demo")
+    assert "reload         passed" in done.stdout, done.stdout + done.stderr
+    done = cli("eval", run, "--fresh", "--gpus", "2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    [again] = run.glob("eval-*/predictions.jsonl")
+    rows = [sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: (row["id"], row["model"])) for path in (again, run / "eval" / "predictions.jsonl")]  # fmt: skip
+    for found, before in zip(*rows, strict=True):
+        assert found.pop("bits") == pytest.approx(before.pop("bits"), rel=1e-3)
+        assert found == before
 
 
 def words(*settings: str) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,22 @@ def leading(engine: Engine) -> Iterator[Engine]:
     ranks.share(None)
 
 
-def follow(engine: Engine, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir) -> None:
+def follow(engine: Engine, train: Callable[[], object] = lambda: None) -> None:
     """Do what the leader says, until there is no more."""
-    while (asked := ranks.share(None)) is not None:
-        name, rows = asked
-        if name == "train":
-            engine.train(train, dev, rundir, Console.silent())
-        elif name == "generate":
-            for _ in engine.generate(rows):
-                pass
-        else:
-            engine.answer_nats(rows)
+    with ExitStack() as without_adapter:
+        while (asked := ranks.share(None)) is not None:
+            name, rows = asked
+            if name == "train":
+                train()
+            elif name == "base":
+                without_adapter.enter_context(engine.base())
+            elif name == "tuned":
+                without_adapter.close()
+            elif name == "generate":
+                for _ in engine.generate(rows):
+                    pass
+            else:
+                engine.answer_nats(rows)
 
 
 class Leader:
@@ -61,11 +66,15 @@ class Leader:
         ranks.share(("answer_nats", examples))
         return self._engine.answer_nats(examples)
 
-    # what one process does by itself
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """Inside, all answer as the base does."""
+        ranks.share(("base", None))
+        with self._engine.base():
+            yield
+        ranks.share(("tuned", None))
 
-    def base(self) -> AbstractContextManager[None]:
-        """Its own."""
-        return self._engine.base()
+    # what one process does by itself
 
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """Its own."""
