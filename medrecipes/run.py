@@ -37,7 +37,7 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     if recipe.publish.push and ranks.size() > 1:
         raise EngineError(
             "publish.push = true: several processes train together here; set it to false, and release the run afterwards "
-            "with `medrecipes publish RUN --push`"
+            "with `medrecipes publish RUN --push`, and --gpus N where its base is shared"
         )
     ranks.join()
     path = ranks.share(run_path(recipe, runs, fresh=fresh))
