@@ -1,43 +1,102 @@
-"""A finished run on several cards: what the leader opens and asks, the others open and answer."""
+"""Several processes train and answer as one does: real ones, on CPUs; what needs cards is in tests/test_cards_together.py."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from medrecipes.scoring.predictions import read_predictions
-from tests.conftest import Cli, work_out
-
-ASKED = ["base answers [1]", "base answers [2]", "tuned judges [3, 4, 5]"]
+from tests.conftest import work_out
 
 
-def test_a_run_is_opened_by_all_or_by_none_and_answered_by_all() -> None:
-    leader = ["the adapter of card 1 is torn", "nats [3.0, 4.1, 5.0]", "opened 0", "opened 0", *ASKED]
-    assert work_out("tests.together_cases", processes=2).splitlines() == [*leader, "opened 1", "opened 1", *ASKED]
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/together_cases.py finds, with the adapters' bytes."""
+    folder = tmp_path_factory.mktemp("together")
+    work_out("tests.together_cases", folder, "two", "two-shared", processes=2)
+    # begun by two, it goes on by one from the checkpoint of step 2
+    shutil.copytree(folder / "two", folder / "resumed")
+    shutil.rmtree(folder / "resumed" / "checkpoints" / "checkpoint-4")
+    work_out("tests.together_cases", folder, "one", "resumed")
+    return {
+        case: {**json.loads((folder / f"{case}.json").read_text()), "adapter": (folder / case / "adapter" / "adapter_model.safetensors").read_bytes()}
+        for case in ("one", "two", "two-shared", "resumed")
+    }  # fmt: skip
 
 
-def test_two_processes_judge_a_run_as_one_did(demo_run: tuple[Path, str], tmp_path: Path) -> None:
-    run = shutil.copytree(demo_run[0], tmp_path / demo_run[0].name)
-    printed = work_out("tests.together_run", "eval", run, "--fresh", "--gpus", "2", processes=2)
-    assert printed.count("report.md  ") == 1
-    [path] = run.glob("eval-*/predictions.jsonl")
-    again, before = ({(p.id, p.model): p for p in read_predictions(of, own=True)} for of in (path, run / "eval" / "predictions.jsonl"))  # fmt: skip
-    assert again.keys() == before.keys()
-    for key, found in again.items():
-        assert (found.prediction, found.bits) == (before[key].prediction, pytest.approx(before[key].bits, rel=1e-4))
+def losses(found: dict[str, Any], case: str) -> list[float]:
+    return [loss for _, _, loss in found[case]["losses"]]
 
 
-@pytest.mark.parametrize("command", ["eval", "verify", "publish"])
-def test_more_cards_than_there_are_are_one_line(command: str, cli: Cli) -> None:
-    done = cli(command, "tests", "--gpus", "99")
-    assert done.returncode == 2
-    assert done.stderr.startswith("--gpus 99: this machine has ")
-    assert done.stderr.count("\n") == 1
+def test_two_processes_learn_what_one_does(found: dict[str, Any]) -> None:
+    one, two = found["one"], found["two"]
+    assert [row[:2] for row in one["losses"]] == [
+        ["dev", 0], ["train", 1], ["train", 2], ["dev", 2], ["train", 3], ["train", 4], ["dev", 4],
+    ]  # fmt: skip
+    assert [row[:2] for row in two["losses"]] == [row[:2] for row in one["losses"]]
+    assert losses(found, "two") == pytest.approx(losses(found, "one"), abs=1e-5)
+    assert losses(found, "one")[-1] < losses(found, "one")[0]  # and it is learning
+    assert (two["best"], two["parameters"]) == (one["best"], one["parameters"])
+    assert len(two["peaks"]) == 2
 
 
-def test_a_suite_goes_on_one_card(cli: Cli) -> None:
-    done = cli("eval", "tests", "--gpus", "2", "--suite", "lm-eval:medical")
-    assert done.returncode == 2
-    assert done.stderr == "--suite: the harness asks on one card; leave --gpus out, or the suite\n"
+def test_two_processes_answer_and_judge_what_one_does(found: dict[str, Any]) -> None:
+    for when in ("before", "after"):
+        (answers, nats), (own_answers, own_nats) = found["one"][when], found["two"][when]
+        assert own_answers == answers
+        assert own_nats == pytest.approx(nats, abs=1e-3)
+    assert found["one"]["before"] != found["one"]["after"]
+    assert [json.loads(line)["step"] for line in found["two"]["samples"]] == [2, 4]  # written once, by the leader
+    assert found["two"]["samples"] == found["one"]["samples"]
+
+
+@pytest.mark.parametrize("case", ["one", "two", "two-shared"])
+def test_a_finished_run_is_opened_again_as_it_was(case: str, found: dict[str, Any]) -> None:
+    for again, before in (("base again", "before"), ("again", "after")):
+        assert found[case][again][0] == found[case][before][0]
+        assert found[case][again][1] == pytest.approx(found[case][before][1], abs=1e-3)
+
+
+def test_a_base_that_cards_share_is_no_other_base(found: dict[str, Any]) -> None:
+    whole, shared = found["two"], found["two-shared"]
+    for what in ("losses", "before", "after", "samples", "parameters", "adapter"):
+        assert shared[what] == whole[what], what
+
+
+def test_the_fused_layers_prove_their_rows_apart_and_learned_as_judged(found: dict[str, Any]) -> None:
+    for case in ("one", "two"):
+        proved = found[case]["proved"]
+        assert proved["after others"] == proved["learned"] == pytest.approx(proved["judged"], abs=1e-5)
+    assert found["two-shared"]["proved"] == {}  # they go in step
+
+
+def test_a_run_goes_on_with_another_number_of_processes(found: dict[str, Any]) -> None:
+    assert [row[:2] for row in found["resumed"]["losses"]] == [row[:2] for row in found["two"]["losses"]]
+    assert losses(found, "resumed") == pytest.approx(losses(found, "two"), abs=1e-5)
+
+
+def test_a_shared_base_gives_the_same_losses_gradients_and_answers(tmp_path: Path) -> None:
+    work_out("tests.shards_cases", tmp_path, processes=2)
+    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(2)]
+    for ours, held in zip(said, [3, 2], strict=True):  # of five layers
+        assert ours.pop("refusals") == [
+            "FOLDER/pickled: has no safetensors, which sharing a base among cards wants; name another form of it",
+            "FOLDER/cut: model.norm.weight is not in its weights (1 are missing); the base is damaged, or another version of it is wanted: see model.revision",
+            "model.shard: the layers of this base are not quantised alike, so they cannot be shared among cards; name its 16-bit form, or one that is quantised throughout",
+        ]  # fmt: skip
+        assert list(ours) == ["4-llama", "16-gemma", "published-mistral"]
+        for case in ours.values():
+            assert case["held"] == held
+            assert case["apart"] == {
+                "kept": [0, 0, 70, True],
+                "again": [0, 0, 70, True],
+                "some again": [0, 0, 70, True],
+            }
+            assert case["answers"]
+            assert len(set(case["lengths"])) > 2  # they end at different tokens, and nobody waits for ever
+            assert case["empty"]
+            assert case["adapters"]
+            assert case["parameters"][0] == case["parameters"][1]

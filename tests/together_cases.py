@@ -1,81 +1,107 @@
-"""Two processes that open a run together and answer with it, its engine in the place of a real one: what each of them did."""
+"""What tests/test_together.py asserts: the engine of one process or several trains and answers, `FOLDER CASE…`, on CPUs.
+
+TRL's loss is a kernel for cards; its place is taken by the same in plain torch, and the look at the card's memory is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import functools
+import json
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+import trl
+import trl.trainer.utils as trl_utils
+from transformers import AutoModelForCausalLM
 
-from medrecipes import engines, judge, ranks
-from medrecipes.engines.together import leading
-from medrecipes.errors import EngineError
+from medrecipes import engines, ranks
+from medrecipes.console import Console
+from medrecipes.engines import Choice, training
+from medrecipes.engines.choices import Setting
+from medrecipes.engines.dealing import deal
+from medrecipes.engines.plain import attach, quantization
+from medrecipes.engines.together import follow, leading
+from medrecipes.loading import load
+from medrecipes.overflow import fit
+from medrecipes.prepare import prepare
+from medrecipes.rendering import ChatTemplate
+from medrecipes.rundir import RunDir, read_losses
 
-
-class Noting:
-    """An engine that notes what is asked of it, and whether with its adapter."""
-
-    def __init__(self) -> None:
-        self.name, self.choices = "noting", {}  # type: ignore[var-annotated]
-        self.adapter, self.notes = True, [f"opened {ranks.rank()}"]
-
-    @contextmanager
-    def base(self) -> Iterator[None]:
-        self.adapter = False
-        yield
-        self.adapter = True
-
-    def open_adapter(self, folder: Path) -> None:
-        if folder.name == "torn" and not ranks.leads():
-            raise EngineError("the adapter of card 1 is torn")
-
-    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        for prompt in prompts:
-            self.notes.append(f"{'tuned' if self.adapter else 'base'} answers {prompt}")
-            yield [*prompt]
-
-    def answer_nats(self, examples: Sequence[Any]) -> list[float]:
-        self.notes.append(f"{'tuned' if self.adapter else 'base'} judges {examples}")
-        return ranks.spread(examples, lambda rows: [float(row) + ranks.rank() / 10 for row in rows])
+RECIPE = (
+    "train.batch=6", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "train.optim=adamw_torch",
+    "train.sample_prompts=['What is asthma?']", "eval.max_new_tokens=5", "eval.batch=2", "data.max_tokens=256",
+)  # fmt: skip
 
 
-def main() -> None:
-    """The leader opens a torn adapter, which no process may have, then a whole one; the other helps."""
-    torch.distributed.init_process_group("gloo")
-    made: list[Noting] = []
+class LogProbabilities:
+    """What TRL's kernel computes, in plain torch."""
 
-    def open_engine(*_: Any) -> Noting:
-        made.append(Noting())
-        return made[-1]
+    @staticmethod
+    def apply(hidden: Any, weight: Any, bias: Any, labels: Any, *_: Any) -> tuple[Any, ...]:
+        likely = torch.log_softmax((hidden @ weight.t().to(hidden.dtype)).float(), -1)
+        entropy = -(likely.exp() * likely).sum(-1).detach()
+        return likely.gather(-1, labels[:, None])[:, 0], entropy, None, None, (likely.argmax(-1) == labels).detach()
 
-    engines.open_engine, engines.load_libraries = open_engine, lambda recipe: None  # type: ignore[assignment]
-    engines.recipe_base = lambda recipe, split: SimpleNamespace(tokenizer=None)  # type: ignore[assignment]
-    judge.prepare = judge.ChatTemplate = lambda *_, **__: None  # type: ignore[assignment, misc]
-    recipe: Any = SimpleNamespace(template=SimpleNamespace(name="", system=""))
-    lines: list[str] = []
-    if ranks.leads():
-        for name in ("torn", "whole"):
-            ranks.share((recipe, Path(name)))
-            try:
-                engine = judge._load(recipe, None, None, None, Path(name))  # type: ignore[arg-type]
-            except EngineError as error:
-                lines.append(str(error))
-                continue
-            with leading(engine) as led:
-                with led.base():
-                    assert list(led.generate([[1], [2]])) == [[1], [2]]
-                lines.append(f"nats {led.answer_nats([3, 4, 5])}")  # type: ignore[list-item]
-        ranks.share(None)
-    else:
-        judge.assist()
-    for notes in ranks.gather([*lines, *(note for engine in made for note in engine.notes)]):
+
+def main(folder: Path, cases: list[str]) -> None:
+    trl_utils._ChunkedLogProbFunction = LogProbabilities
+    training.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False)  # type: ignore[assignment]
+    if ranks.size() > 1:
+        torch.distributed.init_process_group("gloo")
+        trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")
+    recipe = load("recipes/demo.toml", RECIPE).recipe
+    split = prepare(recipe)
+    # the store builds for one, and the others wait
+    engines.load_libraries = lambda recipe: Choice("plain", "a test")  # type: ignore[assignment]
+    base = engines.recipe_base(recipe, split)
+    template = ChatTemplate(recipe.template.name, base.tokenizer)
+    train, dev = (fit(template, rows, 256, "drop").examples for rows in (split.train[:40], split.dev[:7]))
+    prompts = template.prompts([row.prompt() for row in split.dev[:5]])
+    weights, device = quantization(recipe, torch.float32), torch.device("cpu")
+
+    def opened(case: str) -> training.TrlEngine:
+        shards = None
+        if "shared" in case:
+            model, shards = deal(base, torch.float32, weights, device)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                base.name, dtype=torch.float32, quantization_config=weights, device_map={"": "cpu"}, attn_implementation="sdpa"
+            )  # fmt: skip
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        choices = {"precision": Choice("fp32", "a test")}
+        return training.TrlEngine("plain", recipe, base, template, model, torch.float32, choices, attach, shards)
+
+    for case in cases:
+        engine, rundir = opened(case), RunDir(folder / case, writes=ranks.leads())
+        said: dict[str, Any] = {}
         if ranks.leads():
-            print("\n".join(notes))
+            rundir.path.mkdir(exist_ok=True)
+            with leading(engine) as led:
+                said["before"] = list(led.generate(prompts)), led.answer_nats(dev)
+                stats = led.train(train, dev, rundir, Console.silent())
+                said["after"] = list(led.generate(prompts)), led.answer_nats(dev)
+                led.save(rundir.adapter)
+        else:
+            follow(engine, functools.partial(engine.train, train, dev, rundir, Console.silent()))
+        engine = opened(case)  # the finished run, by whom it may concern
+        engine.open_adapter(rundir.adapter)
+        if not ranks.leads():
+            follow(engine)
+            continue
+        with leading(engine) as led:
+            with led.base():
+                said["base again"] = list(led.generate(prompts)), led.answer_nats(dev)
+            said["again"] = list(led.generate(prompts)), led.answer_nats(dev)
+        said["losses"] = [[row["split"], int(row["step"]), float(row["loss"])] for row in read_losses(rundir.path / "loss.csv")]  # fmt: skip
+        said["samples"] = (rundir.path / "samples.jsonl").read_text().splitlines()
+        said |= {"best": stats["best_step"], "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card"), "proved": stats["proved"]}  # fmt: skip
+        (folder / f"{case}.json").write_text(json.dumps(said))
     ranks.part()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,81 @@
+"""Two processes that open a run together and answer with it, its engine in the place of a real one: what each of them did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from medrecipes import engines, judge, ranks
+from medrecipes.engines.together import leading
+from medrecipes.errors import EngineError
+
+
+class Noting:
+    """An engine that notes what is asked of it, and whether with its adapter."""
+
+    def __init__(self) -> None:
+        self.name, self.choices = "noting", {}  # type: ignore[var-annotated]
+        self.adapter, self.notes = True, [f"opened {ranks.rank()}"]
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        self.adapter = False
+        yield
+        self.adapter = True
+
+    def open_adapter(self, folder: Path) -> None:
+        if folder.name == "torn" and not ranks.leads():
+            raise EngineError("the adapter of card 1 is torn")
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        for prompt in prompts:
+            self.notes.append(f"{'tuned' if self.adapter else 'base'} answers {prompt}")
+            yield [*prompt]
+
+    def answer_nats(self, examples: Sequence[Any]) -> list[float]:
+        self.notes.append(f"{'tuned' if self.adapter else 'base'} judges {examples}")
+        return ranks.spread(examples, lambda rows: [float(row) + ranks.rank() / 10 for row in rows])
+
+
+def main() -> None:
+    """The leader opens a torn adapter, which no process may have, then a whole one; the other helps."""
+    torch.distributed.init_process_group("gloo")
+    made: list[Noting] = []
+
+    def open_engine(*_: Any) -> Noting:
+        made.append(Noting())
+        return made[-1]
+
+    engines.open_engine, engines.load_libraries = open_engine, lambda recipe: None  # type: ignore[assignment]
+    engines.recipe_base = lambda recipe, split: SimpleNamespace(tokenizer=None)  # type: ignore[assignment]
+    judge.prepare = judge.ChatTemplate = lambda *_, **__: None  # type: ignore[assignment, misc]
+    recipe: Any = SimpleNamespace(template=SimpleNamespace(name="", system=""))
+    lines: list[str] = []
+    if ranks.leads():
+        for name in ("torn", "whole"):
+            ranks.share((recipe, Path(name)))
+            try:
+                engine = judge._load(recipe, None, None, None, Path(name))  # type: ignore[arg-type]
+            except EngineError as error:
+                lines.append(str(error))
+                continue
+            with leading(engine) as led:
+                with led.base():
+                    assert list(led.generate([[1], [2]])) == [[1], [2]]
+                lines.append(f"nats {led.answer_nats([3, 4, 5])}")  # type: ignore[list-item]
+        ranks.share(None)
+    else:
+        judge.assist()
+    for notes in ranks.gather([*lines, *(note for engine in made for note in engine.notes)]):
+        if ranks.leads():
+            print("\n".join(notes))
+    ranks.part()
+
+
+if __name__ == "__main__":
+    main()
