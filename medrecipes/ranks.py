@@ -20,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 PATIENCE = timedelta(hours=12)  # the leader may be judging the base while the others wait
 GRACE_S = 600  # to finish the step and save it, when asked to stop
-PRECEDENCE_S = 5
+PRECEDENCE_S = 3
 
 
 def size() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import torch
 
-from medrecipes import engines, judge, ranks
+from medrecipes import engines, handlers, judge, ranks
 from medrecipes.engines.together import leading
 from medrecipes.errors import EngineError
 
@@ -42,21 +44,16 @@ class Noting:
         return ranks.spread(examples, lambda rows: [float(row) + ranks.rank() / 10 for row in rows])
 
 
-def main() -> None:
-    """The leader opens a torn adapter, which no process may have, then a whole one; the other helps."""
-    torch.distributed.init_process_group("gloo")
+def main() -> int:
+    """As a command on two cards: the leader opens a torn adapter, which no process may have, then a whole one."""
     made: list[Noting] = []
+    lines: list[str] = []
 
     def open_engine(*_: Any) -> Noting:
         made.append(Noting())
         return made[-1]
 
-    engines.open_engine, engines.load_libraries = open_engine, lambda recipe: None  # type: ignore[assignment]
-    engines.recipe_base = lambda recipe, split: SimpleNamespace(tokenizer=None)  # type: ignore[assignment]
-    judge.prepare = judge.ChatTemplate = lambda *_, **__: None  # type: ignore[assignment, misc]
-    recipe: Any = SimpleNamespace(template=SimpleNamespace(name="", system=""))
-    lines: list[str] = []
-    if ranks.leads():
+    def do() -> bool:
         for name in ("torn", "whole"):
             ranks.share((recipe, Path(name)))
             try:
@@ -68,14 +65,22 @@ def main() -> None:
                 with led.base():
                     assert list(led.generate([[1], [2]])) == [[1], [2]]
                 lines.append(f"nats {led.answer_nats([3, 4, 5])}")  # type: ignore[list-item]
-        ranks.share(None)
-    else:
-        judge.assist()
-    for notes in ranks.gather([*lines, *(note for engine in made for note in engine.notes)]):
-        if ranks.leads():
-            print("\n".join(notes))
-    ranks.part()
+        return False
+
+    def part() -> None:
+        for notes in ranks.gather([*lines, *(note for engine in made for note in engine.notes)]):
+            if ranks.leads():
+                print("\n".join(notes))
+        leave()
+
+    leave, ranks.part = ranks.part, part
+    ranks.join = lambda: torch.distributed.init_process_group("gloo")
+    engines.open_engine, engines.load_libraries = open_engine, lambda recipe: None  # type: ignore[assignment]
+    engines.recipe_base = lambda recipe, split: SimpleNamespace(tokenizer=None)  # type: ignore[assignment]
+    judge.prepare = judge.ChatTemplate = lambda *_, **__: None  # type: ignore[assignment, misc]
+    recipe: Any = SimpleNamespace(template=SimpleNamespace(name="", system=""))
+    return handlers._on_cards(Namespace(gpus=2), do)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from medrecipes.scoring.predictions import read_predictions
 from tests.conftest import Cli, work_out
 
 ASKED = ["base answers [1]", "base answers [2]", "tuned judges [3, 4, 5]"]
@@ -16,17 +12,6 @@ ASKED = ["base answers [1]", "base answers [2]", "tuned judges [3, 4, 5]"]
 def test_a_run_is_opened_by_all_or_by_none_and_answered_by_all() -> None:
     leader = ["the adapter of card 1 is torn", "nats [3.0, 4.1, 5.0]", "opened 0", "opened 0", *ASKED]
     assert work_out("tests.judged_cases", processes=2).splitlines() == [*leader, "opened 1", "opened 1", *ASKED]
-
-
-def test_two_processes_judge_a_run_as_one_did(demo_run: tuple[Path, str], tmp_path: Path) -> None:
-    run = shutil.copytree(demo_run[0], tmp_path / demo_run[0].name)
-    printed = work_out("tests.judged_run", "eval", run, "--fresh", "--gpus", "2", processes=2)
-    assert printed.count("report.md  ") == 1
-    [path] = run.glob("eval-*/predictions.jsonl")
-    again, before = ({(p.id, p.model): p for p in read_predictions(of, own=True)} for of in (path, run / "eval" / "predictions.jsonl"))  # fmt: skip
-    assert again.keys() == before.keys()
-    for key, found in again.items():
-        assert (found.prediction, found.bits) == (before[key].prediction, pytest.approx(before[key].bits, rel=1e-4))
 
 
 @pytest.mark.parametrize("command", ["eval", "verify", "publish"])

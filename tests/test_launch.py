@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,16 @@ def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subproc
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, env=environment)
 
 
-@pytest.mark.parametrize("how", ["slurm", "skypilot"])
-def test_two_machines_meet(how: str, tmp_path: Path) -> None:
+def test_two_machines_meet(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a card")
-    done = launched(how, tmp_path / "checkout", tmp_path / "runs", SETS)
-    assert done.returncode != 0
-    assert "2 processes, but no NVIDIA card; several processes train on a card each, start one here" in done.stderr
+    with ThreadPoolExecutor() as both:
+        for done in both.map(lambda how: launched(how, tmp_path / how, tmp_path / "runs", SETS), ["slurm", "skypilot"]):
+            assert done.returncode != 0
+            assert (
+                "2 processes, but no NVIDIA card; several processes train on a card each, start one here" in done.stderr
+            )
     assert not (tmp_path / "runs").exists()
 
 
