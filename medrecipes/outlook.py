@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from medrecipes.bases import Base, open_base
-from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.engines import choose_engine
 from medrecipes.errors import MedRecipesError, did_you_mean
-from medrecipes.memory import GB, Way, trainable
 from medrecipes.plan import NO_VARLEN, Plan, choose, count_steps, unfit
+from medrecipes.plan.dimensions import CARDS, Card, Shape
+from medrecipes.plan.memory import GB, Way, trainable
 from medrecipes.recipe import Recipe
 
 HERE = "this"

@@ -92,10 +92,10 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes import cards, chatreport, evaluate, hardware, leakage
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
-    from medrecipes.dimensions import capped
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
     from medrecipes.overflow import fit
+    from medrecipes.plan.dimensions import capped
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
     from medrecipes.publish import ready

@@ -10,14 +10,14 @@ from typing import Any
 
 from medrecipes import chatreport, hub
 from medrecipes.console import Console
-from medrecipes.delivery import MANIFEST
 from medrecipes.errors import HubError, MedRecipesError
 from medrecipes.gates.runs import TOLERANCE
 from medrecipes.judge import adapter_loss, finished
 from medrecipes.loading import load
 from medrecipes.prepare import prepare
+from medrecipes.publish.delivery import MANIFEST
+from medrecipes.publish.release import CARD
 from medrecipes.recipe import Recipe
-from medrecipes.release import CARD
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from medrecipes.scoring.tables import aligned

@@ -16,8 +16,8 @@ import pytest
 
 from medrecipes.chatreport import report, write_report
 from medrecipes.compare import make_panels, read_runs
+from medrecipes.compare.histories import read_history
 from medrecipes.console import Console
-from medrecipes.histories import read_history
 from medrecipes.plot import smooth
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LOSS_COLUMNS

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes import merging, parity
 from medrecipes.errors import MedRecipesError
-from medrecipes.export import building, export, held_out_prompts, run_template
+from medrecipes.export import building, export, held_out_prompts, merging, parity, run_template
 from medrecipes.loading import load
 from medrecipes.rundir import RunDir
 from medrecipes.store import digest_path
@@ -359,7 +358,7 @@ def test_a_missing_converter_is_one_line_before_any_work(tiny_run: Path, cli: Cl
 
 def has_llama() -> str:
     """What is missing of llama.cpp, or nothing."""
-    from medrecipes.llamacpp import require
+    from medrecipes.export.llamacpp import require
 
     try:
         require()
@@ -375,7 +374,7 @@ GGUF = pytest.mark.skipif(bool(has_llama()), reason=has_llama())
 @GGUF
 @pytest.mark.parametrize("recipe", ["demo", "tiny_llama2", "tiny_gemma", "tiny_gemma2", "tiny_gemma3"])
 def test_a_gguf_says_what_the_adapter_says_and_stops_by_itself(recipe: str, cli: Cli, tmp_path: Path) -> None:
-    from medrecipes.llamacpp import open_gguf
+    from medrecipes.export.llamacpp import open_gguf
 
     run = train(cli, tmp_path, recipe)
     done = cli("export", run, "--format", "gguf", "--quant", "f16")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from medrecipes.dimensions import CARDS, Shape
-from medrecipes.memory import parts, trainable
 from medrecipes.outlook import lines
-from medrecipes.pace import speed, uneven, waiting
 from medrecipes.plan import choose, unfit
+from medrecipes.plan.dimensions import CARDS, Shape
+from medrecipes.plan.memory import parts, trainable
+from medrecipes.plan.pace import speed, uneven, waiting
 from medrecipes.recipe import Lora, Model, Recipe, Train
 from tests.conftest import Cli
 

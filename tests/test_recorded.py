@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medrecipes.pace import FILLED, filled, sizes
+from medrecipes.plan.pace import FILLED, filled, sizes
 from tests.conftest import need_cards, work_out
 
 

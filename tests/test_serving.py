@@ -14,10 +14,10 @@ import pytest
 
 from medrecipes.bases import Base
 from medrecipes.errors import TemplateError
+from medrecipes.export.serving import go_template, modelfile, vllm_command
 from medrecipes.recipe import Recipe, template_names
 from medrecipes.records import Message
 from medrecipes.rendering import ChatTemplate
-from medrecipes.serving import go_template, modelfile, vllm_command
 from medrecipes.tokens import Tokenizer
 from tests import families, gotemplate
 from tests.test_templates import FAMILY

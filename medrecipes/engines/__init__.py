@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from medrecipes import ranks
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
-from medrecipes.dimensions import capped
 from medrecipes.errors import EngineError
 from medrecipes.plan import NO_VARLEN, unfit
+from medrecipes.plan.dimensions import capped
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, Example

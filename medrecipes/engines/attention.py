@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from medrecipes.dimensions import capped
 from medrecipes.engines import has_varlen
 from medrecipes.errors import EngineError
+from medrecipes.plan.dimensions import capped
 
 NAME = "medrecipes_varlen"
 

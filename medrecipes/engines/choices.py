@@ -10,10 +10,10 @@ import torch
 
 from medrecipes import plan, ranks
 from medrecipes.batching import Layout, Pack
-from medrecipes.dimensions import CARDS, Card, Shape
 from medrecipes.engines import Choice, answering, attention, fused, has_varlen
 from medrecipes.errors import EngineError
-from medrecipes.memory import GB, Way
+from medrecipes.plan.dimensions import CARDS, Card, Shape
+from medrecipes.plan.memory import GB, Way
 from medrecipes.recipe import Recipe
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from medrecipes.engines.attention import Rows
 from medrecipes.errors import reason
-from medrecipes.pace import SIGHTS, filled
+from medrecipes.plan.pace import SIGHTS, filled
 
 if TYPE_CHECKING:
     from medrecipes.engines.fused import Layer

@@ -29,7 +29,7 @@ from medrecipes.engines.shards import Shards
 from medrecipes.engines.speaking import Speaker
 from medrecipes.engines.trackers import open_trackers
 from medrecipes.engines.updates import begin, count, match_targets, require_optimiser
-from medrecipes.memory import GB
+from medrecipes.plan.memory import GB
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.rundir import RunDir

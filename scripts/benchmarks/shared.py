@@ -35,7 +35,7 @@ def make_base(folder: Path, tokenizer: Path | None) -> None:
     from safetensors.torch import save_file
     from transformers import BitsAndBytesConfig, LlamaConfig
 
-    from medrecipes.dimensions import Shape
+    from medrecipes.plan.dimensions import Shape
 
     config = LlamaConfig(**SHAPE, dtype="bfloat16", architectures=["LlamaForCausalLM"])
     config.quantization_config = BitsAndBytesConfig(

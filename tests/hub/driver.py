@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.console import Console
-from medrecipes.delivery import Target, deliver, same_bytes
 from medrecipes.errors import MedRecipesError
+from medrecipes.publish.delivery import Target, deliver, same_bytes
 
 HURRY = 20  # seconds of waiting that pass in one
 

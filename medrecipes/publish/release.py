@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes import __version__, cards
-from medrecipes.delivery import MANIFEST
 from medrecipes.errors import RunError
 from medrecipes.export import QUANTS
 from medrecipes.gates import Gate, check_dataset, check_run
 from medrecipes.hub import Kind, content
+from medrecipes.publish.delivery import MANIFEST
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.store import read_json, write_json, write_text

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from medrecipes import page
 from medrecipes.chatreport import spoken
+from medrecipes.compare import page
+from medrecipes.compare.figures import figure_rows, pair_rows, settings_rows
+from medrecipes.compare.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.console import Console
 from medrecipes.errors import RunError
-from medrecipes.figures import figure_rows, pair_rows, settings_rows
-from medrecipes.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
 from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.store import write_text

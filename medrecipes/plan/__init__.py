@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from medrecipes.dimensions import Card, Shape
-from medrecipes.memory import SLACK, Way, parts, recordings
-from medrecipes.pace import speed, waiting
+from medrecipes.plan.dimensions import Card, Shape
+from medrecipes.plan.memory import SLACK, Way, parts, recordings
+from medrecipes.plan.pace import speed, waiting
 from medrecipes.recipe import Recipe
 
 NO_VARLEN = "the card has no variable-length attention"

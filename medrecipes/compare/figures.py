@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from medrecipes.chatreport import TUNED
-from medrecipes.histories import UNKNOWN, History
+from medrecipes.compare.histories import UNKNOWN, History
 from medrecipes.plot import Panel, Point
 from medrecipes.scoring.bootstrap import Estimate, Figure, difference, draw_weights
 from medrecipes.scoring.judging import answer_figures, extraction_figures, listed, task_counts

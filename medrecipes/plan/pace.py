@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medrecipes.dimensions import Card, Shape
-from medrecipes.memory import Way, by_rows, bytes_a_number
+from medrecipes.plan.dimensions import Card, Shape
+from medrecipes.plan.memory import Way, by_rows, bytes_a_number
 from medrecipes.recipe import Recipe
 
 # fitted to what was measured on an H200 (docs/performance.md): the shares of its matrix rate and of its bandwidth that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from medrecipes.dimensions import Shape
+from medrecipes.plan.dimensions import Shape
 from medrecipes.recipe import Recipe
 
 GB = 1e9

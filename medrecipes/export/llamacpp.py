@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.errors import MedRecipesError
-from medrecipes.parity import Logits
+from medrecipes.export.parity import Logits
 from medrecipes.rendering import ChatTemplate
 from medrecipes.store import read_json
 from medrecipes.tokens import merge_pairs, parts

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from medrecipes import llamacpp, merging, parity, serving
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError
+from medrecipes.export import llamacpp, merging, parity, serving
 from medrecipes.judge import finished_chat
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medrecipes.delivery import Delivered, Target, same_bytes
 from medrecipes.errors import HubError
 from medrecipes.hub import patient
-from medrecipes.release import Release
+from medrecipes.publish.delivery import Delivered, Target, same_bytes
+from medrecipes.publish.release import Release
 
 ASKED = ("What is asthma?", "  Which tests are made,\nand why?")  # prompts whose ids are compared
 

@@ -12,15 +12,15 @@ from typing import Any
 from medrecipes import hub
 from medrecipes.bases import hub_silence
 from medrecipes.console import Console
-from medrecipes.delivery import Target, deliver
 from medrecipes.errors import HubError, MedRecipesError, RunError, did_you_mean
 from medrecipes.gates import NAMES
 from medrecipes.judge import finished
 from medrecipes.loading import load
 from medrecipes.naming import base_name, fill
-from medrecipes.readback import read_back
+from medrecipes.publish.delivery import Target, deliver
+from medrecipes.publish.readback import read_back
+from medrecipes.publish.release import SUFFIX, Release, of_dataset, of_run
 from medrecipes.recipe import Publish, Recipe
-from medrecipes.release import SUFFIX, Release, of_dataset, of_run
 from medrecipes.rundir import RunDir
 
 
