@@ -119,7 +119,7 @@ def spread(rows: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]
 
 def launch(command: Sequence[str], gpus: int) -> int:
     """Run this command of Python's on so many cards of this machine; the exit code of the first that failed."""
-    # torchrun's own is half a minute, in which a step of many tokens is not finished and saved
+    # torchrun's own is half a minute, too little for a step of many tokens to be finished and saved; torch 2.12 on heeds it
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_S))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a mistake is followed by a warning of its consequences
     import torch

@@ -11,7 +11,8 @@ cd "${SLURM_SUBMIT_DIR:?start it with sbatch}"
 
 # The machines meet at the first one, at a port of the job's own; torchrun starts a process for each card. A job that is
 # started again goes on from its last checkpoint, also with another number of cards.
-# Two minutes before its time ends it is told to stop: torchrun gives a step nearly all of them to be finished and saved.
+# Two minutes before its time ends it is told to stop: torchrun (2.12 on) gives a step nearly all of
+# them to be finished and saved.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 srun .venv/bin/python -m torch.distributed.run \
