@@ -20,14 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.words = list(sys.argv[1:] if argv is None else argv)  # for processes that do the same on a card each
     try:
         return int(arguments.do(arguments) or 0)
-    except MedRecipesError as error:
-        if arguments.debug:
-            raise
-        ranks.let_the_leader_speak()
-        print(error, file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if arguments.debug or not (line := uncompiled(error)):
+    except (MedRecipesError, RuntimeError) as error:
+        line = error if isinstance(error, MedRecipesError) else uncompiled(error)
+        if arguments.debug or not line:
             raise
         ranks.let_the_leader_speak()
         print(line, file=sys.stderr)

@@ -249,17 +249,15 @@ def _on_cards(arguments: argparse.Namespace, do: Callable[[], object]) -> int:
 
     if arguments.gpus > ranks.size():
         return _launch(arguments)
-    if ranks.size() == 1:
-        return int(bool(do()))
-    from medrecipes.console import Console
-    from medrecipes.judge import assist
-
     ranks.join()
     code = 0
     if ranks.leads():
         code = int(bool(do()))
         ranks.share(None)
     else:
+        from medrecipes.console import Console
+        from medrecipes.judge import assist
+
         with Console().quiet(Path(os.devnull)):
             assist()
     ranks.part()

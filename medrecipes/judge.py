@@ -13,7 +13,6 @@ from medrecipes.errors import EngineError, MedRecipesError, RunError
 from medrecipes.loading import load
 from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe
-from medrecipes.rendering import ChatTemplate
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
@@ -24,6 +23,7 @@ from medrecipes.suites import parse_suite, run_suite, suite_rows
 if TYPE_CHECKING:
     from medrecipes.bases import Base
     from medrecipes.engines import Choice, Engine
+    from medrecipes.rendering import ChatTemplate
 
 
 def judge(
@@ -143,7 +143,7 @@ def opened(
 
     With several processes the others open it too (`assist`), and answer with the leader until the end.
     """
-    from medrecipes.engines import load_libraries, recipe_base
+    from medrecipes.engines import foundation
     from medrecipes.engines.together import leading
     from medrecipes.overflow import fit
 
@@ -154,9 +154,7 @@ def opened(
             raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
         stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
     with console.stage("load") as stage, console.quiet(rundir.log):
-        choice = load_libraries(recipe)
-        base = recipe_base(recipe, split)
-        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+        choice, base, template = foundation(recipe, split)
         if template.sha256 != rundir.state["template_sha256"]:
             raise RunError(f"{rundir.path}: template {template.name} has changed since it was trained; bring it back")
         fitted = fit(template, split.held_out, recipe.data.max_tokens, recipe.data.on_overflow)
@@ -169,14 +167,12 @@ def opened(
 
 def assist() -> None:
     """What one of several processes does beside the leader: it opens what the leader opens, and answers with it."""
-    from medrecipes.engines import load_libraries, recipe_base
+    from medrecipes.engines import foundation
     from medrecipes.engines.together import follow
 
     while (asked := ranks.share(None)) is not None:
         recipe, adapter = asked
-        choice = load_libraries(recipe)
-        base = recipe_base(recipe, prepare(recipe))
-        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+        choice, base, template = foundation(recipe, prepare(recipe))
         try:
             engine = _load(recipe, base, template, choice, adapter)
         except MedRecipesError:

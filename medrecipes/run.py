@@ -70,16 +70,13 @@ def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
 def _follow(recipe: Recipe, rundir: RunDir) -> None:
     """What one of several processes does beside the leader: it trains and answers, and says and writes nothing."""
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
+    from medrecipes.engines import foundation, open_engine
     from medrecipes.engines.together import follow
     from medrecipes.overflow import fit
     from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
 
     split = prepare(recipe)
-    choice = load_libraries(recipe)
-    base = recipe_base(recipe, split)
-    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    choice, base, template = foundation(recipe, split)
     train, dev = (
         fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
         for rows in (split.train, split.dev)

@@ -98,6 +98,18 @@ def need_cards(count: int) -> None:
         pytest.skip("no NVIDIA card" if count == 1 else f"no {count} NVIDIA cards")
 
 
+def need_no_cards() -> None:
+    """Skip what is said where there is no NVIDIA card, where one is."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+
+
+def sets(*settings: str) -> list[str]:
+    """Settings as they are typed."""
+    return [word for value in settings for word in ("--set", value)]
+
+
 def children_seconds() -> float:
     """Processor time of all finished subprocesses: what a command costs, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -55,9 +54,9 @@ def main() -> int:
 
     def do() -> bool:
         for name in ("torn", "whole"):
-            ranks.share((recipe, Path(name)))
+            ranks.share((None, Path(name)))
             try:
-                engine = judge._load(recipe, None, None, None, Path(name))  # type: ignore[arg-type]
+                engine = judge._load(None, None, None, None, Path(name))  # type: ignore[arg-type]
             except EngineError as error:
                 lines.append(str(error))
                 continue
@@ -75,10 +74,8 @@ def main() -> int:
 
     leave, ranks.part = ranks.part, part
     ranks.join = lambda: torch.distributed.init_process_group("gloo")
-    engines.open_engine, engines.load_libraries = open_engine, lambda recipe: None  # type: ignore[assignment]
-    engines.recipe_base = lambda recipe, split: SimpleNamespace(tokenizer=None)  # type: ignore[assignment]
-    judge.prepare = judge.ChatTemplate = lambda *_, **__: None  # type: ignore[assignment, misc]
-    recipe: Any = SimpleNamespace(template=SimpleNamespace(name="", system=""))
+    engines.open_engine, engines.foundation = open_engine, lambda recipe, split: (None, None, None)  # type: ignore[assignment]
+    judge.prepare = lambda recipe: None  # type: ignore[assignment]
     return handlers._on_cards(Namespace(gpus=2), do)
 
 

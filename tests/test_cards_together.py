@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from medrecipes.loading import load
 from medrecipes.rundir import last_checkpoint, read_losses, run_path
-from tests.conftest import Cli, need_cards, start
+from tests.conftest import Cli, need_cards, sets, start
 
 pytestmark = pytest.mark.cuda
 
@@ -23,8 +24,7 @@ EXACT = ["model.bits=16", "train.precision=fp32"]
 def trained(cli: Cli, folder: Path, cards: int, *settings: str) -> dict[str, object]:
     """What a run on so many cards says and leaves."""
     need_cards(cards)
-    sets = [word for value in [*SETTINGS, *settings] for word in ("--set", value)]
-    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(cards), *sets)
+    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(cards), *sets(*SETTINGS, *settings))
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = folder.iterdir()
     rows = read_losses(run / "loss.csv")
@@ -74,22 +74,23 @@ def test_a_base_that_two_cards_share_is_judged_and_released_by_both(cli: Cli, tm
         assert found == before
 
 
-def words(*settings: str) -> list[str]:
-    return [word for value in [*SETTINGS, *settings] for word in ("--set", value)]
+def begun(folder: Path, *settings: str) -> tuple[Path, subprocess.Popen[bytes]]:
+    """A run on two cards, in the middle of its training, and its folder."""
+    need_cards(2)
+    path = run_path(load("recipes/demo.toml", settings).recipe, folder, fresh=False)
+    return path, start(path, 3, "recipes/demo.toml", "--gpus", "2", *sets(*settings))
 
 
 def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_path: Path) -> None:
-    need_cards(2)
-    settings = [*EXACT, "train.max_steps=60", "train.eval_steps=1000", "train.save_steps=1000"]
-    path = run_path(load("recipes/demo.toml", [*SETTINGS, *settings]).recipe, tmp_path, fresh=False)
-    process = start(path, 3, "recipes/demo.toml", "--gpus", "2", *words(*settings))
+    settings = [*SETTINGS, *EXACT, "train.max_steps=60", "train.eval_steps=1000", "train.save_steps=1000"]
+    path, process = begun(tmp_path, *settings)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.decode() == "interrupted; the same command goes on from the last checkpoint\n"
     stopped = last_checkpoint(path / "checkpoints")
     assert stopped
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *words(*settings))
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *sets(*settings))
     assert done.returncode == 0, done.stdout + done.stderr
     state = json.loads((path / "run.json").read_text())
     assert state["resumed_from_step"] == int(stopped.name.rsplit("-", 1)[1]) < 60
@@ -104,17 +105,15 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
 )  # fmt: skip
 def test_a_mistake_that_two_cards_meet_is_one_line(setting: str, line: str, cli: Cli, tmp_path: Path) -> None:
     need_cards(2)
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *words(*EXACT, setting))
+    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *sets(*SETTINGS, *EXACT, setting))
     assert done.returncode == 2, done.stderr
     assert line in done.stderr  # the leader's words or the other's: it may be the first to meet it by far
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_card_whose_process_is_killed_is_one_line(tmp_path: Path) -> None:
-    need_cards(2)
-    settings = [*EXACT, "train.max_steps=400", "train.eval_steps=1000", "train.save_steps=1000"]
-    path = run_path(load("recipes/demo.toml", [*SETTINGS, *settings]).recipe, tmp_path, fresh=False)
-    process = start(path, 3, "recipes/demo.toml", "--gpus", "2", *words(*settings))
+    settings = [*SETTINGS, *EXACT, "train.max_steps=400", "train.eval_steps=1000", "train.save_steps=1000"]
+    _, process = begun(tmp_path, *settings)
     [children] = Path(f"/proc/{process.pid}/task").glob(f"{process.pid}/children")
     os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=100)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.rundir import read_losses
-from tests.conftest import Cli, need_cards
+from tests.conftest import Cli, need_cards, sets
 
 pytestmark = pytest.mark.cuda
 
@@ -29,8 +29,9 @@ def _card() -> None:
 
 def losses(cli: Cli, runs: Path, recipe: str, overrides: list[str], **environment: str) -> list[float]:
     """What twenty steps of training lost, step by step."""
-    sets = [word for value in [*SETTINGS, *overrides] for word in ("--set", value)]
-    done = cli("run", f"recipes/{recipe}.toml", "--runs", runs, *sets, env={**os.environ, **environment})
+    done = cli(
+        "run", f"recipes/{recipe}.toml", "--runs", runs, *sets(*SETTINGS, *overrides), env={**os.environ, **environment}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = runs.iterdir()
     found = [float(row["loss"]) for row in read_losses(run / "loss.csv") if row["split"] == "train"]

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from medrecipes.rundir import read_losses
-from tests.conftest import ROOT, Cli, need_cards
+from tests.conftest import ROOT, Cli, need_cards, need_no_cards, sets
 
 LAUNCH = ROOT / "scripts" / "launch"
 BOTH = 'for n in 0 1; do CUDA_VISIBLE_DEVICES=$n SKYPILOT_NODE_RANK=$n "$@" & done; wait -n && wait -n'
 SETTINGS = ["model.engine=plain", "model.bits=16", "train.precision=fp32", "train.max_steps=4", "train.eval_steps=4", "train.save_steps=4", "eval.rows=4", "eval.max_new_tokens=4", "train.optim=adamw_torch"]  # fmt: skip
-SETS = [word for value in SETTINGS for word in ("--set", value)]
+SETS = sets(*SETTINGS)
 
 
 def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -51,9 +51,7 @@ def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subproc
 
 
 def test_two_machines_meet(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a card")
+    need_no_cards()
     with ThreadPoolExecutor() as both:
         for done in both.map(lambda how: launched(how, tmp_path / how, tmp_path / "runs", SETS), ["slurm", "skypilot"]):
             assert done.returncode != 0

@@ -14,7 +14,7 @@ from medrecipes.plan.dimensions import CARDS, Shape
 from medrecipes.plan.memory import parts, trainable
 from medrecipes.plan.pace import speed, uneven, waiting
 from medrecipes.recipe import Lora, Model, Recipe, Train
-from tests.conftest import Cli
+from tests.conftest import Cli, need_no_cards
 
 MISTRAL = {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096,
@@ -201,9 +201,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
 def test_a_mistake_is_one_line(cli: Cli, base: Path, arguments: list[str], message: str) -> None:
     if not arguments:
-        torch = pytest.importorskip("torch")
-        if torch.cuda.is_available():
-            pytest.skip("this machine has a card")
+        need_no_cards()
     done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)

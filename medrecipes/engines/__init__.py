@@ -229,6 +229,13 @@ def recipe_base(recipe: Recipe, split: Split) -> Base:
     return _tiny(recipe, [(row.group, f"{row.question}\n{row.answer}") for row in split.train])
 
 
+def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate]:
+    """What an engine is opened with besides its recipe: its libraries loaded, the base, and the template on it."""
+    choice = load_libraries(recipe)
+    base = recipe_base(recipe, split)
+    return choice, base, ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+
+
 def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
     """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
     if not recipe.model.base.startswith("tiny:"):
