@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,17 @@ Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many attacks of each kind ran: a test of them says `record_property("attacks", ("bad recipes", 400))`."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "attacks" and report.when == "call":
+                counts[value[0]] += value[1]
+    if counts:
+        terminalreporter.write_line("attacks withstood: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
 
 
 @pytest.fixture(scope="session")

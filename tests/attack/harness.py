@@ -1,0 +1,80 @@
+"""What every attack shares: a command run in this process within a time limit, and fingerprints of what it must not touch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+LIMIT_S = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def attack(*arguments: object, cwd: Path) -> Outcome:
+    """Run `medrecipes …` in this process from a folder; longer than `LIMIT_S` is a hang, and an exception is a traceback."""
+    from medrecipes.cli import main
+
+    out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
+    with limited(), contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as ended:  # argparse
+            code = ended.code if isinstance(ended.code, int) else 1
+    return Outcome(code, out.getvalue(), err.getvalue(), time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def limited(seconds: int = LIMIT_S) -> Iterator[None]:
+    """Fail what takes longer."""
+
+    def late(_: int, __: FrameType | None) -> None:
+        raise AssertionError(f"hangs: longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    """Hold that a command ended with exit code 2 and printable lines that name the problem, and no traceback."""
+    said = outcome.err.strip()
+    assert outcome.code == 2, outcome
+    assert said, outcome
+    assert "Traceback" not in said + outcome.out, said
+    assert all(c.isprintable() or c in "\n\t" for c in said), repr(said)
+    for word in words:
+        assert word in said, said
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Every path below a folder with its kind, mode and content: equal before and after where nothing was touched."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(where) / name
+            mode = path.lstat().st_mode
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(mode) else None
+            found[path.relative_to(folder).as_posix()] = (mode, content)
+    return found
