@@ -20,7 +20,7 @@ from medrecipes.recipe import Data, Recipe
 from medrecipes.records import Conversation, Message
 from medrecipes.repeats import draw, drop_repeats, keep_official_apart
 from medrecipes.sources import EXAMPLES
-from medrecipes.store import digest, digest_path, read_json, stage, write_json, writing
+from medrecipes.store import digest, digest_path, read_json, scratch, stage, write_json, writing
 
 # what decides the split; a change in any of it makes a new one
 CODE = ("records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
@@ -48,14 +48,21 @@ class Split:
         return "test" if self.test else "dev"
 
 
-def prepare(recipe: Recipe, note: Note = lambda stage: None) -> Split:
-    """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage."""
+def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = False) -> Split:
+    """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage.
+
+    `fresh`: made from the source rows whatever the store holds, and kept nowhere.
+    """
     places = locate(recipe.data)
     settings = recipe.data.model_dump(
         mode="json", exclude={"path": True, "mix": {"__all__": {"path"}}, "max_tokens": True, "on_overflow": True}
     )
     contents = [place.content for place in places]
     key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": code_of()})
+    if fresh:
+        with scratch("split") as folder:
+            _build(recipe, places, contents, folder, note)
+            return _load(folder)
     folder = stage("split", key, lambda folder: _build(recipe, places, contents, folder, note))
     note("load")
     return _load(folder)

@@ -106,6 +106,19 @@ def read_json(path: Path) -> Any:
         raise MedRecipesError(f"{path}: cannot be read as JSON ({error}); delete it and run again") from error
 
 
+@contextmanager
+def scratch(name: str, root: Path | None = None) -> Iterator[Path]:
+    """A folder of the store for what is made and then moved or let go of; gone afterwards."""
+    root = root or cache_root()
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Path | None = None) -> Path:
     """The folder of a stage, built by `build(folder)` if absent; what it returns becomes the manifest, written last."""
     root = root or cache_root()
@@ -114,21 +127,14 @@ def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Pa
         time.sleep(0.2)  # the first process of this machine makes it
     if (place / MANIFEST).exists():
         return place
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
-    try:
-        with writing(root):
-            manifest = build(work)
-            write_json(work / MANIFEST, {"stage": name, "key": key, **manifest})
-            work.chmod(0o755)
-            try:
+    with scratch(name, root) as work:
+        manifest = build(work)
+        write_json(work / MANIFEST, {"stage": name, "key": key, **manifest})
+        try:
+            work.rename(place)
+        except OSError:
+            # another process finished the same stage first (its folder stands), or a torn one is in the way
+            if not (place / MANIFEST).exists():
+                shutil.rmtree(place, ignore_errors=True)
                 work.rename(place)
-            except OSError:
-                # another process finished the same stage first (its folder stands), or a torn one is in the way
-                if not (place / MANIFEST).exists():
-                    shutil.rmtree(place, ignore_errors=True)
-                    work.rename(place)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return place

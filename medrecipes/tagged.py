@@ -22,7 +22,7 @@ from medrecipes.reading import Place, locate
 from medrecipes.recipe import Recipe, SplitRatios
 from medrecipes.records import Tagged
 from medrecipes.sources import Files
-from medrecipes.store import digest, read_json, stage, write_json, write_text
+from medrecipes.store import digest, read_json, scratch, stage, write_json, write_text
 
 RELATIONS = ("document", "block", "sentence")
 NO_PAIRS = np.empty((0, 2), np.int64)
@@ -59,13 +59,23 @@ class TaggedSplit:
         return (OUTSIDE, *(f"{letter}-{type}" for type in types for letter in "BI"))
 
 
-def prepare_tagged(recipe: Recipe) -> TaggedSplit:
-    """The split of a tag recipe's data, made once for the same rows, settings and code."""
+def prepare_tagged(recipe: Recipe, *, fresh: bool = False) -> TaggedSplit:
+    """The split of a tag recipe's data, made once for the same rows, settings and code.
+
+    `fresh`: made from the source rows whatever the store holds, and kept nowhere.
+    """
     places = locate(recipe.data)
     contents = [place.content for place in places]
     settings = {"split": recipe.data.split.model_dump(), "limit": recipe.data.limit, "unit": recipe.tag.unit}
     key = digest({"tagged": settings, "seed": recipe.seed, "contents": contents, "code": code_of("tagged", "bio", "words")})  # fmt: skip
-    folder = stage("tagged", key, lambda folder: _build(recipe, places, contents, folder))
+    if fresh:
+        with scratch("tagged") as folder:
+            _build(recipe, places, contents, folder)
+            return _load(folder)
+    return _load(stage("tagged", key, lambda folder: _build(recipe, places, contents, folder)))
+
+
+def _load(folder: Path) -> TaggedSplit:
     parts: dict[str, list[Tagged]] = {name: [] for name in PARTS}
     with (folder / "rows.jsonl").open(encoding="utf-8") as file:
         for line in file:

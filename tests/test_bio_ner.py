@@ -57,6 +57,20 @@ def test_two_columns_in_official_parts() -> None:
     assert {row.meta.get("official") for row in rows if row.id.startswith("devel")} == {"dev"}
 
 
+def test_a_fresh_split_is_made_from_the_source_whatever_the_store_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDRECIPES_CACHE", str(tmp_path / "store"))
+    recipe = load(ROOT / "recipes" / "tiny_bio_ner.toml").recipe
+    honest = prepare_tagged(recipe)
+    [stored] = (tmp_path / "store").iterdir()
+    rows = (stored / "rows.jsonl").read_text()
+    assert "Aspirin" in rows
+    (stored / "rows.jsonl").write_text(rows.replace("Aspirin", "Heparin"))
+    assert prepare_tagged(recipe, fresh=True) == honest
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [stored.name]
+
+
 def test_words_that_other_readers_lose() -> None:
     words = {word for row in read(DATA / "bio")[0] for word in row.tokens}
     assert {'"', "None", "NA", "null"} <= words

@@ -253,6 +253,22 @@ def test_the_same_key_for_the_same_split_and_no_second_reading(tmp_path: Path) -
     assert prepare(recipe).key != first.key
 
 
+def test_a_fresh_split_is_made_from_the_source_whatever_the_store_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDRECIPES_CACHE", str(tmp_path / "store"))
+    recipe = Recipe(data=Data(path=DATA / "medquad.csv", split=HALVES))
+    honest = prepare(recipe)
+    [stored] = (tmp_path / "store").iterdir()
+    before = {path: path.read_bytes() for path in stored.iterdir()}
+    text = (stored / "rows.jsonl").read_text()
+    (stored / "rows.jsonl").write_text(text.replace("cancer", "cancre"))
+    assert "cancre" in text.replace("cancer", "cancre")
+    assert prepare(recipe, fresh=True) == honest
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [stored.name]
+    assert (stored / "rows.jsonl").read_bytes() != before[stored / "rows.jsonl"]
+
+
 def test_the_demo_has_a_sane_split() -> None:
     made = split(path=DATA / "medquad")
     assert (made.report["seen"], made.report["dropped"], made.report["groups"]["count"]) == (327, {}, 64)
