@@ -43,7 +43,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if name == "attacks" and report.when == "call":
                 counts[value[0]] += value[1]
     if counts:
-        terminalreporter.write_line("attacks withstood: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
+        terminalreporter.write_line(
+            "attacks withstood: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
+        )
 
 
 @pytest.fixture(scope="session")
