@@ -12,9 +12,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from medrecipes.resources import shipped
 from medrecipes.store import digest, digest_path
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = shipped("templates")
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
