@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +14,22 @@ from typing import Any, Literal
 from medrecipes.cards import dataset_card
 from medrecipes.cards.dataset import COLUMNS, SPLITS
 from medrecipes.leakage import table
+from medrecipes.naming import folder_name
 from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe, template_path
 from medrecipes.records import Conversation
 from medrecipes.shapes import Shapes
-from medrecipes.store import digest, write_json, write_text, writing
+from medrecipes.store import Made, digest, require_ours, write_json, write_text, writing
 
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
 SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
 Format = Literal["jsonl", "parquet"]
+_PART = rf"(?:{'|'.join(SPLITS)})"
+# all that a dataset's folder holds, with what the library datasets may keep there for those who use it
+FILES = re.compile(
+    rf"dataset_dict\.json|data\.json|README\.md|data/{_PART}\.(?:jsonl|parquet)|tagged/{_PART}\.json"
+    rf"|instruct/{_PART}\.jsonl|{_PART}/(?:state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-[\w-]+\.arrow)"
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,21 @@ class Built:
 
 def build(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Iterator[Built]:
     """Make every dataset of the recipe under `out`, one at a time; `formats` adds plain files of every split."""
-    for name, chosen in variants(recipe):
-        yield _one(name, chosen, prepare(chosen), out / name, formats)
+    wanted = [(name, chosen, out / folder_name(name)) for name, chosen in variants(recipe)]
+    for _, _, folder in wanted:
+        require_ours(folder, "dataset", made)
+    for name, chosen, folder in wanted:
+        yield _one(name, chosen, prepare(chosen), folder, formats)
+
+
+def made(folder: Path) -> Made | None:
+    """Which files of a dataset's folder `build` made, where its data.json says that it did."""
+    try:
+        report = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(report, dict) and {"name", "keys", "rows", "sources"} <= set(report)
+    return FILES.fullmatch if ours and (folder / "dataset_dict.json").is_file() else None
 
 
 def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
@@ -57,7 +78,7 @@ def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
         elif wanted.limit:
             data = data.model_copy(update={"limit": wanted.limit})
         for model, template in recipe.build.models.items() or [("", recipe.template.name)]:
-            name = wanted.name.replace("{model}", model)
+            name = wanted.folder(model)
             look = recipe.template.model_copy(update={"name": template})
             yield name, recipe.model_copy(update={"name": name, "data": data, "template": look})
 
@@ -99,6 +120,7 @@ def save(
     """Write a dataset's folder, whole or not at all; `more` are further files by name."""
     from datasets import DatasetDict
 
+    require_ours(folder, "dataset", made)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))

@@ -1,4 +1,4 @@
-"""Names of repositories on the Hub: a pattern in the recipe, and what its placeholders stand for."""
+"""Names: of folders, and of repositories on the Hub, where a pattern in the recipe has placeholders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,26 @@ PLACEHOLDERS = {
     "publish.dataset_repo": ("user", "name"),
 }
 LONGEST = 96  # the Hub's own limit
+# one component of a path, whatever the file system, and neither hidden nor an option on a command line
+FOLDER = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
+
+
+def folder_problem(name: str) -> str:
+    """What is wrong with a folder's name, or nothing."""
+    if FOLDER.fullmatch(name):
+        return ""
+    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+    return (
+        f"{shown!r} is no safe name of a folder: at most {LONGEST} letters (a to z), digits, '.', '_' and '-', "
+        "with neither '.' nor '-' in front"
+    )
+
+
+def folder_name(name: str) -> str:
+    """A name that is one safe component of a path; any other is an error, wherever it came from."""
+    if problem := folder_problem(name):
+        raise MedRecipesError(f"{problem}; choose another")
+    return name
 
 
 def pattern_problem(key: str, pattern: str) -> str:

@@ -121,6 +121,10 @@ class BuildSet(Section):
     sources: Names = Field((), description="Which of data.mix it is made of, by source; left out: all.")
     limit: Count | None = Field(None, description="Use at most this many rows, as data.limit does.")
 
+    def folder(self, model: str) -> str:
+        """The dataset's name for one of build.models."""
+        return self.name.replace("{model}", model)
+
 
 class Build(Section):
     models: dict[str, str] = Field({}, description="The values of `{model}`, each with its chat template.")
@@ -296,7 +300,10 @@ def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 class Recipe(Section):
     """One experiment; `Recipe.key` is a hash of all that changes its result."""
 
-    name: str = Field("recipe", description="Name of the run folder; left out: the file's name.")
+    name: str = Field(
+        "recipe",
+        description="Name of the run folder: letters (a to z), digits, `.`, `_` and `-`; left out: the file's name.",
+    )
     task: Literal["chat", "tag"] = Field(
         "chat", description="What is learned: answers in a conversation, or a tag for every word."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 
 from medrecipes import ranks
 from medrecipes.errors import MedRecipesError, RunError
+from medrecipes.naming import folder_name
 from medrecipes.recipe import Recipe
 from medrecipes.store import read_json, write_json, write_text, writing
 
@@ -22,6 +24,10 @@ LOSS_COLUMNS = (
     "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
     "tokens", "supervised_tokens", "tokens_per_second", "peak_gb",
 )  # fmt: skip
+
+
+# what a run folder holds whose process was killed before it wrote a state
+STARTED = re.compile(r"\.lock$|\.?recipe\.toml|\.run\.json")
 
 
 class RunDir:
@@ -77,7 +83,7 @@ class RunDir:
 
 def run_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
     """The folder of a recipe's run; `fresh`: the next free one beside those that exist."""
-    path = runs / f"{recipe.name}-{recipe.key[:8]}"
+    path = runs / f"{folder_name(recipe.name)}-{recipe.key[:8]}"
     number = 2
     first = path
     while fresh and path.exists():
@@ -89,9 +95,13 @@ def run_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
 @contextmanager
 def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
     """Hold a run folder; one that fails before any training leaves nothing behind."""
-    existed = (path / "run.json").exists()
+    parent_existed = path.parent.exists()
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+        held = sorted(p.name for p in path.iterdir())
+        existed = "run.json" in held
+        if not existed and (foreign := [name for name in held if not STARTED.match(name)]):
+            raise RunError(f"{path}: stands in the way and is no run folder, for it holds {foreign[0]!r} but no run.json; move it away, or choose another --runs")  # fmt: skip
         lock = (path / ".lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +116,8 @@ def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
     except MedRecipesError:
         if not existed and rundir.state.get("state") in (None, "preparing"):
             shutil.rmtree(path, ignore_errors=True)
-            _remove_empty(path.parent)
+            if not parent_existed:
+                _remove_empty(path.parent)
         raise
     finally:
         lock.close()

@@ -119,6 +119,37 @@ def scratch(name: str, root: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
+Made = Callable[[str], object]  # whether we made a file of a folder, by its path within
+
+
+def require_ours(place: Path, what: str, made: Callable[[Path], Made | None]) -> None:
+    """Raise unless nothing stands in a place, or a folder that we made, with nothing in it but what we put there.
+
+    `made` tells from the folder's own manifest which files are ours; None: it has no such manifest.
+    """
+    if not os.path.lexists(place):
+        return
+    ours = made(place) if place.is_dir() and not place.is_symlink() else None
+    if ours is None:
+        # a link is its owner's, and so is what it leads to
+        kind = "a link" if place.is_symlink() else f"no {what} that medrecipes made"
+        raise MedRecipesError(
+            f"{place}: stands in the way and is {kind}; move it away, or choose another name or folder"
+        )
+    for path in _leaves(place):
+        if path.is_symlink() or not ours(path.relative_to(place).as_posix()):
+            raise MedRecipesError(
+                f"{path}: is not of medrecipes and would be lost, for {place} is made anew; move it away"
+            )
+
+
+def _leaves(place: Path) -> Iterator[Path]:
+    """Everything below a folder that holds nothing itself: files, links, empty folders."""
+    for path in sorted(place.iterdir()):
+        inner = path.is_dir() and not path.is_symlink() and any(path.iterdir())
+        yield from _leaves(path) if inner else (path,)
+
+
 def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Path | None = None) -> Path:
     """The folder of a stage, built by `build(folder)` if absent; what it returns becomes the manifest, written last."""
     root = root or cache_root()

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.bio import OUTSIDE, split_tag
-from medrecipes.build import Built, Format, save
+from medrecipes.build import Built, Format, made, save
 from medrecipes.cards import dataset_card
 from medrecipes.cards.dataset import SPLITS
 from medrecipes.conversion import TASKS, text_of, to_conversations
+from medrecipes.naming import folder_name
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
+from medrecipes.store import require_ours
 from medrecipes.tagged import prepare_tagged
 
 COLUMNS = {
@@ -30,6 +32,8 @@ def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> B
     from datasets import ClassLabel, Dataset, Features, Sequence, Value, disable_progress_bars
 
     disable_progress_bars()
+    folder = out / folder_name(recipe.name)
+    require_ours(folder, "dataset", made)
     split = prepare_tagged(recipe)
     rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items() if getattr(split, attribute)}
     names = labels(row for part in rows.values() for row in part)
@@ -48,7 +52,6 @@ def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> B
     more = {f"tagged/{part}.json": _json(those) for part, those in rows.items()}
     if {OUTSIDE, *(f"B-{type}" for type in TASKS.values())} <= set(names):
         more |= {f"instruct/{part}.jsonl": "".join(_instruct(those)) for part, those in rows.items()}
-    folder = out / recipe.name
     save(folder, parts, report, dataset_card(recipe.name, report, list(parts), formats, columns=COLUMNS), formats, more)
     return Built(recipe.name, folder, report)
 

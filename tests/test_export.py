@@ -318,6 +318,19 @@ def test_a_killed_export_leaves_the_earlier_one(tmp_path: Path) -> None:
     assert [p.name for p in place.parent.iterdir()] == ["adapter"]
 
 
+def test_a_folder_that_is_no_export_is_left_as_it_is(tiny_run: Path, tmp_path: Path, silent: Any) -> None:
+    run = copied(tiny_run, tmp_path / "run")
+    place = run / "export" / "adapter"
+    place.mkdir(parents=True)
+    (place / "thesis.txt").write_text("years of work")
+    with pytest.raises(MedRecipesError, match="adapter: stands in the way and is no export that medrecipes made"):
+        export(run, "adapter", None, silent)
+    (place / "export.json").write_text('{"files": {"adapter_model.safetensors": {}}}')
+    with pytest.raises(MedRecipesError, match=r"thesis\.txt: is not of medrecipes and would be lost"):
+        export(run, "adapter", None, silent)
+    assert sorted(p.name for p in place.iterdir()) == ["export.json", "thesis.txt"]
+
+
 def test_prompts_are_those_that_training_never_saw(tiny_run: Path) -> None:
     recipe = load(tiny_run / "recipe.toml").recipe
     from medrecipes.prepare import prepare

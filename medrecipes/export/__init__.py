@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
-from medrecipes.store import digest, digest_path, write_json, writing
+from medrecipes.store import Made, digest, digest_path, require_ours, write_json, writing
 from medrecipes.tokens import Tokenizer
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
@@ -31,6 +32,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     quant = (quant or QUANTS[0]) if kind == "gguf" else None
     name = f"{kind}-{quant}" if quant else kind
     rundir = finished_chat(path, f"whose one form is its adapter, in {path}/adapter; tag")
+    require_ours(path / "export" / name, "export", made)
     if kind == "gguf":
         llamacpp.require()
     recipe = rundir.pinned(load(path / "recipe.toml").recipe)
@@ -97,6 +99,15 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     for command in commands:
         console.line(f"{'serve':<11} {command}")
     return place
+
+
+def made(folder: Path) -> Made | None:
+    """Which files of an export's folder we made: those that its export.json names, and itself."""
+    try:
+        said = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        return {"export.json", *said["files"]}.__contains__
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def run_template(recipe: Recipe, rundir: RunDir) -> ChatTemplate:

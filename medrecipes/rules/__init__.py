@@ -11,6 +11,7 @@ from medrecipes.rules.where import Problem, Where
 RULES = (
     model.base,
     model.bits,
+    data.name,
     data.datasets,
     data.mixture,
     data.templates,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medrecipes.errors import did_you_mean
+from medrecipes.naming import folder_problem
 from medrecipes.recipe import Columns, Data, Mix, Recipe, source_names, template_names
 from medrecipes.rules.where import Problem, Where, unknown
 
@@ -58,9 +59,17 @@ def templates(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield unknown(at, f"build.models.{model}", template, names)
 
 
+def name(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """The name can be that of a folder."""
+    if problem := folder_problem(recipe.name):
+        cure = "rename it" if at.said("name") else 'that is the file\'s own; set name = "…" in it'
+        yield ("name",), f"{at('name')} = {problem}; {cure}"
+
+
 def build(recipe: Recipe, at: Where) -> Iterator[Problem]:
-    """Datasets are made of what the recipe has."""
+    """Datasets are made of what the recipe has, each in a folder of its own."""
     known = {entry.source for entry in recipe.data.entries}
+    folders: set[str] = set()
     for position, built in enumerate(recipe.build.sets):
         place = f"build.sets.{position}"
         for name in sorted(set(built.sources) - known):
@@ -68,6 +77,13 @@ def build(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield (place, "data.mix"), f"{at(f'{place}.sources')}: {name!r} is none of the recipe's own data{hint}"
         if ("{model}" in built.name) != bool(recipe.build.models):
             yield (place, "build.models"), f"{at(f'{place}.name')}: needs {{model}} if and only if build.models is set"
+            continue
+        for name in (built.folder(model) for model in recipe.build.models or [""]):
+            if problem := folder_problem(name):
+                yield (place, "build.models"), f"{at(f'{place}.name')} = {problem}; rename it"
+            elif name.lower() in folders:  # some file systems know no capitals
+                yield (place, "build.models"), f"{at(f'{place}.name')}: a second dataset is called {name!r}; rename one"
+            folders.add(name.lower())
 
 
 def split(recipe: Recipe, at: Where) -> Iterator[Problem]:
