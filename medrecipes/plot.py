@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
-import tempfile
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes.store import writing
+from medrecipes.store import write_bytes
 
 # Okabe and Ito's colours, told apart by the colour-blind too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -116,12 +117,8 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 def loss_png(path: Path, title: str, rows: Sequence[dict[str, str]], loss_on: str) -> None:
     """Training loss, raw and smoothed, and dev loss over the steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = _figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
     train = [(int(row["step"]), float(row["loss"])) for row in rows if row["split"] == "train"]
     dev = [(int(row["step"]), float(row["loss"])) for row in rows if row["split"] == "dev"]
     if train:
@@ -135,25 +132,15 @@ def loss_png(path: Path, title: str, rows: Sequence[dict[str, str]], loss_on: st
     axes.spines[["top", "right"]].set_visible(False)
     if train or dev:
         axes.legend(frameon=False)
-    with writing(path), tempfile.NamedTemporaryFile(dir=path.parent, suffix=".png", delete=False) as file:
-        figure.savefig(file.name)
-        pyplot.close(figure)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+    _save(figure, path)
 
 
 def panels_png(path: Path, panels: Sequence[Panel], colours: Mapping[str, int]) -> None:
     """Plots, two a row, for each group of runs whose losses mean the same."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     views_of = [drawn(panel.curves) for panel in panels]
     rows = [(len(views) + 1) // 2 for views in views_of]
-    figure, grid = pyplot.subplots(
-        sum(rows), 2, figsize=(11, 4.2 * sum(rows)), dpi=110, layout="constrained", squeeze=False
-    )
+    figure = _figure(figsize=(11, 4.2 * sum(rows)), dpi=110, layout="constrained")
+    grid = figure.subplots(sum(rows), 2, squeeze=False)
     for panel, views in zip(panels, views_of, strict=True):
         mine, grid = grid[: (len(views) + 1) // 2].ravel(), grid[(len(views) + 1) // 2 :]
         for axes in mine[len(views) :]:
@@ -167,13 +154,28 @@ def panels_png(path: Path, panels: Sequence[Panel], colours: Mapping[str, int]) 
             axes.spines[["top", "right"]].set_visible(False)
         mine[0].set_title(f"{mine[0].get_title()} ({panel.title})")
         mine[0].legend(frameon=False)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".png", delete=False) as file:
-            figure.savefig(file.name)
-            pyplot.close(figure)
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
+    _save(figure, path)
+
+
+def _figure(**settings: Any) -> Any:
+    """A matplotlib figure that draws itself: pyplot, and with it a backend, is left alone.
+
+    Even to import matplotlib fails where a notebook's kernel names its own backend, and this environment lacks that.
+    """
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    return Figure(**settings)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write a figure as a whole PNG file, or none."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_bytes(path, drawn.getvalue())
 
 
 def _draw(axes: Any, view: View, curve: Curve, number: int) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from medrecipes.plot import smooth
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LOSS_COLUMNS
 from medrecipes.scoring.predictions import Prediction, read_predictions
-from tests.conftest import Cli, children_seconds
+from tests.conftest import ROOT, Cli, children_seconds
 
 FILES = ["comparison.html", "comparison.md", "losses.csv", "losses.png", "table.csv"]
 
@@ -323,3 +326,18 @@ def test_four_runs_of_2000_steps_take_under_three_seconds(tmp_path: Path, cli: C
         times.append(children_seconds() - started)
     assert min(times) < 3
     assert (tmp_path / "out" / "comparison.html").stat().st_size < 600_000
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_plots_are_drawn_whatever_backend_a_kernel_names(tmp_path: Path, backend: str) -> None:
+    code = (
+        "import os, sys, pathlib\nfrom medrecipes.plot import Curve, Panel, Point, loss_png, panels_png\n"
+        "one, other = (pathlib.Path(sys.argv[1]) / name for name in ('one.png', 'other.png'))\n"
+        "loss_png(one, 't', [{'step': '1', 'loss': '2.5', 'split': 'train'}], 'answers')\n"
+        "panels_png(other, [Panel('t', 'u', '', (Curve('x', [Point(1, 2.0), Point(2, 1.0)], []),))], {'x': 0})\n"
+        "print(os.environ['MPLBACKEND'], 'matplotlib.pyplot' in sys.modules, one.read_bytes()[:4], other.read_bytes()[:4])"
+    )
+    # a kernel's backend that is not installed here, as in an environment that the notebook made
+    environment = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=ROOT, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{backend} False b'\\x89PNG' b'\\x89PNG'\n"), done.stderr
