@@ -89,6 +89,8 @@ def write_report(
     if value["absent"]:
         names = ", ".join(METRICS[name][0] for name in value["absent"])
         lines += [f"Not to be had from these rows: {names}.", ""]
+    if dev := said_on_dev(value):
+        lines += [f"{dev[0].upper()}{dev[1:]}.", ""]
     if "extraction" in value:
         lines += ["## Lists", "", f"Two items are the same after: {NORMALISATION}.", ""]
         if note := value["extraction"].get("note"):
@@ -111,6 +113,32 @@ def write_report(
             f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
     write_text(folder / "report.md", "\n".join(lines))
+
+
+def kept(stats: Mapping[str, Any]) -> str:
+    """Which checkpoint a training kept, and why; only what dev rows have chosen is called the best."""
+    if stats.get("best_metric") is None:
+        return f"the last step, {stats['best_step']}, is kept"
+    return f"best at step {stats['best_step']}"
+
+
+def on_dev(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """What the dev rows said of the base and of the checkpoint that was kept, as `dev` of a report; nothing where none were asked."""
+    base, tuned = stats.get("base_metric"), stats.get("best_metric")
+    if base is None or tuned is None:
+        return {}
+    metric, helped = stats["metric"], tuned > base if stats["metric"] == "f1" else tuned < base
+    return {"dev": {"metric": metric, "base": base, "tuned": tuned, "step": stats["best_step"], "helped": helped}}
+
+
+def said_on_dev(value: Mapping[str, Any]) -> str:
+    """A report's `dev` in words; nothing where there is none, or a piece of it is missing."""
+    dev = value.get("dev", {})
+    if not {"metric", "base", "tuned", "step", "helped"} <= dev.keys():
+        return ""
+    what = str(dev["metric"]).replace("_", " ")
+    figures = f"{what} on the dev rows: base {dev['base']:.4g}, tuned {dev['tuned']:.4g} at step {dev['step']}"
+    return figures if dev["helped"] else f"tuning did not help: {figures}, the best of its checkpoints"
 
 
 def spoken(decoding: Mapping[str, Any]) -> str:

@@ -55,6 +55,9 @@ def judge(
             stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
         suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
     report = chatreport.report(recipe, split.held_out_name, split.key, before, after, cases)
+    stats = path / "trainer_stats.json"
+    if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
+        report |= chatreport.on_dev(read_json(stats))
     earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
     if suites := [*earlier, *suites]:
         report["suites"] = suites

@@ -167,6 +167,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         )
     folder = rundir.path / "eval"
     report = chatreport.report(recipe, split.held_out_name, split.key, before, after, answered)
+    report |= chatreport.on_dev(stats)
     chatreport.write_report(recipe.name, folder, report, before, after, answered)
     tell_figures(recipe, rundir, report, stats["steps"], console)
     rundir.update(
@@ -206,7 +207,7 @@ def _learn(
         most = f", at most {stats['peak_gb']} GB of a card" if ranks.size() > 1 else ""
         stage.says(
             f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"best at step {stats['best_step']}{most}{', rows on a line kept apart' if 'after others' in stats['proved'] else ''}"
+            f"{chatreport.kept(stats)}{most}{', rows on a line kept apart' if 'after others' in stats['proved'] else ''}"
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)
@@ -223,7 +224,7 @@ def _learn(
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:
     """Base against tuned, one answer of each, and where everything lies."""
     from medrecipes.cases import exactly
-    from medrecipes.chatreport import one_line
+    from medrecipes.chatreport import one_line, said_on_dev
     from medrecipes.scoring.tables import HEADLINES, METRICS, show
     from medrecipes.scoring.text import rouge
 
@@ -234,7 +235,8 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     for name in (name for name in HEADLINES if name in report["base"]):
         figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
         console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
-    if note := report.get("extraction", {}).get("note"):
+    dev = said_on_dev(report) if not report.get("dev", {}).get("helped") else ""
+    for note in filter(None, (dev, report.get("extraction", {}).get("note"))):
         console.line(f"{'note':<11} {note}")
     console.line()
     # neither the luckiest nor the unluckiest: the answer of the tuned model with the median ROUGE-L

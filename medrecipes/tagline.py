@@ -25,6 +25,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     """All stages of a tagging run, top to bottom."""
     from medrecipes import cards, hardware, leakage, plot, spanreport
     from medrecipes.bases import contradictions
+    from medrecipes.chatreport import kept
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
     from medrecipes.rundir import read_losses
@@ -81,7 +82,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         best = f", dev F1 {stats['best_metric']:.3f}" if recipe.train.keep_best == "f1" and split.dev else ""
         stage.says(
             f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"best at step {stats['best_step']}{best}"
+            f"{kept(stats)}{best}"
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)

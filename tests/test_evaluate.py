@@ -6,13 +6,14 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medrecipes.cases import read_cases
-from medrecipes.chatreport import report, write_report
+from medrecipes.chatreport import kept, on_dev, report, said_on_dev, write_report
 from medrecipes.console import Console
 from medrecipes.engines import Choice, Decoding, Engine
 from medrecipes.errors import DataError
@@ -20,8 +21,9 @@ from medrecipes.evaluate import Row, answer_cases, count_tokens, predict
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation
 from medrecipes.rendering import ChatTemplate, Example
+from medrecipes.run import _summary
 from medrecipes.rundir import RunDir
-from medrecipes.scoring.predictions import read_predictions
+from medrecipes.scoring.predictions import Prediction, read_predictions
 from tests.conftest import ROOT, Cli
 from tests.test_templates import bound
 
@@ -263,3 +265,49 @@ def test_tokens_are_counted_with_the_bytes_of_answers() -> None:
         "A disease of the airways, not contagious.Take 5 mg.- Aspirin- Aspirin | headache"
     )
     assert counted["supervised"] == sum(example.supervised for example in examples)
+
+
+HELPED = {"metric": "bits_per_byte", "base_metric": 2.85, "best_metric": 2.5, "best_step": 40}
+
+
+def test_what_the_dev_rows_said_is_told_and_more_so_where_tuning_did_not_help() -> None:
+    assert kept(HELPED) == "best at step 40"
+    assert on_dev(HELPED)["dev"] == {"metric": "bits_per_byte", "base": 2.85, "tuned": 2.5, "step": 40, "helped": True}
+    assert said_on_dev(on_dev(HELPED)) == "bits per byte on the dev rows: base 2.85, tuned 2.5 at step 40"
+    for metric, tuned, helped in (("loss", 2.9, False), ("loss", 2.85, False), ("f1", 2.9, True), ("f1", 2.5, False)):
+        stats = {**HELPED, "metric": metric, "best_metric": tuned}
+        assert on_dev(stats)["dev"]["helped"] is helped
+        assert said_on_dev(on_dev(stats)).startswith("tuning did not help: ") is not helped
+
+
+def test_without_dev_rows_nothing_is_called_best() -> None:
+    last = {"metric": None, "base_metric": None, "best_metric": None, "best_step": 84}
+    assert kept(last) == "the last step, 84, is kept"
+    assert on_dev(last) == {}
+    assert said_on_dev({}) == said_on_dev({"dev": {"metric": "loss"}}) == ""
+
+
+def test_the_report_and_the_summary_say_that_tuning_did_not_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Prediction("1", "d1", "qa", "Q?", "A.", "A.", "base", True, 2, 64, 40.0, 20)
+    other = replace(one, model="tuned")
+    value = report(Recipe(), "test", "key", [one], [other]) | on_dev({**HELPED, "best_metric": 2.95})
+    write_report("x", tmp_path, value, [one], [other])
+    said = "Tuning did not help: bits per byte on the dev rows: base 2.85, tuned 2.95 at step 40, the best of its checkpoints."
+    assert said in (tmp_path / "report.md").read_text().splitlines()
+    assert json.loads((tmp_path / "report.json").read_text())["dev"]["helped"] is False
+    _summary(RunDir(tmp_path), value, [one], [other], [], Console())
+    assert f"note        t{said[1:-1]}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_run_records_what_its_base_reached_on_the_dev_rows(tiny_run: Path) -> None:
+    stats = json.loads((tiny_run / "trainer_stats.json").read_text())
+    history = json.loads((tiny_run / "checkpoints/checkpoint-12/trainer_state.json").read_text())["log_history"]
+    looks = {entry["step"]: entry["eval_bits_per_byte"] for entry in history if "eval_bits_per_byte" in entry}
+    assert sorted(looks) == [0, 6, 12]
+    assert (stats["metric"], stats["base_metric"]) == ("bits_per_byte", looks[0])
+    assert stats["best_metric"] == looks[stats["best_step"]] < looks[0]
+    dev = json.loads((tiny_run / "eval/report.json").read_text())["dev"]
+    assert (dev["base"], dev["helped"]) == (looks[0], True)
+    assert f"Bits per byte on the dev rows: base {looks[0]:.4g}, tuned " in (tiny_run / "README.md").read_text()

@@ -209,3 +209,35 @@ def test_under_unsloth_too_all_layers_are_computed_again(train: Train, rows: lis
             delattr(kind, name)
             if name in usual:
                 setattr(kind, name, usual[name])
+
+
+def test_the_peak_is_that_of_the_training_and_of_its_last_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medrecipes.engines.callbacks import count_peak_anew, peak_gb
+    from medrecipes.engines.recorded import Recorded
+
+    cpu, held = torch.device("cpu"), bytearray(b"x" * 600_000_000)  # as the base's answers may have taken
+    before = peak_gb(cpu)
+    del held
+    assert peak_gb(cpu) == before
+    count_peak_anew(cpu)
+    assert peak_gb(cpu) < before - 0.5
+
+    # a card's counters are torch's own, and what recordings held is ours
+    counted = {"max": 5_000_000_000}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: counted["max"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: counted.update(max=2_000_000_000))
+    monkeypatch.setattr(Recorded, "most", 1_000_000_000)
+    card = torch.device("cuda", 0)
+    assert peak_gb(card) == 6
+    count_peak_anew(card)
+    assert peak_gb(card) == 2
+
+
+def test_each_attempt_counts_its_peak_anew(train: Train, rows: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    from medrecipes.engines import attempt
+
+    counted: list[str] = []
+    monkeypatch.setattr(attempt, "count_peak_anew", lambda device: counted.append(device.type))
+    memory = Memory(2 * longest(rows))
+    train(*SETTINGS, "train.micro_batch=8", before=memory)
+    assert len(counted) == memory.refused + 1 == 3

@@ -10,7 +10,7 @@ from medrecipes.cards import text
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import bullets, fenced, table
 from medrecipes.cards.use import snippets
-from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line
+from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
 from medrecipes.errors import MedRecipesError
 from medrecipes.personal import find
 from medrecipes.scoring.tables import show
@@ -36,6 +36,8 @@ def figures(facts: Facts) -> Iterator[str]:
         )
     else:
         yield table(("measure", "figure"), list(_nested(report)))
+    if dev := said_on_dev(report):
+        yield f"{dev[0].upper()}{dev[1:]}."
     cases = report.get("cases") or {}
     if "exact_match" in cases and "rows" in cases:
         yield f"Hand-written cases answered exactly as expected: {cases['exact_match']} of {cases['rows']}."
@@ -126,7 +128,7 @@ def training(facts: Facts) -> Iterator[str]:
     train, choices = recipe.train, state.get("choices", {})
     if stats.get("steps"):
         unit = "packs" if train.packing else "rows"
-        kept = "the last" if train.keep_best == "last" else f"the best by {train.keep_best.replace('_', ' ')} on the dev rows"  # fmt: skip
+        kept = "the last" if stats.get("best_metric") is None else f"the best by {train.keep_best.replace('_', ' ')} on the dev rows"  # fmt: skip
         seconds, peak = stats.get("train_runtime"), stats.get("peak_gb")
         spent = (f" It took {seconds:,.0f} s" if seconds else "") + (f", at most {peak} GB of memory" if peak else "")
         yield (

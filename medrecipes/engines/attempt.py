@@ -17,7 +17,7 @@ from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.engines import Choice
 from medrecipes.engines.brisk import light
-from medrecipes.engines.callbacks import Interrupt, Progress
+from medrecipes.engines.callbacks import Interrupt, Progress, count_peak_anew
 from medrecipes.engines.tracking import PROJECT
 from medrecipes.errors import EngineError, RunError
 from medrecipes.plan import count_steps
@@ -123,6 +123,7 @@ class Attempt:
             took = partial(getattr, trainer, "took", None)
             trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path, took))
             trainer.add_callback(interrupt)
+            count_peak_anew(device)
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
@@ -145,9 +146,15 @@ class Attempt:
             "steps": state.global_step,
             "best_step": best or state.global_step,
             "best_metric": state.best_metric if self.metric else None,
+            "metric": self.metric,
+            "base_metric": self._of_base(state.log_history),
             "tokens": self.log.tokens,
             "supervised_tokens": self.log.supervised_tokens,
         }
+
+    def _of_base(self, history: Sequence[dict[str, Any]]) -> float | None:
+        """What the dev rows said before the first step, where they were asked then."""
+        return next((e[f"eval_{self.metric}"] for e in history if e["step"] == 0 and f"eval_{self.metric}" in e), None)
 
 
 def look(trainer: Any, judge: Callable[[], dict[str, float]]) -> dict[str, float]:

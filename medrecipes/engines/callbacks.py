@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,18 @@ class Samples(TrainerCallback):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
+def count_peak_anew(device: torch.device) -> None:
+    """Forget what memory was in use before: by the base's answers, by a run before this one, or until memory ran out."""
+    Recorded.most = 0
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):  # where the system does not let a process do so, the peak is that of its whole life
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_gb(device: torch.device) -> float:
-    """The most memory in use so far: of the card, or of this process on a CPU."""
+    """The most memory in use since `count_peak_anew`: of the card, or of this process on a CPU."""
     if device.type == "cuda":
         # what recordings hold is the allocator's, but never in use by its count
         return round((float(torch.cuda.max_memory_allocated(device)) + Recorded.most) / 1e9, 2)
