@@ -35,6 +35,10 @@ class RunError(MedRecipesError):
     """A run folder that is missing, unfinished or of another kind than asked for."""
 
 
+class SpoiledError(RunError):
+    """A file of a run that is damaged, or not what the run wrote."""
+
+
 class HubError(MedRecipesError):
     """Something that the Hub refused, lacks or did not finish."""
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrecipes import chatreport, evaluate, ranks
+from medrecipes import chatreport, evaluate, ranks, seal
 from medrecipes.console import Console
 from medrecipes.errors import EngineError, MedRecipesError, RunError
 from medrecipes.loading import load
@@ -44,7 +44,7 @@ def judge(
     same = recipe.eval == own.eval and not fresh and checkpoint is None
     folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
     limit = recipe.eval.max_new_tokens
-    with opened(recipe, rundir, adapter, console) as (engine, template, rows, split):
+    with seal.mending(rundir, folder), opened(recipe, rundir, adapter, console) as (engine, template, rows, split):
         with console.stage("base") as stage, console.quiet(rundir.log):
             with engine.base():
                 before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
@@ -54,14 +54,14 @@ def judge(
             cases = _cases(recipe, engine, template, folder)
             stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
         suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
-    report = chatreport.report(recipe, split.held_out_name, split.key, before, after, cases)
-    stats = path / "trainer_stats.json"
-    if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
-        report |= chatreport.on_dev(read_json(stats))
-    earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
-    if suites := [*earlier, *suites]:
-        report["suites"] = suites
-    chatreport.write_report(recipe.name, folder, report, before, after, cases)
+        report = chatreport.report(recipe, split.held_out_name, split.key, before, after, cases)
+        stats = path / "trainer_stats.json"
+        if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
+            report |= chatreport.on_dev(read_json(stats))
+        earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
+        if suites := [*earlier, *suites]:
+            report["suites"] = suites
+        chatreport.write_report(recipe.name, folder, report, before, after, cases)
     for line in chatreport.markdown_table(report):
         console.line(line)
     for done in suites:

@@ -86,7 +86,7 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    from medrecipes import cards, chatreport, evaluate, hardware, leakage
+    from medrecipes import cards, chatreport, evaluate, hardware, leakage, seal
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
@@ -179,7 +179,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
     )
     cards.model_card(recipe, rundir, report, data, stats)
-    rundir.update(state="finished")
+    seal.finish(rundir)
     _summary(rundir, report, before, after, answered, console)
 
 

@@ -23,7 +23,7 @@ def require_one_process() -> None:
 
 def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     """All stages of a tagging run, top to bottom."""
-    from medrecipes import cards, hardware, leakage, plot, spanreport
+    from medrecipes import cards, hardware, leakage, plot, seal, spanreport
     from medrecipes.bases import contradictions
     from medrecipes.chatreport import kept
     from medrecipes.engines import Choice, require_trackers, tag_base
@@ -92,14 +92,14 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
 
     tell_figures(recipe, rundir, report, stats["steps"], console)
-    cards.model_card(recipe, rundir, report, data, stats)
     rundir.update(
-        state="finished",
         choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
         seconds=console.stages,
         peak_gb=stats["peak_gb"],
         split_key=split.key,
     )
+    cards.model_card(recipe, rundir, report, data, stats)
+    seal.finish(rundir)
     console.line()
     for line in spanreport.summary(report):
         console.line(line)

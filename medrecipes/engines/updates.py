@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from medrecipes.errors import EngineError, RunError, did_you_mean
+from medrecipes.errors import EngineError, RunError, SpoiledError, did_you_mean, reason
 from medrecipes.recipe import Recipe
 from medrecipes.store import digest
+
+AGAIN = "bring the file back, or train again"
 
 
 def require_optimiser(recipe: Recipe, *, cpu: bool) -> None:
@@ -58,12 +60,25 @@ def begin(model: Any, seed: int) -> None:
 
 
 def open_adapter(base: Any, folder: Path) -> Any:
-    """The base with a saved adapter on it, to answer with."""
-    from peft import PeftModel
+    """The base with a saved adapter on it, to answer with: all of its tensors, and no others."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     if not (folder / "adapter_config.json").exists():
         raise RunError(f"{folder}: holds no adapter; finish the run first")
-    return PeftModel.from_pretrained(base, str(folder)).eval()
+    try:
+        model = PeftModel.from_pretrained(base, str(folder)).eval()
+        with safe_open(str(folder / "adapter_model.safetensors"), "pt") as file:
+            held = set(file.keys())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # each library raises its own kinds for what is torn, or of other shapes
+        raise SpoiledError(f"{folder}: the adapter cannot be loaded ({reason(error)}); {AGAIN}") from None
+    # peft takes a file that lacks some of them for whole
+    if wrong := sorted(held ^ get_peft_model_state_dict(model).keys()):
+        has = "has" if wrong[0] in held else "lacks"
+        raise SpoiledError(f"{folder}: the adapter {has} {wrong[0]}, {len(wrong)} tensors of it are not as its config says; {AGAIN}")  # fmt: skip
+    return model
 
 
 def save_adapter(model: Any, folder: Path) -> None:
