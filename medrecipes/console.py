@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from medrecipes.notes import heard_on
 from medrecipes.store import writing
 
 PLAIN_EVERY_S = 10.0  # how often a bar becomes a line where there is no terminal to draw on
@@ -68,7 +69,7 @@ class Console:
     def quiet(self, log: Path) -> Iterator[None]:
         """Send all that libraries print, from Python or below it, to a log file; the console keeps the real output."""
         with writing(log):
-            log.parent.mkdir(parents=True, exist_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         # the descriptors change, not sys.stdout: a library's log handler may hold on to that object for ever
         sys.stdout.flush()
@@ -81,7 +82,8 @@ class Console:
         os.dup2(sink, 2)
         os.close(sink)
         try:
-            yield
+            with heard_on(saved[1]):
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

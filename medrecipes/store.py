@@ -1,23 +1,30 @@
-"""Content-addressed stage folders: same inputs, same key, no work; a killed stage leaves nothing that looks whole."""
+"""Content-addressed stage folders: same inputs, same key, no work; what was killed or damaged is never taken for whole."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from medrecipes import ranks
 from medrecipes.errors import DataError, MedRecipesError
+from medrecipes.notes import note
 
 MANIFEST = "manifest.json"
+PRIVATE = 0o700  # of folders that hold rows or answers; files in them are as the user's umask says
 WRITE_ERRORS = {
     errno.EACCES,
     errno.EPERM,
@@ -85,16 +92,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: beside its place first, then renamed over it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with beside.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            beside.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
 
 
@@ -112,11 +118,39 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a lock file, which is gone afterwards; what another process holds is waited for, or raises BlockingIOError."""
+    while True:
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # whoever held it has taken the file away, and a third may hold the one that stands there now
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        except BlockingIOError as error:
+            lock.seek(0)
+            error.strerror = lock.read(200).strip()
+            lock.close()
+            raise
+        lock.close()
+    with lock:
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def scratch(name: str, root: Path | None = None) -> Iterator[Path]:
     """A folder of the store for what is made and then moved or let go of; gone afterwards."""
     root = root or cache_root()
     with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
         try:
             yield work
@@ -155,22 +189,127 @@ def _leaves(place: Path) -> Iterator[Path]:
         yield from _leaves(path) if inner else (path,)
 
 
+_every_byte = ContextVar("every byte", default=False)
+
+
+@contextmanager
+def thorough() -> Iterator[None]:
+    """Inside, sizes and times prove nothing: every byte of a stage that is read is hashed."""
+    before = _every_byte.set(True)
+    try:
+        yield
+    finally:
+        _every_byte.reset(before)
+
+
+def seal(folder: Path, said: Mapping[str, Any]) -> None:
+    """Write a folder's manifest, its last file: what is said of it, and what every other file in it is."""
+    files = {
+        name: {"sha256": _sha256(folder / name, sync=True), **_look(folder / name)}
+        for name in _inside(folder)
+        if name != MANIFEST
+    }
+    value = json.loads(json.dumps({**said, "files": files}, default=str))  # as it will be read
+    write_json(folder / MANIFEST, {**value, "sha256": digest(value)})
+
+
+def damage(folder: Path, said: Mapping[str, Any], *, every_byte: bool) -> str:
+    """What of a sealed folder is not as it was written, or nothing; `said`: what its manifest must say of it.
+
+    A file of the same size and times is taken for the same, unless every byte is asked for.
+    """
+    if not os.path.lexists(folder / MANIFEST):
+        return f"{MANIFEST} is missing"
+    try:
+        manifest = json.loads(_bytes(folder / MANIFEST))
+        files, own = manifest["files"], manifest.pop("sha256")
+    except (KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} has no hashes"
+    except (OSError, ValueError, RecursionError):
+        return f"{MANIFEST} cannot be read"
+    if own != digest(manifest):
+        return f"{MANIFEST} is not as it was written"
+    if wrong := [key for key, value in said.items() if manifest.get(key) != value]:
+        return f"its {wrong[0]} is that of another"
+    found = {name for name in _inside(folder) if name != MANIFEST}
+    if lost := sorted(files.keys() - found):
+        return f"{lost[0]} is missing"
+    if foreign := sorted(found - files.keys()):
+        return f"{foreign[0]} was put there"
+    now = {name: _look(folder / name) for name in files}
+    moved = {name for name, known in files.items() if now[name] != {key: known[key] for key in now[name]}}
+    for name in sorted(files if every_byte else moved):
+        try:
+            if now[name]["bytes"] != files[name]["bytes"] or _sha256(folder / name) != files[name]["sha256"]:
+                return f"{name} is not as it was written"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    if moved:  # copied or restored: the next one need not read it again, where that can be kept
+        value = {**manifest, "files": {name: {**known, **now[name]} for name, known in files.items()}}
+        with suppress(MedRecipesError):
+            write_json(folder / MANIFEST, {**value, "sha256": digest(value)})
+    return ""
+
+
+def _inside(folder: Path) -> list[str]:
+    """Whatever lies in a folder but folders, by its path there."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        found += [(Path(where) / name).relative_to(folder).as_posix() for name in (*files, *links)]
+    return sorted(found)
+
+
+def _look(path: Path) -> dict[str, int]:
+    """What tells of a change without reading; a link or a device has no size that a file could have."""
+    now = path.lstat()
+    size = now.st_size if stat.S_ISREG(now.st_mode) else -1
+    return {"bytes": size, "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns}
+
+
+def _bytes(path: Path) -> bytes:
+    """A file's bytes; of a pipe or a device one would wait for them for ever."""
+    if _look(path)["bytes"] < 0:
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    return path.read_bytes()
+
+
+def _sha256(path: Path, *, sync: bool = False) -> str:
+    """The sha256 of a file's bytes; `sync`: which are on the disk from then on."""
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def intact(folder: Path) -> bool:
+    """Whether a stage that is known by its folder alone is still there, as it was written; of damage a note tells."""
+    why = damage(folder, {}, every_byte=_every_byte.get())
+    if why and folder.is_dir():
+        note(f"{folder}: {why}; it is not used")
+    return not why
+
+
 def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Path | None = None) -> Path:
-    """The folder of a stage, built by `build(folder)` if absent; what it returns becomes the manifest, written last."""
+    """The folder of a stage, built by `build(folder)` if it is absent or damaged; what it returns goes into the manifest."""
     root = root or cache_root()
     place = root / f"{name}-{key[:16]}"
-    while not ranks.prepares() and not (place / MANIFEST).exists():
+    said = {"stage": name, "key": key}
+
+    def wrong() -> str:
+        return damage(place, said, every_byte=_every_byte.get())
+
+    while (why := wrong()) and not ranks.prepares():
         time.sleep(0.2)  # the first process of this machine makes it
-    if (place / MANIFEST).exists():
+    if not why:
         return place
-    with scratch(name, root) as work:
-        manifest = build(work)
-        write_json(work / MANIFEST, {"stage": name, "key": key, **manifest})
-        try:
-            work.rename(place)
-        except OSError:
-            # another process finished the same stage first (its folder stands), or a torn one is in the way
-            if not (place / MANIFEST).exists():
-                shutil.rmtree(place, ignore_errors=True)
+    if os.path.lexists(place):
+        note(f"{place}: {why}; it is made anew")
+    with scratch(name, root) as work, scratch(name, root) as old:
+        seal(work, {**said, **build(work)})
+        with locked(root / f".{place.name}.lock", wait=True):
+            if wrong():  # or another process has made the same
+                if os.path.lexists(place):
+                    place.rename(old / "damaged")
                 work.rename(place)
     return place

@@ -19,7 +19,7 @@ from medrecipes.judge import finished
 from medrecipes.loading import load
 from medrecipes.records import Tagged
 from medrecipes.sources._files import blobs, lines
-from medrecipes.store import cache_root, read_json
+from medrecipes.store import cache_root, intact, read_json
 from medrecipes.tagging import decode, gather
 from medrecipes.words import sentences, words
 
@@ -55,8 +55,8 @@ def open_tagger(path: Path) -> Tagger:
 
     recipe = load(path / "recipe.toml").recipe
     name, revision = str(rundir.state["base"]), str(rundir.state["base_revision"] or "main")
-    if recipe.model.base.startswith("tiny:") and not Path(name).is_dir():
-        base = tag_base(recipe, prepare_tagged(recipe))  # it left the store, and is built again
+    if recipe.model.base.startswith("tiny:") and not intact(Path(name)):
+        base = tag_base(recipe, prepare_tagged(recipe))  # it left the store or was damaged there, and is built again
     else:
         base = open_base(name, revision)
     engine = Tagger(recipe, base, read_json(rundir.adapter / ABOUT)["labels"])

@@ -21,7 +21,7 @@ from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from medrecipes.scoring.tables import aligned
-from medrecipes.store import digest, read_json, write_json
+from medrecipes.store import digest, read_json, thorough, write_json
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "not checked"
 # left where it is when a release is verified: gigabytes whose hash the Hub itself states
@@ -37,6 +37,7 @@ class Claim:
     found: str
 
 
+@thorough()
 def verify(name: str, overrides: Sequence[str], console: Console, revision: str | None = None) -> bool:
     """Print every claim with its verdict; whether none of them differs. What cannot be checked says why."""
     if (Path(name) / "run.json").exists():

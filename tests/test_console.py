@@ -16,6 +16,7 @@ SCRIPT = """
 import logging, os, sys
 from pathlib import Path
 from medrecipes.console import Console
+from medrecipes.notes import note
 
 console = Console()
 with console.quiet(Path(sys.argv[1])):
@@ -27,6 +28,7 @@ for _ in range(2):
         logging.getLogger("library").warning("a warning")
         bar.at(1, "loss 1.0")
         console.line("for the user")
+        note("something to know")
         stage.says("two steps")
 """
 
@@ -61,7 +63,7 @@ def in_a_pipe(log: Path) -> str:
 def test_libraries_speak_to_the_log_and_we_to_the_user(show: object, tmp_path: Path) -> None:
     assert callable(show)
     shown = show(tmp_path / "log.txt")
-    for word in ("for the user", "two steps"):
+    for word in ("for the user", "something to know", "two steps"):
         assert shown.count(word) == 2
     for word in ("a print", "a write", "a warning", "Logging error"):
         assert word not in shown

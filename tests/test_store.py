@@ -23,7 +23,10 @@ def test_a_stage_is_built_once(tmp_path: Path) -> None:
     assert stage("data", "f" * 64, build, tmp_path) == first
     assert len(calls) == 1
     assert first.name == "data-ffffffffffffffff"
-    assert read_json(first / MANIFEST) == {"stage": "data", "key": "f" * 64, "rows": 1}
+    manifest = read_json(first / MANIFEST)
+    assert {name: manifest[name] for name in ("stage", "key", "rows")} == {"stage": "data", "key": "f" * 64, "rows": 1}
+    assert set(manifest) - {"stage", "key", "rows"} == {"files", "sha256"}
+    assert (manifest["files"]["a.txt"]["bytes"], manifest["files"]["a.txt"]["sha256"][:8]) == (1, "ca978112")
 
 
 def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
-from medrecipes.store import Made, digest, digest_path, require_ours, write_json, writing
+from medrecipes.store import Made, digest, digest_path, intact, require_ours, write_json, writing
 from medrecipes.tokens import Tokenizer
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
@@ -128,7 +128,7 @@ def run_base(recipe: Recipe, rundir: RunDir) -> Base:
     if not recipe.model.base.startswith("tiny:"):
         return open_base(recipe.model.base, rundir.state.get("base_revision") or recipe.model.revision)
     folder = Path(rundir.state["base"])
-    return Base(str(folder), folder) if (folder / "config.json").exists() else recipe_base(recipe, prepare(recipe))
+    return Base(str(folder), folder) if intact(folder) else recipe_base(recipe, prepare(recipe))
 
 
 def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, list[int]]]:

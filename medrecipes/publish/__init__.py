@@ -22,8 +22,10 @@ from medrecipes.publish.readback import read_back
 from medrecipes.publish.release import SUFFIX, Release, of_dataset, of_run
 from medrecipes.recipe import Publish, Recipe
 from medrecipes.rundir import RunDir
+from medrecipes.store import thorough
 
 
+@thorough()
 def publish(
     paths: Sequence[Path], console: Console, *, push: bool, settings: Publish | None = None,
     changes: Mapping[str, Any] | None = None, waived: Sequence[str] = (),
