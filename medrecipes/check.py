@@ -10,7 +10,7 @@ from medrecipes.bases import Base, UnreachableError, contradictions, hub_silence
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError, RecipeError
 from medrecipes.loading import Loaded, load
-from medrecipes.recipe import Recipe
+from medrecipes.recipe import Data, Recipe
 from medrecipes.records import Conversation, Message
 from medrecipes.sources import open_source
 from medrecipes.store import cache_root
@@ -113,6 +113,8 @@ def _all(loaded: Loaded, console: Console) -> list[str]:
         return problems + _tags(recipe, base, console)
     try:
         split = _split(recipe, console)
+        if split and _trains(loaded):
+            split.parts()
         if split and recipe.model.base.startswith("tiny:") and _trains(loaded):
             with console.quiet(cache_root() / "log.txt"):
                 base = recipe_base(recipe, split)
@@ -138,6 +140,7 @@ def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
         split = prepare_tagged(recipe)
         _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test; tags "
               f"{' '.join(split.labels)}")  # fmt: skip
+        split.parts()
         if recipe.model.base.startswith("tiny:"):
             with console.quiet(cache_root() / "log.txt"):
                 base = tag_base(recipe, split)
@@ -174,16 +177,18 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:
     """The template over every row, or over an example where the rows are not at hand."""
-    from medrecipes.overflow import fit
+    from medrecipes.overflow import fit_parts, told
     from medrecipes.proofs import prove, template_notes
     from medrecipes.rendering import ChatTemplate, generation_config
 
     template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
-    for name, conversations in rows.items():
-        fitted = fit(template, conversations, recipe.data.max_tokens, recipe.data.on_overflow)
-        _note(console, name, str(prove(template, fitted.conversations, fitted.examples, stops)))
+    fitted = fit_parts(template, rows, recipe.data if split else Data())
+    for name, part in fitted.items():
+        _note(console, name, str(prove(template, part.conversations, part.examples, stops)))
+    for kind, text in told(fitted, recipe.data):
+        _note(console, kind, text)
     for note in template_notes(template):
         _note(console, "note", note)
 

@@ -131,7 +131,7 @@ def preview(arguments: argparse.Namespace) -> None:
         from medrecipes.store import cache_root
 
         recipe = load(arguments.recipe, arguments.set).recipe
-        split = prepare(recipe)
+        data, split = recipe.data, prepare(recipe)
         with Console().quiet(cache_root() / "log.txt"):
             tokenizer = recipe_base(recipe, split).tokenizer
         template = ChatTemplate(recipe.template.name, tokenizer, system=recipe.template.system)
@@ -139,7 +139,7 @@ def preview(arguments: argparse.Namespace) -> None:
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.tokens import Tokenizer
 
-        template = ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
+        data, template = None, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
         rows = conversations_from_file(arguments.file)
     else:
         raise MedRecipesError("preview: give a RECIPE, or all of --template NAME --tokenizer DIR --file FILE")
@@ -148,7 +148,7 @@ def preview(arguments: argparse.Namespace) -> None:
         for line in preview_json(template, chosen):
             print(line)
     else:
-        preview(template, chosen, Console().rich)
+        preview(template, chosen, Console().rich, data)
 
 
 def score(arguments: argparse.Namespace) -> None:

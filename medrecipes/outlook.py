@@ -62,7 +62,9 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
-    rows, mean, longest = _rows(recipe, base)
+    lengths, notes = _rows(recipe, base)
+    rows, longest = len(lengths), max(lengths, default=0)
+    mean = sum(lengths) // max(rows, 1)
     packing = recipe.train.packing
     per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
     found = choose(
@@ -81,27 +83,23 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.recorded,
         "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
-        "advice": advice(recipe, found),
+        "advice": advice(recipe, found), "notes": notes,
     }  # fmt: skip
 
 
-def _rows(recipe: Recipe, base: Base) -> tuple[int, int, int]:
-    """Training rows, their mean and their greatest length in tokens; zeros where the data is not at hand."""
-    from medrecipes.overflow import fit
+def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
+    """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
+    from medrecipes.overflow import fit_parts, told
     from medrecipes.prepare import prepare
     from medrecipes.rendering import ChatTemplate
 
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
-        return 0, 0, 0
-    try:
-        split = prepare(recipe)
-        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
-        examples = fit(template, split.train, recipe.data.max_tokens, recipe.data.on_overflow).examples
-    except MedRecipesError:
-        return 0, 0, 0
-    lengths = [len(example.input_ids) for example in examples]
-    return len(lengths), sum(lengths) // len(lengths), max(lengths)
+        return [], []
+    parts = prepare(recipe).parts()
+    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    fitted = fit_parts(template, parts, recipe.data)
+    return [len(example.input_ids) for example in fitted["train"].examples], told(fitted, recipe.data)
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:
@@ -126,7 +124,9 @@ def lines(found: dict[str, Any]) -> list[str]:
     cards = f"{found['gpus']} x {found['card']}" if found["gpus"] > 1 else found["card"]
     said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion numbers, {found['trained'] / 1e6:.1f} million trained) on {cards}"]  # fmt: skip
     why = f" (not fused: {found['why']})" if found["why"] else ""
-    said += [f"engine {found['engine']}, {found['layers']} layers{why}", ""]
+    said += [f"engine {found['engine']}, {found['layers']} layers{why}"]
+    said += [f"{kind}: {text}" for kind, text in found["notes"]]
+    said += [""]
     said += [f"  {name:<20} {size:>7.2f} GB" for name, size in found["parts_gb"].items()]
     said += [f"  {'in all':<20} {found['gb']:>7.2f} GB of {found['limit_gb']:.2f} to be had", ""]
     if not found["fits"]:

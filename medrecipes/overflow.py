@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from medrecipes.errors import TemplateError
+from medrecipes.recipe import Data
 from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, Example
 
 Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
+TOO_LONG = "longer than max_tokens"
+MANY = 0.05  # a larger share of the rows left out is a warning, for figures then speak of other rows than the data's
 
 
 @dataclass
@@ -22,6 +25,45 @@ class Fitted:
     conversations: list[Conversation] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, list[str]] = field(default_factory=dict)
+    over: list[int] = field(default_factory=list)  # the tokens of each row that was left out
+
+    @property
+    def rows(self) -> int:
+        """How many there were."""
+        return len(self.examples) + len(self.over)
+
+    def to_json(self) -> dict[str, Any]:
+        """As data.json holds it."""
+        return {"rows": self.rows, "dropped": self.dropped, **self.counts}
+
+
+def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data) -> dict[str, Fitted]:
+    """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none."""
+    fitted = {name: fit(template, rows, data.max_tokens, data.on_overflow) for name, rows in parts.items()}
+    gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
+    if gone:
+        raise TemplateError(
+            f"data.max_tokens = {data.max_tokens} leaves no rows in {', '.join(gone)}; raise it, or choose another data.on_overflow than "
+            f"{data.on_overflow}"
+        )
+    return fitted
+
+
+def told(fitted: Mapping[str, Fitted], data: Data) -> list[tuple[str, str]]:
+    """What became of rows that are too long, as lines for the screen, each a note or, of many rows, a warning."""
+    long = {name: f for name, f in fitted.items() if f.over}
+    said = []
+    if long:
+        shares = (f"{len(f.over):,} of {f.rows:,} {name} rows ({len(f.over) / f.rows:.1%})" for name, f in long.items())
+        many = any(len(f.over) > MANY * f.rows for f in long.values())
+        longest = max(max(f.over) for f in long.values())
+        said.append(("warning" if many else "note",
+            f"data.max_tokens = {data.max_tokens} leaves out {', '.join(shares)}: they are longer, up to {longest:,} tokens; raise it, "
+            f"or choose another data.on_overflow than {data.on_overflow}"))  # fmt: skip
+    if cut := {name: f for name, f in fitted.items() if f.counts}:
+        shares = (f"{f.counts.total():,} of {f.rows:,} {name} rows ({f.counts.total() / f.rows:.1%})" for name, f in cut.items())  # fmt: skip
+        said.append(("note", f"data.on_overflow = {data.on_overflow!r} cut {', '.join(shares)} to data.max_tokens = {data.max_tokens}"))  # fmt: skip
+    return said
 
 
 def fit(
@@ -38,7 +80,8 @@ def fit(
                 )
             shorter = None if on_overflow == "drop" else SHORTEN[on_overflow](template, conversation, max_tokens)
             if shorter is None:
-                fitted.dropped.setdefault("longer than max_tokens", []).append(conversation.id)
+                fitted.dropped.setdefault(TOO_LONG, []).append(conversation.id)
+                fitted.over.append(len(example.input_ids))
                 continue
             fitted.counts[on_overflow] += 1
             conversation, example = shorter

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from medrecipes.errors import DataError
 from medrecipes.grouping import PARTS, Grouped, assign, bind
@@ -25,27 +25,41 @@ from medrecipes.store import digest, digest_path, read_json, scratch, stage, wri
 # what decides the split; a change in any of it makes a new one
 CODE = ("records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
 Note = Callable[[str], None]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Split:
+class Parts(Generic[Row]):
     """What a recipe trains on, chooses by and is judged on; `report` is what `data.json` holds."""
 
-    train: tuple[Conversation, ...]
-    dev: tuple[Conversation, ...]
-    test: tuple[Conversation, ...]
+    train: tuple[Row, ...]
+    dev: tuple[Row, ...]
+    test: tuple[Row, ...]
     key: str
     report: Mapping[str, Any]
 
     @property
-    def held_out(self) -> tuple[Conversation, ...]:
-        """The rows that figures come from: test, or dev where the recipe declares no test."""
+    def held_out(self) -> tuple[Row, ...]:
+        """The rows that figures come from: test, or dev where the recipe declares no test; neither is an error."""
+        if not (self.test or self.dev):
+            raise DataError(
+                "data.split leaves no rows to evaluate on: dev and test are 0; raise one of them, such as "
+                "data.split = { train = 0.9, dev = 0.0, test = 0.1 }"
+            )
         return self.test or self.dev
 
     @property
     def held_out_name(self) -> str:
         """What the figures are labelled with."""
         return "test" if self.test else "dev"
+
+    def parts(self) -> dict[str, tuple[Row, ...]]:
+        """What a run needs, by the names that data.json counts it under."""
+        return {"train": self.train, "dev": self.dev, "held out": self.held_out}
+
+
+class Split(Parts[Conversation]):
+    """A split of conversations."""
 
 
 def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = False) -> Split:

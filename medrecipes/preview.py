@@ -12,17 +12,28 @@ from rich.console import Console
 from rich.text import Text
 
 from medrecipes.errors import DataError, did_you_mean
+from medrecipes.recipe import Data
 from medrecipes.records import Conversation, Message, Role, check_turns
 from medrecipes.rendering import MASKED, ChatTemplate, Example
 from medrecipes.tokens import BLANK, Tokenizer
 
 STYLES = {"masked": "dim", "learned": "green", "masked control": "black on cyan", "learned control": "black on green"}
+# what training makes of a row that is too long
+BEYOND = {
+    "drop": "a run leaves it out", "error": "a run ends with an error",
+    "shorten_context": "a run shortens its context", "shorten_answer": "a run shortens its answer",
+}  # fmt: skip
 BORDER = "|"
 LINE_BREAK = "↵"
 
 
-def preview(template: ChatTemplate, conversations: Sequence[Conversation], console: Console) -> None:
-    """Print each conversation token by token, a line for every stretch that is learned or masked, then the totals."""
+def preview(
+    template: ChatTemplate, conversations: Sequence[Conversation], console: Console, data: Data | None = None
+) -> None:
+    """Print each conversation token by token, a line for every stretch that is learned or masked, then the totals.
+
+    `data`: the recipe's section, where there is one, so that a row which training will not see as it stands says so.
+    """
     console.print(_legend(template), soft_wrap=True)
     tokens = learned = 0
     for example in template.examples(conversations):
@@ -30,6 +41,10 @@ def preview(template: ChatTemplate, conversations: Sequence[Conversation], conso
         learned += example.supervised
         console.print()
         console.print(Text(f"{example.id}: {_share(example.supervised, len(example.input_ids))}", "bold"))
+        if data and len(example.input_ids) > data.max_tokens:
+            console.print(
+                Text(f"longer than data.max_tokens = {data.max_tokens}: {BEYOND[data.on_overflow]}", "bold red")
+            )
         for line in _stretches(template.tokenizer, example):
             console.print(line, soft_wrap=True)
     console.print()

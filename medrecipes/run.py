@@ -72,16 +72,14 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
     """What one of several processes does beside the leader: it trains and answers, and says and writes nothing."""
     from medrecipes.engines import foundation, open_engine
     from medrecipes.engines.together import follow
-    from medrecipes.overflow import fit
+    from medrecipes.overflow import fit_parts
     from medrecipes.prepare import prepare
 
     split = prepare(recipe)
     choice, base, template = foundation(recipe, split)
-    train, dev = (
-        fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow).examples
-        for rows in (split.train, split.dev)
-    )
+    fitted = fit_parts(template, split.parts(), recipe.data)
     engine = open_engine(recipe, base, template, choice)
+    train, dev = fitted["train"].examples, fitted["dev"].examples
     follow(engine, lambda: engine.train(train, dev, rundir, Console.silent()))
 
 
@@ -91,7 +89,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
-    from medrecipes.overflow import fit
+    from medrecipes.overflow import fit_parts, told
     from medrecipes.plan.dimensions import capped
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
@@ -105,6 +103,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("data") as stage:
         split: Split = prepare(recipe)
+        parts = split.parts()
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
         stage.says(
             f"{len(split.train):,} rows to train on, {len(split.dev):,} dev, {len(split.test):,} test, split by group; "
@@ -124,10 +123,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
 
     with console.stage("tokens") as stage:
-        fitted = {
-            name: fit(template, rows, recipe.data.max_tokens, recipe.data.on_overflow)
-            for name, rows in (("train", split.train), ("dev", split.dev), ("held out", split.held_out))
-        }
+        fitted = fit_parts(template, parts, recipe.data)
         train, dev = fitted["train"].examples, fitted["dev"].examples
         tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
         stage.says(f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised")
@@ -135,9 +131,11 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         data = {
             **split.report,
             "tokens": counted,
-            "overflow": {n: {"dropped": f.dropped, **f.counts} for n, f in fitted.items()},
+            "overflow": {n: f.to_json() for n, f in fitted.items()},
         }
         write_json(rundir.path / "data.json", data)
+    for kind, text in told(fitted, recipe.data):
+        console.line(f"{kind:<11} {text}")
 
     with console.stage("proof") as stage:
         stops = generation_config(template)["eos_token_id"]

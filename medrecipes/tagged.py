@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from medrecipes.errors import DataError
 from medrecipes.grouping import PARTS, bind, sample, spot
 from medrecipes.leakage import by_row, leaks
 from medrecipes.near import Ints
-from medrecipes.prepare import code_of, report_of
+from medrecipes.prepare import Parts, code_of, report_of
 from medrecipes.reading import Place, locate
 from medrecipes.recipe import Recipe, SplitRatios
 from medrecipes.records import Tagged
@@ -28,25 +27,8 @@ RELATIONS = ("document", "block", "sentence")
 NO_PAIRS = np.empty((0, 2), np.int64)
 
 
-@dataclass(frozen=True)
-class TaggedSplit:
-    """What a tag recipe trains on, chooses by and is judged on; `report` is what `data.json` holds."""
-
-    train: tuple[Tagged, ...]
-    dev: tuple[Tagged, ...]
-    test: tuple[Tagged, ...]
-    key: str
-    report: Mapping[str, Any]
-
-    @property
-    def held_out(self) -> tuple[Tagged, ...]:
-        """The rows that figures come from: test, or dev where the recipe declares no test."""
-        return self.test or self.dev
-
-    @property
-    def held_out_name(self) -> str:
-        """What the figures are labelled with."""
-        return "test" if self.test else "dev"
+class TaggedSplit(Parts[Tagged]):
+    """A split of tagged words."""
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -57,7 +57,10 @@ def windows(
     begin = () if tokenizer.bos is None else (tokenizer.bos,)
     found: list[Window] = []
     for at, (row, words) in enumerate(zip(rows, pieces(tokenizer, [row.tokens for row in rows]), strict=True)):
-        stretches = list(cut([len(ids) for ids in words], max_tokens - len(begin), overlap))
+        try:
+            stretches = list(cut([len(ids) for ids in words], max_tokens - len(begin), overlap))
+        except DataError as error:
+            raise DataError(f"row {row.id}: {error}") from None
         borders = [0, *(middle(*pair) for pair in pairwise(stretches)), len(words)]
         for (start, end), first, last in zip(stretches, borders, borders[1:], strict=False):
             ids, tags, firsts = list(begin), [MASKED] * len(begin), []

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
-from medrecipes.tagged import TaggedSplit
 
 REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
 
@@ -37,12 +33,13 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
 
     with console.stage("data") as stage:
         split = prepare_tagged(recipe)
+        parts = split.parts()
         rows, entities = split.report["rows"], sum(split.report["entities"]["train"].values())
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
-        parts = f"official {' and '.join(split.report['official'])}" if split.report["official"] else "split by group"
+        drawn = f"official {' and '.join(split.report['official'])}" if split.report["official"] else "split by group"
         stage.says(
             f"{rows['train']:,} rows with {entities:,} entities to train on, {rows['dev']:,} dev, {rows['test']:,} test, "
-            f"{parts}; {dropped:,} dropped, {repaired:,} repaired"
+            f"{drawn}; {dropped:,} dropped, {repaired:,} repaired"
         )
     console.line(leakage.table(split.report["leakage"]))
     console.line(f"{'groups':<11} {split.report['groups']['are']}")
@@ -56,7 +53,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     with console.stage("words") as stage:
         proofs = {
             name: prove(base.tokenizer, part, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
-            for name, part in parts_of(split).items()
+            for name, part in parts.items()
         }
         stage.says(str(proofs["train"]))
         data = {**split.report, "tokens": {name: proof.counts() for name, proof in proofs.items()}}
@@ -106,8 +103,3 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
         console.line(f"{name:<15} {rundir.path / name}")
-
-
-def parts_of(split: TaggedSplit) -> dict[str, Sequence[Any]]:
-    """The parts of a split by the names that data.json counts them under."""
-    return {"train": split.train, "dev": split.dev, "held out": split.held_out}

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from medrecipes.scoring.bootstrap import Average, Ratio, difference, draw_weights, estimate, tail
+from medrecipes.scoring.tables import show
 
 
-def test_one_group_has_no_width() -> None:
+def test_one_group_has_no_interval() -> None:
     weights, of_row = draw_weights(["a", "a"], 100, 0)
     found = estimate(Ratio(np.array([1.0, 3.0]), np.array([2.0, 2.0])), weights, of_row)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+    assert (show("rougeL", found.as_dict()), show("stops", found.as_dict(), signed=True)) == ("1.000 [-]", "+100% [-]")
 
 
 def test_rows_of_a_group_are_drawn_together() -> None:

@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95% interval; all three are None where the figure does not exist (0 of 0)."""
+    """A figure with its 95% interval, which one group does not have; all three are None where there is no figure (0 of 0)."""
 
     value: float | None
     low: float | None
@@ -126,6 +126,8 @@ def _interval(value: float, resampled: Floats, groups: int) -> Estimate:
     known = resampled[~np.isnan(resampled)]
     if math.isnan(value) or not len(known):
         return Estimate(None, None, None)
+    if groups == 1:
+        return Estimate(value, None, None)  # nothing is known of how groups differ
     cut = 100 * tail(groups)
     low, high = np.percentile(known, [cut, 100 - cut])
     # a resample never holds the value's own place exactly; an interval that misses its figure would only confuse

@@ -52,14 +52,16 @@ COUNTS = ("tp", "predicted", "gold", "true_negatives", "parse_failures", "halluc
 
 
 def show(name: str, figure: Mapping[str, float | None], *, signed: bool = False) -> str:
-    """A figure with its interval, e.g. `1.234 [1.1, 1.3]`; shares as percentages; `-` where it does not exist."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None or low is None or high is None:
-        return "-"
+    """A figure with its interval, e.g. `1.234 [1.1, 1.3]`; shares as percentages; `-` where there is no such thing."""
     scale, digits, unit = (100, 0, "%") if name in SHARES else (1, 3, "")
     sign = "+" if signed else ""
-    shown = [f"{part * scale:{sign}.{digits}f}" for part in (value, low, high)]
-    return f"{shown[0]}{unit} [{shown[1]}, {shown[2]}]"
+    value, low, high = (
+        None if part is None else f"{part * scale:{sign}.{digits}f}"
+        for part in (figure[k] for k in ("value", "low", "high"))
+    )
+    if value is None:
+        return "-"
+    return f"{value}{unit} [-]" if low is None else f"{value}{unit} [{low}, {high}]"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
