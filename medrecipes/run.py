@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +13,25 @@ from medrecipes import ranks, tagline
 from medrecipes.console import Console
 from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import RunDir, open_run, run_path
+from medrecipes.rundir import TRAINED, RunDir, open_run, run_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medrecipes import evaluate
     from medrecipes.cases import Case
     from medrecipes.engines import Engine
+    from medrecipes.evaluate import Row
     from medrecipes.rendering import ChatTemplate, Example
     from medrecipes.scoring.predictions import Prediction
 
 LOSS_ON = {"answers": "answers", "all": "whole texts"}
 
 
-def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) -> RunDir:
-    """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped."""
+def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False, evaluate: bool = True) -> RunDir:
+    """Walk the whole line, or say that it was walked before; an unfinished run goes on where it stopped.
+
+    Without `evaluate` it ends with the trained adapter, and no held-out row is answered; asked again, it goes on from there.
+    """
     if recipe.task == "tag":
         tagline.require_one_process()
     if recipe.model.shard is True and ranks.size() == 1:
@@ -42,19 +46,24 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False) ->
     ranks.join()
     path = ranks.share(run_path(recipe, runs, fresh=fresh))
     rundir = RunDir(path, writes=ranks.leads())
-    if ranks.share(rundir.finished):
+    console.stages.clear()  # of a run before this one
+    state = ranks.share(rundir.state.get("state"))
+    if state == "finished":
         if ranks.leads():
             done = "only its release is looked at" if recipe.publish.push else "nothing done"
             console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
+    elif state == TRAINED and not evaluate:
+        if ranks.leads():
+            console.line(f"trained before: {path}")
     elif not ranks.leads():
         with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
             _follow(recipe, rundir)
     else:
         with open_run(path, recipe) as rundir:
             walk = _walk if recipe.task == "chat" else tagline.walk
-            walk(recipe, rundir, console)
+            walk(recipe, rundir, console, evaluate)
     ranks.part()
-    if recipe.publish.push:
+    if recipe.publish.push and evaluate:
         _release(recipe, rundir, console)
     return rundir
 
@@ -83,12 +92,13 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
     follow(engine, lambda: engine.train(train, dev, rundir, Console.silent()))
 
 
-def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    from medrecipes import cards, chatreport, evaluate, hardware, leakage, seal
+def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
+    from medrecipes import cards, chatreport, hardware, leakage, seal
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
+    from medrecipes.evaluate import count_tokens, held_out
     from medrecipes.overflow import fit_parts, told
     from medrecipes.plan.dimensions import capped
     from medrecipes.prepare import Split, prepare
@@ -127,7 +137,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         train, dev = fitted["train"].examples, fitted["dev"].examples
         tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
         stage.says(f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised")
-        counted = {n: evaluate.count_tokens(f.conversations, f.examples) for n, f in fitted.items()}
+        counted = {n: count_tokens(f.conversations, f.examples) for n, f in fitted.items()}
         data = {
             **split.report,
             "tokens": counted,
@@ -144,7 +154,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     for note in template_notes(template):
         console.line(f"{'note':<11} {note}")
     rundir.update(proofs={name: proof.to_json() for name, proof in proofs.items()})
-    rows = evaluate.held_out(recipe, fitted["held out"])
+    rows = held_out(recipe, fitted["held out"])
 
     with console.stage("load") as stage, console.quiet(rundir.log):
         from medrecipes.engines.trackers import tell_figures
@@ -159,45 +169,92 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         **hardware.describe(),
     )
 
+    asked = Asked(template, rows, cases, split.held_out_name, recipe.eval.max_new_tokens, rundir.path / "eval")
     with leading(engine) as led:
-        before, stats, after, answered = _learn(
-            recipe, rundir, led, template, train, dev, rows, cases, split.held_out_name, console
-        )
-    folder = rundir.path / "eval"
+        before = _ask_base(asked, led, rundir, console) if evaluate else []
+        stats = _train(recipe, rundir, led, (train, dev), console)
+        if not evaluate:
+            rundir.update(
+                state=TRAINED,
+                split_key=split.key,
+                template_sha256=template.sha256,
+                **rundir.account(engine.choices, console.stages, stats),
+            )
+            console.line(f"{'adapter':<15} {rundir.adapter}")
+            return
+        after, answered = _ask_tuned(asked, led, rundir, console)
     report = chatreport.report(recipe, split.held_out_name, split.key, before, after, answered)
     report |= chatreport.on_dev(stats)
-    chatreport.write_report(recipe.name, folder, report, before, after, answered)
+    chatreport.write_report(recipe.name, asked.folder, report, before, after, answered)
     tell_figures(recipe, rundir, report, stats["steps"], console)
     rundir.update(
-        choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
-        seconds=console.stages,
-        peak_gb=stats["peak_gb"],
-        template_sha256=template.sha256,
-        split_key=split.key,
-        finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
-    )
+        split_key=split.key, template_sha256=template.sha256, finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
+        **rundir.account(engine.choices, console.stages, stats),
+    )  # fmt: skip
     cards.model_card(recipe, rundir, report, data, stats)
     seal.finish(rundir)
     _summary(rundir, report, before, after, answered, console)
 
 
-def _learn(
-    recipe: Recipe, rundir: RunDir, engine: Engine, template: ChatTemplate, train: Sequence[Example],
-    dev: Sequence[Example], rows: Sequence[evaluate.Row], cases: Sequence[Case], held_out: str, console: Console,
-) -> tuple[list[Prediction], dict[str, Any], list[Prediction], list[Prediction]]:  # fmt: skip
-    """The base answers, is trained, and answers again: what it said before, how training went, what it says now, to cases too."""
-    from medrecipes import chatreport, evaluate, plot
-    from medrecipes.rundir import read_losses
-    from medrecipes.store import write_json
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the base and of the tuned model alike, and where their answers go."""
+
+    template: ChatTemplate
+    rows: Sequence[Row]
+    cases: Sequence[Case]
+    held_out: str
+    limit: int
+    folder: Path
+
+    def answers(self, model: str, engine: Engine, console: Console) -> list[Prediction]:
+        """A model's answers to the held-out rows."""
+        from medrecipes.evaluate import predict
+
+        return predict(model, engine, self.template, self.rows, self.limit, self.folder, console)
+
+
+def _ask_base(asked: Asked, engine: Engine, rundir: RunDir, console: Console) -> list[Prediction]:
+    from medrecipes.chatreport import BASE
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
-        limit, folder = recipe.eval.max_new_tokens, rundir.path / "eval"
-        before = evaluate.predict(chatreport.BASE, engine, template, rows, limit, folder, console)
-        stage.says(f"the base answered {len(rows)} {held_out} questions")
+        answers = asked.answers(BASE, engine, console)
+        stage.says(f"the base answered {len(asked.rows)} {asked.held_out} questions")
+    return answers
+
+
+def _ask_tuned(
+    asked: Asked, engine: Engine, rundir: RunDir, console: Console
+) -> tuple[list[Prediction], list[Prediction]]:
+    """The answers to the held-out rows, and to the hand-written cases."""
+    from medrecipes.chatreport import TUNED
+    from medrecipes.evaluate import answer_cases
+
+    with console.stage("judge again") as stage, console.quiet(rundir.log):
+        answers = asked.answers(TUNED, engine, console)
+        cases = answer_cases(engine, asked.template, asked.cases, asked.limit, asked.folder) if asked.cases else []
+        also = f", and {len(cases)} hand-written cases" if cases else ""
+        stage.says(f"the tuned model answered the same {len(asked.rows)} questions{also}")
+    return answers, cases
+
+
+def _train(
+    recipe: Recipe, rundir: RunDir, engine: Engine, rows: tuple[Sequence[Example], Sequence[Example]], console: Console
+) -> dict[str, Any]:
+    """Train on the first of two lists of rows and choose by the other, or open the adapter of a training that is done."""
+    from medrecipes import plot
+    from medrecipes.chatreport import kept
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import read_json, write_json
 
     with console.stage("train") as stage, console.quiet(rundir.log):
+        if rundir.state.get("state") == TRAINED:
+            stats: dict[str, Any] = read_json(rundir.path / "trainer_stats.json")
+            engine.open_adapter(rundir.adapter)
+            stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
+            return stats
         try:
-            stats = engine.train(train, dev, rundir, console)
+            stats = engine.train(*rows, rundir, console)
         finally:
             losses = read_losses(rundir.path / "loss.csv")
             if losses:
@@ -205,18 +262,11 @@ def _learn(
         most = f", at most {stats['peak_gb']} GB of a card" if ranks.size() > 1 else ""
         stage.says(
             f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"{chatreport.kept(stats)}{most}{', rows on a line kept apart' if 'after others' in stats['proved'] else ''}"
+            f"{kept(stats)}{most}{', rows on a line kept apart' if 'after others' in stats['proved'] else ''}"
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)
-
-    with console.stage("judge again") as stage, console.quiet(rundir.log):
-        after = evaluate.predict(chatreport.TUNED, engine, template, rows, limit, folder, console)
-        answered = evaluate.answer_cases(engine, template, cases, limit, folder) if cases else []
-        also = f", and {len(cases)} hand-written cases" if cases else ""
-        stage.says(f"the tuned model answered the same {len(rows)} questions{also}")
-
-    return before, stats, after, answered
+    return stats
 
 
 def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, cases: Any, console: Console) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ LOSS_COLUMNS = (
 
 # what a run folder holds whose process was killed before it wrote a state
 STARTED = re.compile(r"\.lock$|\.?recipe\.toml|\.run\.json")
+
+TRAINED = "trained"  # the state of a run whose held-out rows are not answered yet
 
 
 class RunDir:
@@ -62,6 +64,17 @@ class RunDir:
         self.state.update(values)
         if self._writes:
             write_json(self.path / "run.json", self.state)
+
+    def account(
+        self, choices: Mapping[str, Any], seconds: Mapping[str, float], stats: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What run.json says of choices, time and memory; of a training that was done before, what was recorded then."""
+        made = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
+        return {
+            "choices": {**self.state.get("choices", {}), **made},
+            "seconds": {**seconds, **self.state.get("seconds", {})},
+            "peak_gb": stats["peak_gb"],
+        }
 
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe with base and data of the Hub at the commits that this run had, wherever their branches stand now."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError, RecipeError, RunError
+from medrecipes.errors import MedRecipesError, RecipeError, RunError, reason
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe, Sweep
 from medrecipes.run import run
@@ -30,7 +32,7 @@ class Outcome:
 
     settings: dict[str, Any]
     folder: str
-    value: float
+    value: float | None
     step: int
     seconds: float
     dev: str
@@ -66,20 +68,24 @@ def recipes(path: str | Path, overrides: Sequence[str]) -> list[tuple[dict[str, 
 
 
 def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Console) -> Path:
-    """Walk every run, lay them side by side and name the best; runs that were finished before are not done again."""
+    """Train every run, lay them side by side by their dev rows, and let the best alone answer the test rows.
+
+    What was trained before is not trained again; a run that fails ends no other.
+    """
     planned = recipes(path, overrides)
-    outcomes, failures = [], []
+    name, metric = planned[0][1].name, planned[0][1].train.keep_best
+    folder = runs / f"{name}-sweep-{digest([recipe.key for _, recipe in planned])[:8]}"
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
     for number, (settings, recipe) in enumerate(planned, 1):
         console.line(f"run {number} of {len(planned)}: {_said(settings)}")
         try:
-            outcomes.append(outcome(settings, run(recipe, runs, console)))
-        except MedRecipesError as error:
-            failures.append(f"{_said(settings)}: {error}")
-            console.line(f"failed: {error}")
+            outcomes.append(outcome(settings, run(recipe, runs, console, evaluate=False)))
+        except Exception as error:
+            failures.append(f"{_said(settings)}: {_why(error, folder)}")
+            console.line(f"failed: {failures[-1]}")
         console.line()
         _free()
-    name, metric = planned[0][1].name, planned[0][1].train.keep_best
-    folder = runs / f"{name}-sweep-{digest([recipe.key for _, recipe in planned])[:8]}"
     best, why = choose(outcomes, metric)
     if outcomes:
         lines = [*table(outcomes, metric), "", f"best by {TITLES[metric]}: {_said(best.settings)}  {best.folder}" if best else why]  # fmt: skip
@@ -92,12 +98,26 @@ def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Conso
         write_text(folder / "sweep.md", "\n".join([f"# {name}: {len(outcomes)} runs", "", *markdown(_rows(outcomes, metric)), "", lines[-1], ""]))  # fmt: skip
         console.line(f"{'':<2}{folder / 'sweep.md'}")
     if failures:
-        raise RunError("\n".join([f"{len(failures)} of {len(planned)} runs failed; the same command tries them again", *failures]))  # fmt: skip
+        raise RunError("\n".join([f"{len(failures)} of {len(planned)} runs failed; the same command tries them again, and then lets the best answer the held-out rows", *failures]))  # fmt: skip
+    if best:
+        console.line()
+        console.line(f"the best alone answers the held-out rows: {_said(best.settings)}")
+        run(next(recipe for settings, recipe in planned if settings == best.settings), runs, console)
     return folder
 
 
+def _why(error: Exception, folder: Path) -> str:
+    """What a run failed of, on one line; of what nobody foresaw, the traceback is kept beside the sweep."""
+    if isinstance(error, MedRecipesError):
+        return str(error)
+    log = folder / "failures.txt"
+    before = log.read_text(encoding="utf-8") if log.exists() else ""
+    write_text(log, before + "".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {reason(error)} (all of it in {log})"
+
+
 def outcome(settings: dict[str, Any], rundir: RunDir) -> Outcome:
-    """What a finished run says of its dev rows; its test rows are not looked at."""
+    """What a trained run says of its dev rows; its test rows are not looked at."""
     stats, data = (read_json(rundir.path / name) for name in ("trainer_stats.json", "data.json"))
     # the same rows, and the same of them too long
     dev = digest([data["keys"]["dev"], data.get("overflow", {}).get("dev")])
@@ -112,12 +132,14 @@ def choose(outcomes: Sequence[Outcome], metric: str) -> tuple[Outcome | None, st
         return None, "no run was finished"
     if len({one.dev for one in outcomes}) > 1:
         return None, "no best: what was swept changes the dev rows, so these figures do not compare"
+    if all(one.value is None for one in outcomes):
+        return None, "no best: no run was evaluated on its dev rows; lower train.eval_steps"
     return min(outcomes, key=_rank(metric)), ""
 
 
 def _rank(metric: str) -> Callable[[Outcome], float]:
-    """What puts the best first: F1 is the better the higher, all else the lower."""
-    return lambda one: -one.value if metric == "f1" else one.value
+    """What puts the best first: F1 is the better the higher, all else the lower; a run without a figure comes last."""
+    return lambda one: math.inf if one.value is None else -one.value if metric == "f1" else one.value
 
 
 def table(outcomes: Sequence[Outcome], metric: str) -> list[str]:
@@ -131,7 +153,13 @@ def _rows(outcomes: Sequence[Outcome], metric: str) -> list[list[str]]:
     return [
         head,
         *(
-            [*map(to_toml, one.settings.values()), f"{one.value:.4f}", str(one.step), f"{one.seconds:g}", one.folder]
+            [
+                *map(to_toml, one.settings.values()),
+                "-" if one.value is None else f"{one.value:.4f}",
+                str(one.step),
+                f"{one.seconds:g}",
+                one.folder,
+            ]
             for one in found
         ),
     ]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import RunDir
+from medrecipes.rundir import TRAINED, RunDir
+from medrecipes.tagged import TaggedSplit
+
+if TYPE_CHECKING:
+    from medrecipes.engines.tagger import Tagger
 
 REASON = "Unsloth has no tagging head; transformers, peft and bitsandbytes train it, on a card and on a CPU"
 
@@ -17,14 +23,12 @@ def require_one_process() -> None:
         raise EngineError(f"task = 'tag' trains on one card, and {ranks.size()} processes were started; start one")
 
 
-def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
-    """All stages of a tagging run, top to bottom."""
-    from medrecipes import cards, hardware, leakage, plot, seal, spanreport
+def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
+    """All stages of a tagging run, top to bottom; without `evaluate` those up to the trained adapter."""
+    from medrecipes import cards, hardware, leakage, seal, spanreport
     from medrecipes.bases import contradictions
-    from medrecipes.chatreport import kept
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
-    from medrecipes.rundir import read_losses
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
@@ -69,32 +73,18 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
     rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
 
-    with console.stage("train") as stage, console.quiet(rundir.log):
-        try:
-            stats = engine.train(split.train, split.dev, rundir, console)
-        finally:
-            losses = read_losses(rundir.path / "loss.csv")
-            if losses:
-                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "the words' tags")
-        best = f", dev F1 {stats['best_metric']:.3f}" if recipe.train.keep_best == "f1" and split.dev else ""
-        stage.says(
-            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
-            f"{kept(stats)}{best}"
-        )
-        write_json(rundir.path / "trainer_stats.json", stats)
-        engine.save(rundir.adapter)
+    stats = _train(recipe, rundir, engine, split, console)
+    if not evaluate:
+        rundir.update(state=TRAINED, split_key=split.key, **rundir.account(engine.choices, console.stages, stats))
+        console.line(f"{'adapter':<15} {rundir.adapter}")
+        return
 
     with console.stage("judge") as stage, console.quiet(rundir.log):
         report = spanreport.judge(recipe, engine, split, rundir.path / "eval")
         stage.says(f"tagged {report['rows']:,} {report['split']} rows, for the first and only time")
 
     tell_figures(recipe, rundir, report, stats["steps"], console)
-    rundir.update(
-        choices={name: {"value": c.value, "reason": c.reason} for name, c in engine.choices.items()},
-        seconds=console.stages,
-        peak_gb=stats["peak_gb"],
-        split_key=split.key,
-    )
+    rundir.update(split_key=split.key, **rundir.account(engine.choices, console.stages, stats))
     cards.model_card(recipe, rundir, report, data, stats)
     seal.finish(rundir)
     console.line()
@@ -103,3 +93,32 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console) -> None:
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
         console.line(f"{name:<15} {rundir.path / name}")
+
+
+def _train(recipe: Recipe, rundir: RunDir, engine: Tagger, split: TaggedSplit, console: Console) -> dict[str, Any]:
+    """Train the tagger, or open the adapter of a training that is done."""
+    from medrecipes import plot
+    from medrecipes.chatreport import kept
+    from medrecipes.rundir import read_losses
+    from medrecipes.store import read_json, write_json
+
+    with console.stage("train") as stage, console.quiet(rundir.log):
+        if rundir.state.get("state") == TRAINED:
+            stats: dict[str, Any] = read_json(rundir.path / "trainer_stats.json")
+            engine.open_adapter(rundir.adapter)
+            stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
+            return stats
+        try:
+            stats = engine.train(split.train, split.dev, rundir, console)
+        finally:
+            losses = read_losses(rundir.path / "loss.csv")
+            if losses:
+                plot.loss_png(rundir.path / "loss.png", recipe.name, losses, "the words' tags")
+        best = f", dev F1 {stats['best_metric']:.3f}" if stats["metric"] == "f1" and split.dev else ""
+        stage.says(
+            f"{stats['steps']} steps, {stats['trainable_parameters']:,} of {stats['parameters']:,} parameters, "
+            f"{kept(stats)}{best}"
+        )
+        write_json(rundir.path / "trainer_stats.json", stats)
+        engine.save(rundir.adapter)
+    return stats

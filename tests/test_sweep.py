@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import RecipeError
+from medrecipes.console import Console
+from medrecipes.errors import RecipeError, RunError
 from medrecipes.loading import load
+from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir, read_losses
-from medrecipes.sweep import Outcome, choose, combinations, outcome, recipes, table
+from medrecipes.store import write_json
+from medrecipes.sweep import Outcome, choose, combinations, outcome, recipes, sweep, table
 from tests.conftest import ROOT, Cli
 
 SWEEP = ROOT / "recipes" / "tiny_sweep.toml"
@@ -72,7 +75,7 @@ def test_a_recipe_without_a_sweep_is_told_how_to_have_one(cli: Cli) -> None:
     assert done.stderr == 'recipes/demo.toml: has no [sweep] to try; add one, such as "lora.rank" = [8, 16]\n'
 
 
-def made(rank: int, value: float, dev: str = "rows") -> Outcome:
+def made(rank: int, value: float | None, dev: str = "rows") -> Outcome:
     return Outcome({"lora.rank": rank}, f"runs/x-{rank}", value, 40, 1.5, dev)
 
 
@@ -89,6 +92,94 @@ def test_the_best_is_the_lowest_and_none_where_the_dev_rows_differ() -> None:
         "4          2.5000    40       1.5      runs/x-4",
         "16         2.7500    40       1.5      runs/x-16",
     ]
+
+
+def test_a_run_without_a_dev_figure_is_never_the_best() -> None:
+    runs = [made(4, None), made(8, 2.5)]
+    assert choose(runs, "bits_per_byte") == choose(runs[::-1], "f1") == (runs[1], "")
+    assert [line.split()[:2] for line in table(runs, "loss")[1:]] == [["8", "2.5000"], ["4", "-"]]
+    why = "no best: no run was evaluated on its dev rows; lower train.eval_steps"
+    assert choose(runs[:1], "loss") == (None, why)
+
+
+Walked = list[tuple[int, bool]]
+
+
+@pytest.fixture
+def walked(monkeypatch: pytest.MonkeyPatch) -> Walked:
+    """Runs that are not trained, and which of them were to be evaluated; the fourth fails of something unforeseen."""
+    found: Walked = []
+
+    def run(recipe: Recipe, runs: Path, console: Console, *, evaluate: bool = True) -> RunDir:
+        number = len(found)
+        found.append((recipe.lora.rank, evaluate))
+        if recipe.lora.rank == 64:
+            raise ZeroDivisionError("division by zero")
+        folder = runs / f"x-{recipe.lora.rank}"
+        write_json(folder / "trainer_stats.json", {"best_metric": abs(recipe.lora.rank - 9), "best_step": number, "train_runtime": 1.0})  # fmt: skip
+        write_json(folder / "data.json", {"keys": {"dev": "a"}})
+        return RunDir(folder)
+
+    monkeypatch.setattr("medrecipes.sweep.run", run)
+    return found
+
+
+def test_the_best_alone_answers_the_test_rows(walked: Walked, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(f"extends = '{ROOT}/recipes/demo.toml'\n[sweep]\n'lora.rank' = [4, 8, 16]\n")
+    folder = sweep(tmp_path / "x.toml", [], tmp_path / "runs", Console())
+    assert walked == [(4, False), (8, False), (16, False), (8, True)]
+    assert json.loads((folder / "sweep.json").read_text())["best"] == str(tmp_path / "runs" / "x-8")
+
+
+def test_what_nobody_foresaw_ends_one_run_and_not_the_others(
+    walked: Walked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.toml").write_text(f"extends = '{ROOT}/recipes/demo.toml'\n[sweep]\n'lora.rank' = [4, 64, 8]\n")
+    with pytest.raises(RunError) as error:
+        sweep(tmp_path / "x.toml", [], tmp_path / "runs", Console())
+    assert walked == [(4, False), (64, False), (8, False)]  # the best may yet be the one that failed
+    [folder] = (tmp_path / "runs").glob("x-sweep-*")
+    why = f"lora.rank = 64: ZeroDivisionError: division by zero (all of it in {folder}/failures.txt)"
+    assert str(error.value).splitlines() == [
+        "1 of 3 runs failed; the same command tries them again, and then lets the best answer the held-out rows", why,
+    ]  # fmt: skip
+    assert f"failed: {why}" in capsys.readouterr().out
+    assert "Traceback (most recent call last)" in (folder / "failures.txt").read_text()
+    found = json.loads((folder / "sweep.json").read_text())
+    assert ([one["settings"] for one in found["runs"]], found["failures"]) == ([{"lora.rank": 4}, {"lora.rank": 8}], [why])  # fmt: skip
+
+
+def test_a_sweep_trains_all_and_evaluates_one(warm: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(f"extends = '{ROOT}/recipes/tiny_bio_ner.toml'\n[sweep]\n'lora.rank' = [4, 8]\n")
+    short = ["--set", "train.max_steps=4", "--set", "train.eval_steps=2", "--set", "train.save_steps=2"]
+    runs = tmp_path / "runs"
+    done = warm("sweep", tmp_path / "s.toml", "--runs", runs, *short)
+    assert (done.returncode, done.stderr) == (0, "")
+    [folder] = runs.glob("s-sweep-*")
+    best = Path(json.loads((folder / "sweep.json").read_text())["best"])
+    [other] = [path for path in runs.iterdir() if path not in (folder, best)]
+    states = {path: json.loads((path / "run.json").read_text()) for path in (best, other)}
+    assert [state["state"] for state in states.values()] == ["finished", "trained"]
+    assert [(path / "eval").exists() for path in (best, other)] == [True, False]
+    assert [(path / "README.md").exists() for path in (best, other)] == [True, False]
+    assert {"data", "load", "train", "judge"} <= states[best]["seconds"].keys()
+    assert {"micro_batch", "engine", "loss"} <= states[best]["choices"].keys()
+    # time and memory are those of the training, not of the answers that came later
+    stats = json.loads((best / "trainer_stats.json").read_text())
+    assert (stats["steps"], stats["peak_gb"]) == (4, states[best]["peak_gb"])
+    assert re.search(r"train +done before: 4 steps, best at step \d", done.stdout)
+
+    kept = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and path.parent != folder}
+    again = warm("sweep", tmp_path / "s.toml", "--runs", runs, *short)
+    assert (again.stdout.count("trained before: "), again.stdout.count("finished before: ")) == (1, 2)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+    # the same settings by hand: what is left is done, and nothing is trained anew
+    rank = {4: 8, 8: 4}[json.loads((best / "adapter/adapter_config.json").read_text())["r"]]
+    by_hand = warm("run", ROOT / "recipes/tiny_bio_ner.toml", "--runs", runs, *short, "--set", f"lora.rank={rank}", "--set", "name=s")  # fmt: skip
+    assert (by_hand.returncode, by_hand.stderr) == (0, "")
+    assert json.loads((other / "run.json").read_text())["state"] == "finished"
+    assert "done before: 4 steps" in by_hand.stdout
 
 
 def test_only_dev_figures_are_read(tmp_path: Path) -> None:
@@ -135,7 +226,8 @@ def test_a_sweep_runs_each_once_goes_on_where_it_stopped_and_equals_single_runs(
     kept = {path: path.stat().st_mtime_ns for path in finished[1].rglob("*")}
     shutil.rmtree(finished[0])
     again = cli("sweep", recipe, "--runs", runs, *SHORT)
-    assert again.stdout.count("finished before: ") == 1
+    assert again.stdout.count("trained before: ") == 1
+    assert not list(runs.rglob("predictions.jsonl"))  # they wait for the two that cannot be trained here
     same = [[[row[c] for c in ("step", "split", "loss", "grad_norm")] for row in rows] for rows in (losses, read_losses(finished[0] / "loss.csv"))]  # fmt: skip
     assert same[0] == same[1]
     assert {path: path.stat().st_mtime_ns for path in finished[1].rglob("*")} == kept

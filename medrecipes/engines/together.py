@@ -32,6 +32,8 @@ def follow(engine: Engine, train: Callable[[], object] = lambda: None) -> None:
             name, rows = asked
             if name == "train":
                 train()
+            elif name == "open_adapter":
+                engine.open_adapter(rows)
             elif name == "base":
                 without_adapter.enter_context(engine.base())
             elif name == "tuned":
@@ -66,6 +68,11 @@ class Leader:
         ranks.share(("answer_nats", examples))
         return self._engine.answer_nats(examples)
 
+    def open_adapter(self, folder: Path) -> None:
+        """Open it everywhere."""
+        ranks.share(("open_adapter", folder))
+        self._engine.open_adapter(folder)
+
     @contextmanager
     def base(self) -> Iterator[None]:
         """Inside, all answer as the base does."""
@@ -79,10 +86,6 @@ class Leader:
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """Its own."""
         return self._engine.stream(prompt, decoding, stop)
-
-    def open_adapter(self, folder: Path) -> None:
-        """Its own."""
-        self._engine.open_adapter(folder)
 
     def save(self, folder: Path) -> None:
         """Its own."""
