@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe, template_path
 from medrecipes.records import Conversation
 from medrecipes.shapes import Shapes
-from medrecipes.store import Made, digest, require_ours, write_json, write_text, writing
+from medrecipes.store import PRIVATE, Made, digest, replacing, require_ours, write_json, write_text, writing
 
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
 SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
@@ -121,24 +119,16 @@ def save(
     from datasets import DatasetDict
 
     require_ours(folder, "dataset", made)
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            DatasetDict(dict(parts)).save_to_disk(work)
-            for format in formats:
-                for part, dataset in parts.items():
-                    (work / "data").mkdir(exist_ok=True)
-                    _file(dataset, work / "data" / f"{part}.{format}")
-            write_json(work / "data.json", report)
-            write_text(work / "README.md", readme)
-            for file, text in (more or {}).items():
-                write_text(work / file, text)
-            work.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with writing(folder), replacing(folder, PRIVATE) as work:
+        DatasetDict(dict(parts)).save_to_disk(work)
+        for format in formats:
+            for part, dataset in parts.items():
+                (work / "data").mkdir(exist_ok=True)
+                _file(dataset, work / "data" / f"{part}.{format}")
+        write_json(work / "data.json", report)
+        write_text(work / "README.md", readme)
+        for file, text in (more or {}).items():
+            write_text(work / file, text)
 
 
 def _file(dataset: Any, path: Path) -> None:

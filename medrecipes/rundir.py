@@ -18,7 +18,7 @@ from medrecipes import ranks
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.naming import folder_name
 from medrecipes.recipe import Recipe
-from medrecipes.store import read_json, write_json, write_text, writing
+from medrecipes.store import SCRATCH, read_json, write_json, write_text, writing
 
 LOSS_COLUMNS = (
     "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
@@ -27,7 +27,7 @@ LOSS_COLUMNS = (
 
 
 # what a run folder holds whose process was killed before it wrote a state
-STARTED = re.compile(r"\.lock$|\.?recipe\.toml|\.run\.json")
+STARTED = re.compile(rf"\.lock$|recipe\.toml$|{re.escape(SCRATCH)}")
 
 TRAINED = "trained"  # the state of a run whose held-out rows are not answered yet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -11,7 +12,6 @@ import platform
 import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +24,9 @@ from medrecipes.errors import DataError, MedRecipesError
 from medrecipes.notes import note
 
 MANIFEST = "manifest.json"
+# Work in progress: a file that its process holds locked, and by the same name what it makes and what that replaces.
+SCRATCH, NEW, OLD = ".medrecipes-", ".new", ".old"
+LEFT = f"{SCRATCH}*-{'[0-9a-f]' * 8}"
 PRIVATE = 0o700  # of folders that hold rows or answers; files in them are as the user's umask says
 WRITE_ERRORS = {
     errno.EACCES,
@@ -34,7 +37,11 @@ WRITE_ERRORS = {
     errno.EFBIG,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EXDEV,
+    errno.ELOOP,
 }
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of file systems that keep nobody out
 # how libraries that write below Python (safetensors, torch) put a full disk
 FULL_DISK = ("No space left", "StorageFull", "PytorchStreamWriter failed", "unexpected pos", "File too large")
 
@@ -76,6 +83,7 @@ def writing(path: Path) -> Iterator[None]:
         if not below_python and getattr(error, "errno", None) not in WRITE_ERRORS:
             raise
         where = getattr(error, "filename", None) or path
+        where = path if SCRATCH in str(where) else where
         reason = "No space left on device" if below_python else getattr(error, "strerror", None)
         raise MedRecipesError(
             f"{where}: cannot be written ({reason}); free the space, mend the permission, "
@@ -92,16 +100,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: beside its place first, then renamed over it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with beside.open("xb") as file:
+        with scratch(path.name, path.parent) as work:
+            with (work / path.name).open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+            (work / path.name).replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -121,7 +125,9 @@ def read_json(path: Path) -> Any:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock file, which is gone afterwards; what another process holds is waited for, or raises BlockingIOError."""
     while True:
-        lock = path.open("a+", encoding="utf-8")
+        # what a link leads to is nobody's lock
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        lock = os.fdopen(handle, "a+", encoding="utf-8")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             # whoever held it has taken the file away, and a third may hold the one that stands there now
@@ -132,6 +138,11 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             error.strerror = lock.read(200).strip()
+            lock.close()
+            raise
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                break
             lock.close()
             raise
         lock.close()
@@ -147,15 +158,60 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
 @contextmanager
 def scratch(name: str, root: Path | None = None) -> Iterator[Path]:
-    """A folder of the store for what is made and then moved or let go of; gone afterwards."""
+    """A folder to make something in, beside its place where it has one; gone afterwards, or by the next command there."""
     root = root or cache_root()
     with writing(root):
         root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        clear_left(root)
+        lock = root / f"{SCRATCH}{name}-{secrets.token_hex(4)}"
+        work = lock.with_name(lock.name + NEW)
+        with locked(lock, wait=True):
+            try:
+                work.mkdir(PRIVATE)
+                yield work
+            finally:
+                _clear(lock)
+
+
+def clear_left(root: Path) -> None:
+    """Clear what processes that were killed in the midst of their work left in a folder."""
+    for lock in root.glob(LEFT):
+        with suppress(OSError), lock.open("r+") as file:  # an error: its process is at work, or it is not ours
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _clear(lock)
+            lock.unlink()
+
+
+def _clear(lock: Path) -> None:
+    """Remove what a process made under its lock; what it set aside and did not replace goes back first."""
+    new, old = (lock.with_name(lock.name + end) for end in (NEW, OLD))
+    place = lock.with_name(lock.name.removeprefix(SCRATCH).rpartition("-")[0])
+    if old.exists() and new.exists() and not os.path.lexists(place):
+        old.rename(place)
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing(place: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A folder that takes a place when all went well; until then what stands there stands."""
+    with scratch(place.name, place.parent) as work:
+        made = work / place.name
+        made.mkdir(mode)
+        yield made
+        if not _exchanged(made, place):
+            if os.path.lexists(place):
+                place.rename(work.with_suffix(OLD))
+            made.rename(place)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two paths have changed places in one step, which Linux does on most file systems."""
+    with suppress(AttributeError):
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+    return False
 
 
 Made = Callable[[str], object]  # whether we made a file of a folder, by its path within
@@ -166,6 +222,7 @@ def require_ours(place: Path, what: str, made: Callable[[Path], Made | None]) ->
 
     `made` tells from the folder's own manifest which files are ours; None: it has no such manifest.
     """
+    clear_left(place.parent)
     if not os.path.lexists(place):
         return
     ours = made(place) if place.is_dir() and not place.is_symlink() else None
@@ -307,7 +364,7 @@ def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Pa
         note(f"{place}: {why}; it is made anew")
     with scratch(name, root) as work, scratch(name, root) as old:
         seal(work, {**said, **build(work)})
-        with locked(root / f".{place.name}.lock", wait=True):
+        with locked(root / f"{SCRATCH}{name}-{key[:8]}", wait=True):
             if wrong():  # or another process has made the same
                 if os.path.lexists(place):
                     place.rename(old / "damaged")

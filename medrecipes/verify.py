@@ -21,7 +21,7 @@ from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from medrecipes.scoring.tables import aligned
-from medrecipes.store import digest, read_json, thorough, write_json
+from medrecipes.store import digest, read_json, scratch, thorough, write_json
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "not checked"
 # left where it is when a release is verified: gigabytes whose hash the Hub itself states
@@ -45,8 +45,8 @@ def verify(name: str, overrides: Sequence[str], console: Console, revision: str 
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         raise MedRecipesError(f"{name}: is neither a run folder nor a repository; name a run, OWNER/NAME or datasets/OWNER/NAME")  # fmt: skip
     else:
-        with tempfile.TemporaryDirectory(prefix="medrecipes-verify-") as work:
-            claims = list(_repository(name, revision, overrides, Path(work), console))
+        with scratch("verify", Path(tempfile.gettempdir())) as work:
+            claims = list(_repository(name, revision, overrides, work, console))
     for line in aligned([["claim", "", ""], *([c.what, c.verdict, c.found] for c in claims)]):
         console.line(line)
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in (OK, DIFFERS, UNKNOWN)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -19,6 +20,8 @@ from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
 from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.store import write_text
 
+FILES = ("comparison.html", "comparison.md", "losses.png", "losses.csv", "table.csv")
+TITLE = "# Runs side by side"
 NATS, BITS = "nats a token", "bits per byte of answer"
 WHY_BITS = (
     "These runs split text into different tokens, so a loss per token of one says nothing of another. Shown is the loss per "
@@ -47,6 +50,7 @@ class Comparison:
 
 def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool = False) -> Comparison:
     """Read the runs, refuse what cannot be compared, and write table, plots and page into `out`."""
+    _refuse_foreign(out)
     runs = read_runs(paths)
     marks = same_test(runs, anyway=anyway)
     said = dict.fromkeys(note for run in runs for note in run.notes)
@@ -56,10 +60,10 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
         tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes)
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
+    write_text(out / "comparison.md", as_markdown(made))  # the first, by which the others are known
     panels_png(out / "losses.png", panels, colours)
     write_text(out / "losses.csv", losses_csv(panels))
     write_text(out / "table.csv", _csv([*made.figures, *made.settings[1:]]))
-    write_text(out / "comparison.md", as_markdown(made))
     write_text(
         out / "comparison.html", page.html(panels, notes, len(marks), made.figures, made.settings, made.pairs, colours)
     )
@@ -68,9 +72,18 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
     for note in notes:
         console.line(f"note: {note}")
     console.line()
-    for name in ("comparison.html", "comparison.md", "losses.png", "losses.csv", "table.csv"):
+    for name in FILES:
         console.line(f"{name:<15} {out / name}")
     return made
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise where a file would be replaced that no comparison wrote."""
+    page = out / "comparison.md"
+    if page.is_file() and page.read_bytes().startswith(TITLE.encode()):
+        return
+    if taken := next((out / name for name in FILES if os.path.lexists(out / name)), None):
+        raise RunError(f"{taken}: stands in the way and is of no comparison; move it away, or choose another --out")
 
 
 def read_runs(paths: Sequence[Path]) -> list[History]:
@@ -167,7 +180,7 @@ def losses_csv(panels: Sequence[Panel]) -> str:
 
 def as_markdown(made: Comparison) -> str:
     """The tables and the plot for a README."""
-    lines = ["# Runs side by side", "", *(f"> {note}" for note in made.notes), ""]
+    lines = [TITLE, "", *(f"> {note}" for note in made.notes), ""]
     lines += ["![losses](losses.png)", ""]
     for panel in made.panels:
         lines += [f"- {panel.title}, {panel.unit}: {', '.join(c.name for c in panel.curves)}. {panel.why}".rstrip()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
-from medrecipes.store import Made, digest, digest_path, intact, require_ours, write_json, writing
+from medrecipes.store import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
 from medrecipes.tokens import Tokenizer
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
@@ -162,19 +161,8 @@ def read_alike(
 @contextmanager
 def building(place: Path, name: str) -> Iterator[Path]:
     """A folder beside its place that is renamed into it when all went well; an earlier export stands until then."""
-    with writing(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{name}-"))
-        try:
-            yield work
-            work.chmod(0o755)
-            old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{name}-"))
-            if place.exists():
-                place.rename(old / "old")
-            work.rename(place)
-            shutil.rmtree(old)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with writing(place), replacing(place) as work:
+        yield work
 
 
 def _dress(template: ChatTemplate, folder: Path) -> None:

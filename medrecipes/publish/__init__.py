@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from medrecipes.publish.readback import read_back
 from medrecipes.publish.release import SUFFIX, Release, of_dataset, of_run
 from medrecipes.recipe import Publish, Recipe
 from medrecipes.rundir import RunDir
-from medrecipes.store import thorough
+from medrecipes.store import scratch, thorough
 
 
 @thorough()
@@ -38,7 +37,7 @@ def publish(
         if name not in NAMES:
             raise MedRecipesError(f"--waive {name}: no such gate{did_you_mean(name, NAMES)}")
     owner = _owner(console, push)
-    with _workplace() as work:
+    with scratch("release", Path(tempfile.gettempdir())) as work:
         releases = [
             (release, path, chosen)
             for number, path in enumerate(paths)
@@ -154,7 +153,7 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
     if done.foreign:
         console.line(f"{'':<11} not of this release, left as they are: {', '.join(done.foreign)}")
     if done.pushed:
-        with console.stage("read back") as stage, _log(path, console):
+        with console.stage("read back") as stage, console.quiet(_log(path)):
             stage.says(read_back(target, done, release, path, back))
     if (path / "run.json").exists():
         rundir, mine = RunDir(path), {"repo": release.repo, "format": release.format}
@@ -166,23 +165,9 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
     console.line(f"{'release':<11} {constants.ENDPOINT}/{prefix}{release.repo}/{page}")
 
 
-@contextmanager
-def _log(path: Path, console: Console) -> Iterator[None]:
-    """What libraries print while they load goes to the run's log, or nowhere."""
-    with (
-        tempfile.NamedTemporaryFile() as nowhere,
-        console.quiet(path / "log.txt" if (path / "run.json").exists() else Path(nowhere.name)),
-    ):
-        yield
-
-
-@contextmanager
-def _workplace() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="medrecipes-release-"))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def _log(path: Path) -> Path:
+    """Where what libraries print while they load goes: the run's log, or nowhere."""
+    return path / "log.txt" if (path / "run.json").exists() else Path(os.devnull)
 
 
 def size(count: int) -> str:
