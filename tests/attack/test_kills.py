@@ -134,7 +134,7 @@ def test_a_killed_stage(tmp_path: Path, record_property: Record) -> None:
         stage("other", "e" * 64, make, tmp_path / "store")
         assert {p.name for p in place.parent.iterdir()} == {place.name, f"other-{'e' * 16}"}
         shutil.rmtree(tmp_path / "store")
-        step, kills = step + 2, kills + 1
+        step, kills = step + 4, kills + 1
     assert kills >= 10
     record_property("attacks", ("kills", kills))
 
@@ -149,7 +149,7 @@ def content(folder: Path) -> dict[str, tuple[Any, ...]]:
     return {name: value for name, value in fingerprint(folder).items() if not name.endswith("state.json")}
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_build(every: int, tmp_path: Path, record_property: Record) -> None:
     place = tmp_path / "out" / "mine"
     old, new = small(60), small(80)
