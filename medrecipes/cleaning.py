@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import replace
 
+from medrecipes.intake import SURROGATE
 from medrecipes.records import Conversation, Message
 from medrecipes.sources import Ledger, Source
 
@@ -63,6 +64,13 @@ def clean(record: Conversation, source: Source, ledger: Ledger) -> Conversation 
         if any(new.content != old.content.strip() for new, old in zip(messages, record.messages, strict=True)):
             ledger.repair("text normalised", record.id)
         record = replace(record, messages=messages)
+    names = {"": record.group, **record.meta}
+    if not all(value.isascii() for value in names.values() if isinstance(value, str)):
+        # what names a row is kept as it is written, but half a character can be neither printed nor saved
+        whole = {key: SURROGATE.sub("", value) if isinstance(value, str) else value for key, value in names.items()}
+        if whole != names:
+            ledger.repair("half a character taken out of a name", record.id)
+            record = replace(record, group=whole.pop(""), meta=whole)
     if reason := _hopeless(record, source):
         ledger.drop(reason, record.id)
         return None

@@ -20,7 +20,10 @@ class RecipeError(MedRecipesError):
 
 
 class DataError(MedRecipesError):
-    """Data that is missing, damaged or unusable."""
+    """Data that is missing, damaged or unusable; in one line, whatever names and texts of strangers it bears."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(visible(text))
 
 
 class TemplateError(MedRecipesError):
@@ -46,6 +49,11 @@ class HubError(MedRecipesError):
 def reason(error: BaseException) -> str:
     """The first line of an error, or its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def visible(text: str) -> str:
+    """A line of a message in which every character can be seen: line ends, blanks of other kinds and the like as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def uncompiled(error: RuntimeError) -> str | None:

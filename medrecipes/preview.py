@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from medrecipes.errors import DataError, did_you_mean
+from medrecipes.intake import SURROGATE, JsonError, loads, read_text
 from medrecipes.recipe import Data
 from medrecipes.records import Conversation, Message, Role, check_turns
 from medrecipes.rendering import MASKED, ChatTemplate, Example
@@ -77,10 +78,7 @@ def choose(conversations: Sequence[Conversation], count: int = 5, row: str | Non
 
 def conversations_from_file(path: Path) -> list[Conversation]:
     """Conversations from a file with one `{"messages": [{"role": …, "content": …}, …]}` a line; an `id` is kept."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a JSON Lines file in UTF-8") from None
+    lines = read_text(path, "give a file with a conversation a line, as JSON").split("\n")
     found = [_conversation(f"{path}:{number}", number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise DataError(f"{path}: holds no conversation; write one JSON object a line")
@@ -89,9 +87,9 @@ def conversations_from_file(path: Path) -> list[Conversation]:
 
 def _conversation(where: str, number: int, line: str) -> Conversation:
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: broken JSON ({error}); correct this line") from None
+        value = loads(line)
+    except JsonError as error:
+        raise DataError(f"{where}: {error}") from None
     turns = value.get("messages") if isinstance(value, dict) else None
     if not isinstance(turns, list) or not turns:
         raise DataError(f'{where}: no messages; write {{"messages": [{{"role": "user", "content": "…"}}, …]}}')
@@ -112,6 +110,8 @@ def _message(where: str, turn: Any) -> Message:
         raise DataError(f"{where} has the role {role!r}, not one of {known}; correct it")
     if not isinstance(content, str):
         raise DataError(f"{where} has no text in content; write it as a string")
+    if SURROGATE.search(content):
+        raise DataError(f"{where} holds half a character; write it whole, or delete it")
     return Message(role, content)
 
 

@@ -17,6 +17,7 @@ from medrecipes.near import Ints
 from medrecipes.recipe import Data, Mix
 from medrecipes.records import Conversation
 from medrecipes.sources import Files, Ledger, Source, _hub, open_source
+from medrecipes.sources._files import files
 from medrecipes.store import digest_path
 
 
@@ -84,6 +85,8 @@ def locate(data: Data) -> list[Place]:
         label = entry.source if names[entry.source] == 1 else f"{entry.source}-{used[entry.source]}"
         source = open_source(entry.source)
         path = entry.path or (_within(data.path, entry.source) if data.mix and data.path else None)
+        if path is not None:
+            files(path)  # what would never end is refused before anything reads it
         sha = _hub.resolve(source, entry.revision) if path is None else None
         places.append(Place(label, entry, source, path, sha))
     return places
@@ -91,7 +94,10 @@ def locate(data: Data) -> list[Place]:
 
 def _within(folder: Path, name: str) -> Path:
     """The one file or folder in a folder that bears a source's name, e.g. `wikidoc.json`."""
-    found = sorted(p for p in folder.iterdir() if p.name.split(".")[0] == name)
+    try:
+        found = sorted(p for p in folder.iterdir() if p.name.split(".")[0] == name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); correct data.path") from None
     whole = [p for p in found if p.name == name]
     if len(whole or found) != 1:
         raise DataError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medrecipes.errors import DataError
+from medrecipes.intake import SURROGATE
 
 Role = Literal["system", "user", "assistant"]
 
@@ -66,6 +67,9 @@ class Tagged:
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.tags):
             raise DataError(f"row {self.id}: {len(self.tokens)} words but {len(self.tags)} tags; give one tag a word")
+        texts = (self.id, self.group, *self.tokens, *self.tags, *map(str, self.meta.values()))
+        if half := next((text for text in texts if not text.isascii() and SURROGATE.search(text)), None):
+            raise DataError(f"row {self.id}: {half[:60]!r} holds half a character; write it whole, or delete it")
 
 
 Record = Conversation | Tagged

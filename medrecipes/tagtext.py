@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -15,10 +16,11 @@ from medrecipes.bases import open_base
 from medrecipes.bio import OUTSIDE
 from medrecipes.console import Console
 from medrecipes.errors import DataError, RunError
+from medrecipes.intake import SURROGATE, JsonError, loads, open_whole
 from medrecipes.judge import finished
 from medrecipes.loading import load
 from medrecipes.records import Tagged
-from medrecipes.sources._files import blobs, lines
+from medrecipes.sources._files import Blob, lines
 from medrecipes.store import cache_root, intact, read_json
 from medrecipes.tagging import decode, gather
 from medrecipes.words import sentences, words
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta",
            "black on orange1", "black on bright_red")  # fmt: skip
+WANTED = 'name a file of JSON lines {"text": …}, or of a text a line'
 AT_ONCE = 256  # texts tagged together: enough to fill batches, few enough to show results as they come
 
 
@@ -92,8 +95,6 @@ def read_texts(given: Sequence[str], file: Path | None) -> Iterator[dict[str, An
     if given:
         yield from ({"text": text} for text in given)
     elif file:
-        if not file.is_file():
-            raise DataError(f'{file}: no such file; name one with JSON lines of {{"text": …}}, or a text a line')
         yield from _rows(file)
     elif sys.stdin.isatty():
         raise DataError("tag: nothing to tag; give TEXT, --file FILE, or a text on standard input")
@@ -102,22 +103,24 @@ def read_texts(given: Sequence[str], file: Path | None) -> Iterator[dict[str, An
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    for blob in blobs(file, ("", file.suffix.lower())):
-        with blob.open() as content:
-            for number, line in enumerate(lines(blob, content), 1):
-                if file.suffix.lower() != ".jsonl":
-                    yield {"text": line.rstrip("\r\n")}
-                elif line.strip():
-                    yield _row(f"{file}:{number}", line)
+    blob = Blob(str(file), PurePosixPath(file.name), partial(open_whole, file, WANTED))
+    with blob.open() as content:
+        for number, line in enumerate(lines(blob, content), 1):
+            if blob.suffix != ".jsonl":
+                yield {"text": line.rstrip("\r\n")}
+            elif line.strip():
+                yield _row(f"{file}:{number}", line)
 
 
 def _row(where: str, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: broken JSON ({error}); correct or delete this line") from None
+        row = loads(line)
+    except JsonError as error:
+        raise DataError(f"{where}: {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise DataError(f'{where}: has no text; write {{"text": "…"}}')
+    if SURROGATE.search(row["text"]):
+        raise DataError(f"{where}: text holds half a character; write it whole, or delete it")
     return row
 
 

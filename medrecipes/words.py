@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 
 # a run of letters and digits is a word, any other sign is one by itself: no name begins or ends inside such a run
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -12,6 +14,7 @@ END = re.compile(r"[.!?][\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])|\n+")
 # what a point belongs to without ending a sentence
 _SHORT = "al approx ca cf dr e.g eg etc fig figs i.e ie inc jr mr mrs ms no nos prof ref refs resp sp spp st viz vs"
 ABBREVIATIONS = frozenset(_SHORT.split())
+LONGEST_SHORT = 40  # as far as is looked back for one, with what brackets and quotes stand before it
 
 Place = tuple[int, int]
 
@@ -36,15 +39,14 @@ def _ends(text: str, match: re.Match[str]) -> bool:
     """Whether a point ends a sentence rather than an abbreviation or an initial."""
     if match[0][0] != ".":
         return True
-    last = text[: match.start()].rsplit(None, 1)[-1:] or [""]
+    last = text[max(0, match.start() - LONGEST_SHORT) : match.start()].rsplit(None, 1)[-1:] or [""]
     word = last[0].lstrip("(['\"").lower()
     return word not in ABBREVIATIONS and not (len(word) == 1 and word.isalpha())
 
 
-def covering(places: Iterable[Place], start: int, end: int) -> tuple[int, int, bool] | None:
+def covering(places: Sequence[Place], start: int, end: int) -> tuple[int, int, bool] | None:
     """The words that a stretch of text touches, as first and after-last, and whether their borders are its own."""
-    touched = [(number, place) for number, place in enumerate(places) if place[0] < end and place[1] > start]
-    if not touched:
+    first, last = bisect_right(places, start, key=itemgetter(1)), bisect_left(places, end, key=itemgetter(0))
+    if first >= last:
         return None
-    (first, one), (last, other) = touched[0], touched[-1]
-    return first, last + 1, (one[0], other[1]) == (start, end)
+    return first, last, (places[first][0], places[last - 1][1]) == (start, end)

@@ -94,7 +94,7 @@ GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "c
     [
         (
             '{"messages": [}',
-            "rows.jsonl:2: broken JSON (Expecting value: line 1 column 15 (char 14)); correct this line",
+            "rows.jsonl:2: invalid JSON (Expecting value: line 1 column 15 (char 14)); correct or delete the line",
         ),
         ('{"message": []}', 'rows.jsonl:2: no messages; write {"messages": [{"role": "user", "content": "…"}, …]}'),
         ("[1]", "rows.jsonl:2: no messages; write"),
@@ -115,7 +115,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, message:
 
 
 def test_a_file_that_is_missing_or_empty_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file; give a file with a conversation a line"):
         conversations_from_file(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="holds no conversation; write one JSON object a line"):

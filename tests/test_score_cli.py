@@ -113,7 +113,7 @@ def test_a_runs_own_file_needs_a_choice_of_model(warm: Cli, tmp_path: Path) -> N
 
 GOOD = {"id": "1", "group": "g", "task": "chemicals", "prompt": "p", "gold": "- a", "prediction": "- a"}
 MISTAKES = [
-    ("{oops", "p.jsonl:2: broken JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); correct or delete this line"),
+    ("{oops", "p.jsonl:2: invalid JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); correct or delete the line"),
     ("[1, 2]", "p.jsonl:2: is no JSON object; write {id, group, task, prompt, gold, prediction}"),
     ({"gold": None}, "p.jsonl:2: gold is missing; every line needs id, group, task, prompt, gold, prediction"),
     ({"group": None}, "p.jsonl:2: group is missing; every line needs id, group, task, prompt, gold, prediction"),

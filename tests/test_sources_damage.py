@@ -27,7 +27,7 @@ def failure(name: str, path: Path, columns: Columns | None = None) -> str:
 
 
 def test_an_absent_file(tmp_path: Path) -> None:
-    assert "does not exist" in failure("synthetic_qa", tmp_path / "none.jsonl")
+    assert "no such file" in failure("synthetic_qa", tmp_path / "none.jsonl")
 
 
 def test_a_folder_without_data(tmp_path: Path) -> None:

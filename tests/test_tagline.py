@@ -192,7 +192,7 @@ def test_the_command_reads_standard_input(finished: tuple[Path, str], cli: Cli) 
 
 
 WRONG = [
-    (["tag", "RUN", "--file", "nowhere.txt"], 'nowhere.txt: no such file; name one with JSON lines of {"text": …}, or a text a line'),
+    (["tag", "RUN", "--file", "nowhere.txt"], 'nowhere.txt: no such file; name a file of JSON lines {"text": …}, or of a text a line'),
     (["tag", "RUN", "x", "--file", "README.md"], "tag: give TEXT or --file, not both"),
     (["tag", "RUN", "--file", "data/synthetic_qa.jsonl"], 'data/synthetic_qa.jsonl:1: has no text; write {"text": "…"}'),
     (["tag", "runs/none", "x"], "runs/none: is no run folder; name one of those in runs/"),

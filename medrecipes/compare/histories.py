@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.chatreport import TUNED
-from medrecipes.errors import RunError
+from medrecipes.errors import DataError, RunError
+from medrecipes.intake import read_text
 from medrecipes.plot import Point
 from medrecipes.recipe import leaves
 from medrecipes.rundir import read_losses
@@ -121,12 +122,15 @@ def _published_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.csv")) if _columns(path)]
 
 
+def _lines(path: Path) -> list[str]:
+    return read_text(path, "name a run folder, or a CSV with Step,Loss").splitlines(keepends=True)
+
+
 def _columns(path: Path) -> dict[str, str]:
     """Which columns of a CSV hold step, training and dev loss; none if it is another kind of file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError):
+        head = next(csv.reader(_lines(path)), [])
+    except (DataError, csv.Error):
         return {}
     names = {name.strip().lower(): name for name in head}
     loss = names.get("loss") or names.get("training loss")
@@ -143,20 +147,24 @@ def _published(path: Path) -> History:
     if not columns:
         raise RunError(f"{path}: is no run: it has no columns Step and Loss; name a run folder or such a CSV")
     points: dict[str, list[Point]] = {"train": [], "dev": []}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            for split in points:
-                if not (text := (row.get(columns.get(split, "")) or "").strip()) or text == "No log":
-                    continue
-                try:
-                    points[split].append(Point(int(float(row[columns["step"]])), float(text)))
-                except (TypeError, ValueError):
-                    raise RunError(f"{path}:{number}: step or loss is no number; correct or delete this line") from None
+    for number, row in enumerate(csv.DictReader(_lines(path)), 2):
+        for split in points:
+            if not (text := (row.get(columns.get(split, "")) or "").strip()) or text == "No log":
+                continue
+            try:
+                step, loss = int(float(row[columns["step"]])), float(text)
+                if not math.isfinite(loss):
+                    raise ValueError(text)
+            except (TypeError, ValueError, OverflowError):
+                raise RunError(f"{path}:{number}: step or loss is no number; correct or delete this line") from None
+            points[split].append(Point(step, loss))
     if not points["train"]:
         raise RunError(f"{path}: holds no training loss; name a CSV with at least one row of Step and Loss")
     stats, notes = _statistics(path)
     steps, runtime = points["train"][-1].step, stats.get("train_runtime")
-    if runtime:
+    if runtime and not (isinstance(runtime, int | float) and 0 < runtime < math.inf):
+        raise RunError(f"{path}: train_runtime of its statistics is no time in seconds; correct it there, or delete it")
+    if runtime and steps > 0:
         notes.append("its time is train_runtime spread evenly over its steps")
         points = {
             split: [Point(p.step, p.loss, None, runtime * p.step / steps) for p in found]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from medrecipes.bio import Span
 from medrecipes.errors import DataError, did_you_mean
+from medrecipes.intake import SURROGATE, JsonError, loads, read_text
 from medrecipes.scoring.entities import TASKS, as_text, parse
 from medrecipes.scoring.spans import Tagging
 
@@ -44,13 +47,7 @@ class Prediction:
 
 def read_predictions(path: Path, *, own: bool = False) -> list[Prediction]:
     """All lines of a predictions file; `own`: one that a run of ours is writing, whose last line may be torn."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; name a predictions file, a line of JSON an answer") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); a predictions file is JSON lines in UTF-8") from None
-    lines = text.split("\n")
+    lines = read_text(path, "name a predictions file, a line of JSON an answer").split("\n")
     if own:
         lines = lines[:-1]  # whole lines end with a line end
     found: list[Prediction] = []
@@ -81,9 +78,9 @@ def one_model(path: Path, predictions: Sequence[Prediction], model: str | None) 
 
 def _prediction(where: str, line: str, own: bool) -> Prediction:
     try:
-        value: Any = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: broken JSON ({error}); correct or delete this line") from None
+        value: Any = loads(line)
+    except JsonError as error:
+        raise DataError(f"{where}: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{where}: is no JSON object; write {{{', '.join(REQUIRED)}}}")
     for name in REQUIRED:
@@ -102,11 +99,15 @@ def _prediction(where: str, line: str, own: bool) -> Prediction:
             _check_spans(where, name, texts[name], len(texts["prompt"].split(" ")))
     if task == QA and not own and not texts["gold"].strip():
         raise DataError(f"{where}: gold is empty, so there is nothing to compare with; fill it in or delete the line")
+    if half := next((text for text in texts.values() if SURROGATE.search(text)), None):
+        raise DataError(f"{where}: {_shown(half)} holds half a character; write it whole, or delete it")
     measured: dict[str, Any] = {name: value[name] for name in MEASURED if value.get(name) is not None}
     for name, given in measured.items():
         kinds = MEASURED[name]
         if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
             raise DataError(f"{where}: {name} is {_shown(given)}; it must be {kinds[0].__name__}, or left out")
+        if isinstance(given, int | float) and not 0 <= given < math.inf:
+            raise DataError(f"{where}: {name} is {_shown(given)}, which nobody can have measured; correct it, or leave it out")  # fmt: skip
     return Prediction(
         texts["id"], texts["group"], task, texts["prompt"], texts["gold"], texts["prediction"], **measured
     )
@@ -122,7 +123,7 @@ def spans_text(tokens: Sequence[str], spans: Iterable[Span]) -> str:
 
 def read_spans_text(text: str) -> tuple[Span, ...]:
     """The spans that such lines state."""
-    cells = (line.split("\t") for line in text.splitlines() if line.strip())
+    cells = (line.split("\t") for line in text.split("\n") if line.strip())
     return tuple(Span(int(cell[1]), int(cell[2]) + 1, cell[0]) for cell in cells)
 
 
@@ -144,6 +145,9 @@ def _check_spans(where: str, name: str, text: str, words: int) -> None:
     for span in spans:
         if not 0 <= span.start < span.end <= words:
             raise DataError(f"{where}: {name} has a span of words {span.start} to {span.end - 1}, but there are {words}; count words from 0")  # fmt: skip
+    for one, other in pairwise(sorted(spans)):
+        if other.start < one.end:
+            raise DataError(f"{where}: {name} has spans that overlap, words {one.start} to {one.end - 1} and {other.start} to {other.end - 1}; keep one of them")  # fmt: skip
 
 
 def _text(where: str, name: str, value: Any, listed: bool) -> str:
@@ -162,7 +166,7 @@ def _is_item(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
+import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from medrecipes.errors import DataError
+from medrecipes import intake
+from medrecipes.errors import DataError, visible
+from medrecipes.intake import BoundsError, Meter, Metered, open_whole
 
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+PACKED = (".gz", ".zip")
+# what is packed otherwise would be passed over without a word
+UNREAD = (".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".tar", ".tgz")
+BESIDE = ("._", ".#")  # what macOS and editors put beside a file
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
+CORRECT = "correct data.path"
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Blob:
 
     name: str
     inside: PurePosixPath
-    opener: Callable[[], BinaryIO]
+    opener: Callable[[], io.BufferedReader]
 
     @property
     def suffix(self) -> str:
@@ -34,36 +45,67 @@ class Blob:
     @property
     def stem(self) -> str:
         """The file's path without its ending, for row ids."""
-        return self.inside.with_suffix("").as_posix()
+        return visible(self.inside.with_suffix("").as_posix())
 
     @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[io.BufferedReader]:
         """The bytes, unpacked; damage that shows while reading is a DataError too."""
         try:
             with self.opener() as file:
                 yield file
-        except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        except DAMAGE as error:
             raise DataError(f"{self.name}: the archive is damaged ({error}); fetch it again") from None
+        except BoundsError as error:
+            raise DataError(f"{self.name}: {error}") from None
         except OSError as error:
-            raise DataError(f"{self.name}: cannot be read ({error.strerror or error}); correct the path") from None
+            raise DataError(f"{self.name}: cannot be read ({error.strerror or error}); {CORRECT}") from None
+
+
+def files(path: Path) -> list[Path]:
+    """The file at a path, or all files of the folder there; what would be passed over, or never end, is one line."""
+    try:
+        if not path.is_dir():
+            open_whole(path, CORRECT).close()
+            return [path]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({intake.why(error)}); {CORRECT}") from None
+    found = []
+    for folder, folders, names in os.walk(path, onerror=_unreadable):
+        for name in folders:
+            if (link := Path(folder, name)).is_symlink():
+                raise DataError(
+                    f"{link}: is a link to another folder, which is not followed; move its files here, or set data.path to it"
+                )
+        for file in (Path(folder, name) for name in names if not name.startswith(BESIDE)):
+            try:
+                intake.require_regular(file.stat())
+            except BoundsError as error:
+                raise DataError(f"{file}: {error}, or move it away") from None
+            except OSError as error:  # a link that leads nowhere, or round in a circle
+                raise DataError(f"{file}: cannot be read ({error.strerror}); mend it, or move it away") from None
+            found.append(file)
+    return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from None
 
 
 def blobs(path: Path, suffixes: Sequence[str]) -> list[Blob]:
     """All files of these kinds at a path (a file, folder, zip or gz), in natural order: 2_GARD before 10_ADAM."""
-    if not path.exists():
-        raise DataError(f"{path}: does not exist; correct data.path")
-    files = sorted((p for p in path.rglob("*") if p.is_file()), key=_natural) if path.is_dir() else [path]
+    folder = path.is_dir()
     found: list[Blob] = []
-    for file in files:
-        inside = PurePosixPath(file.relative_to(path).as_posix() if path.is_dir() else file.name)
-        name = file.name if file == path else f"{path.name}/{inside}"
+    for file in sorted(files(path), key=_natural):
+        inside = PurePosixPath(file.relative_to(path).as_posix() if folder else file.name)
+        name = f"{path.name}/{inside}" if folder else file.name
+        _require_read(name, inside)
         if file.suffix.lower() == ".zip":
             found += _members(file, name, suffixes)
         elif file.suffix.lower() == ".gz":
             if inside.with_suffix("").suffix.lower() in suffixes:
                 found.append(Blob(name, inside.with_suffix(""), partial(_gunzip, file)))
         elif inside.suffix.lower() in suffixes:
-            found.append(Blob(name, inside, partial(_open, file)))
+            found.append(Blob(name, inside, partial(open_whole, file, CORRECT)))
     return found
 
 
@@ -71,40 +113,73 @@ def tables(path: Path) -> list[Blob]:
     """The tables at a path; none is an error."""
     found = blobs(path, TABLES)
     if not found:
-        raise DataError(f"{path}: holds none of {', '.join(TABLES)} (nor .gz or .zip of them); correct data.path")
+        raise DataError(f"{path}: holds none of {', '.join(TABLES)} (nor .gz or .zip of them); {CORRECT}")
     return found
 
 
-def _open(file: Path) -> BinaryIO:
-    return file.open("rb")
+def _require_read(name: str, inside: PurePosixPath) -> None:
+    """Raise for an archive that nobody here opens, and for a name that is no text."""
+    kinds = [suffix.lower() for suffix in inside.suffixes[-2:]]
+    if kinds[-1:] and (kinds[-1] in UNREAD or (kinds[-1] == ".gz" and kinds[0] in (".tar", *PACKED))):
+        raise DataError(
+            f"{name}: is packed in a way that is not read here; unpack it, pack it as .gz or .zip, or move it away"
+        )
+    try:
+        str(inside).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name}: the file's name is not UTF-8; rename it") from None
 
 
-def _gunzip(file: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(file))
+def _gunzip(file: Path) -> io.BufferedReader:
+    packed = open_whole(file, CORRECT)
+    meter = Meter(os.fstat(packed.fileno()).st_size)
+    return io.BufferedReader(Metered(cast(BinaryIO, gzip.open(packed)), meter, packed), 1 << 18)
 
 
 def _members(file: Path, name: str, suffixes: Sequence[str]) -> list[Blob]:
     try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = zipfile.ZipFile(open_whole(file, CORRECT))
+        entries = sorted(
+            ((PurePosixPath(i.filename), i) for i in archive.infolist() if not i.is_dir()), key=lambda e: _natural(e[0])
+        )
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{name}: the archive is damaged ({error}); fetch it again") from None
-    members = sorted((PurePosixPath(i.filename) for i in archive.infolist() if not i.is_dir()), key=_natural)
-    return [
-        Blob(f"{name}: {m}", m, partial(cast(Callable[..., BinaryIO], archive.open), str(m)))
-        for m in members
-        if m.suffix.lower() in suffixes
-    ]
+    meter = Meter(file.stat().st_size)
+    found = []
+    for member, entry in entries:
+        if member.name.startswith(BESIDE):
+            continue
+        where = f"{name}: {member}"
+        _require_read(where, member)
+        if member.suffix.lower() in PACKED:
+            raise DataError(f"{where}: is an archive within an archive; unpack the outer one")
+        if member.suffix.lower() in suffixes:
+            found.append(Blob(where, member, partial(_unzip, archive, entry, where, meter)))
+    return found
 
 
-def _natural(path: Path | PurePosixPath) -> list[tuple[int, str]]:
+def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str, meter: Meter) -> io.BufferedReader:
+    if entry.flag_bits & 1:
+        raise DataError(f"{where}: is encrypted; unpack it with its password first")
+    try:
+        return io.BufferedReader(Metered(cast(BinaryIO, archive.open(entry)), meter), 1 << 18)
+    except NotImplementedError as error:
+        raise DataError(
+            f"{where}: is packed in a way that is not read here ({error}); unpack it, and pack it as deflate"
+        ) from None
+
+
+def _natural(path: Path | PurePosixPath) -> tuple[list[tuple[int, str]], str]:
     """A sorting key in which numbers count as numbers."""
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+    whole = path.as_posix()
+    # every second part is digits; as texts, since Python makes no number of thousands of them
+    parts = [part.lstrip("0") if at % 2 else part for at, part in enumerate(re.split(r"([0-9]+)", whole))]
+    return [(len(part) if at % 2 else 0, part) for at, part in enumerate(parts)], whole
 
 
-def lines(blob: Blob, file: Iterable[bytes]) -> Iterator[str]:
+def lines(blob: Blob, file: BinaryIO) -> Iterator[str]:
     """Decoded lines, so that a bad byte is known by its line."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(intake.lines(file), 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

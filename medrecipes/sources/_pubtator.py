@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from medrecipes.errors import DataError
 from medrecipes.sources._files import Blob, lines
 
+LONGEST_NUMBER = 12  # digits of an offset
+
 
 @dataclass(frozen=True)
 class Mention:
@@ -45,6 +47,7 @@ class Article:
 def articles(blob: Blob) -> Iterator[Article]:
     """The articles of a file, one at a time."""
     article: Article | None = None
+    abstracts = 0
     with blob.open() as file:
         for number, line in enumerate(lines(blob, file), 1):
             line = line.rstrip("\r\n")
@@ -52,11 +55,13 @@ def articles(blob: Blob) -> Iterator[Article]:
                 if match[2] == "t":
                     if article:
                         yield article
-                    article = Article(match[1], title=match[3])
-                elif article and article.id == match[1]:
-                    article.abstract = match[3]
-                else:
+                    article, abstracts = Article(match[1], title=match[3]), 0
+                elif article is None or article.id != match[1]:
                     raise _broken(blob, number, "an abstract without its title")
+                elif abstracts:
+                    raise _broken(blob, number, f"a second abstract of {article.id}")
+                else:
+                    article.abstract, abstracts = match[3], 1
             elif line.strip():
                 if article is None:
                     raise _broken(blob, number, "a mention before any title")
@@ -67,14 +72,18 @@ def articles(blob: Blob) -> Iterator[Article]:
 
 
 def _mark(blob: Blob, number: int, cells: list[str], article: Article) -> None:
-    if len(cells) == 4 and not cells[1].isdigit():
+    if cells[0] != article.id:
+        raise _broken(blob, number, f"a line of article {cells[0][:40]!r} among those of {article.id}")
+    if len(cells) == 4 and not cells[1].isdecimal():
         article.relations.append((cells[2], cells[3]))
         return
-    if len(cells) not in (6, 7) or not (cells[1].isdigit() and cells[2].isdigit()):
+    if len(cells) not in (6, 7) or not (cells[1].isdecimal() and cells[2].isdecimal()):
         raise _broken(blob, number, f"{len(cells)} cells that are neither a mention nor a relation")
+    if max(len(cells[1]), len(cells[2])) > LONGEST_NUMBER or not cells[4].strip():
+        raise _broken(blob, number, "a mention without a type, or with offsets beyond any text")
     start, end = int(cells[1]), int(cells[2])
-    if f"{article.title} {article.abstract}"[start:end] != cells[3]:
-        raise _broken(blob, number, f"the offsets {start} to {end} do not hold {cells[3]!r}")
+    if start >= end or f"{article.title} {article.abstract}"[start:end] != cells[3]:
+        raise _broken(blob, number, f"the offsets {start} to {end} do not hold {cells[3][:60]!r}")
     parts = tuple(cells[6].split("|")) if len(cells) == 7 else ()
     article.mentions.append(Mention(start, end, cells[3], cells[4], tuple(cells[5].split("|")), parts))
 

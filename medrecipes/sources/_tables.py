@@ -8,15 +8,19 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from medrecipes.errors import DataError, reason
+from medrecipes.intake import LONGEST, BoundsError, JsonError, Meter, decode, loads
 from medrecipes.sources import Files, Ledger
 from medrecipes.sources._files import Blob, lines, tables
 
 BLOCK = 1 << 16
+SHOWN = 12  # columns that a message names
+MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
 Row = dict[str, Any]
 
 
@@ -71,61 +75,56 @@ def text(blob: Blob, number: int, row: Row, column: str) -> str:
     if isinstance(value, float) and math.isnan(value):
         raise DataError(f"{blob.name}: row {number}: {column} is NaN; write an empty text, or drop the row")
     if not isinstance(value, str):
-        raise DataError(
-            f"{blob.name}: row {number}: {column} is {json.dumps(value, default=str)[:60]} where text belongs; quote it"
-        )
+        kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else str(value)[:60]
+        raise DataError(f"{blob.name}: row {number}: {column} is {kind} where text belongs; quote it")
     return value
 
 
 def _no_column(blob: Blob, number: int, column: str, row: Row) -> DataError:
-    has = ", ".join(map(str, row)) or "none"
     return DataError(
-        f"{blob.name}: row {number} has no column {column!r}, only {has}; name the right file, "
+        f"{blob.name}: row {number} has no column {column!r}, only {columns_of(row)}; name the right file, "
         'or use source = "jsonl" with data.columns'
     )
 
 
-def _loads(blob: Blob, line: int, source: str) -> Any:
-    try:
-        return json.loads(source, parse_constant=_constant)
-    except _NotANumberError as error:
-        raise DataError(f"{blob.name}: line {line}: {error} is no text; write an empty text, or drop the row") from None
-    except ValueError as error:
-        raise DataError(f"{blob.name}: line {line}: invalid JSON ({error}); correct or delete the line") from None
+def columns_of(row: Row) -> str:
+    """The names of a row's columns, as many as anybody reads."""
+    names = [str(name)[:40] for name in islice(row, SHOWN)]
+    return ", ".join([*names, *(["…"] if len(row) > SHOWN else [])]) or "none"
 
 
-class _NotANumberError(Exception):
-    """NaN or an infinity in JSON."""
-
-
-def _constant(name: str) -> None:
-    raise _NotANumberError(name)
-
-
-def _jsonl(blob: Blob, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+def _jsonl(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines(blob, file), 1):
         if line.strip():
-            yield number, _loads(blob, number, line)
+            try:
+                yield number, loads(line)
+            except JsonError as error:
+                raise DataError(f"{blob.name}: line {number}: {error}") from None
 
 
-def _json(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+def _json(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Any]]:
     """An array of objects, one at a time whatever its length; JSON lines under the wrong ending are read as such."""
+    if file.peek().removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
+        yield from _jsonl(blob, file)
+        return
     array = _Array(blob, file)
-    first = array.next()
-    if first == "{":
-        yield from _jsonl(blob, array.lines())
-    elif first == "[":
-        array.at += 1
-        mark = array.next()
-        while mark != "]":
-            yield array.number + 1, array.value()
-            array.number += 1
-            mark = array.next()
-            if mark not in ("]", ","):
-                raise array.broken("a comma is missing" if mark else "the file ends within the array")
-            array.at += mark == ","
-    elif first:
+    mark = array.next()
+    if not mark:
+        return
+    if mark != "[":
         raise array.broken("an array of rows should begin here")
+    array.at += 1
+    mark = array.next()
+    while mark != "]":
+        yield array.number + 1, array.value()
+        array.number += 1
+        mark = array.next()
+        if mark not in ("]", ","):
+            raise array.broken("a comma is missing" if mark else "the file ends within the array")
+        array.at += mark == ","
+    array.at += 1
+    if array.next():
+        raise array.broken("more follows the end of the array; put all rows into one")
 
 
 class _Array:
@@ -135,7 +134,6 @@ class _Array:
         self.blob, self.file = blob, file
         self.text, self.at, self.line, self.number, self.ended = "", 0, 1, 0, False
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder(parse_constant=_constant)
 
     def next(self) -> str:
         """The next character that is no blank, or nothing at the end."""
@@ -152,21 +150,17 @@ class _Array:
             raise self.broken("the file ends within the array")
         while True:
             try:
-                value, self.at = self._json.raw_decode(self.text, self.at)
+                value, self.at = decode(self.text, self.at)
                 return value
-            except _NotANumberError as error:
-                where = f"{self.blob.name}: row {self.number + 1}"
-                raise DataError(f"{where}: {error} is no text; write an empty text, or drop the row") from None
+            except JsonError as error:
+                raise DataError(f"{self.blob.name}: row {self.number + 1}: {error}") from None
             except json.JSONDecodeError as error:
                 if self.ended:
                     raise self.broken(error.msg) from None
+                if len(self.text) - self.at > LONGEST:
+                    raise self.broken(f"a row of more than {LONGEST >> 20} MB, or a text that is not closed") from None
                 self._more(size)  # perhaps only cut short; doubling keeps a true error from costing quadratic time
                 size *= 2
-
-    def lines(self) -> Iterator[bytes]:
-        """All that is left, as lines of bytes."""
-        begun = self.text[self.at :].encode() + self._decoder.getstate()[0] + self.file.readline()
-        return chain(begun.splitlines(keepends=True), self.file)
 
     def broken(self, why: str) -> DataError:
         """The error for this place."""
@@ -187,11 +181,19 @@ class _Array:
         self.ended = not block
 
 
+def _once(blob: Blob, names: Sequence[str]) -> None:
+    """Raise for two columns of one name: a row would keep one of them without a word."""
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise DataError(f"{blob.name}: the column {name[:60]!r} stands {count} times; rename or delete the others")
+
+
 def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(1 << 30)  # answers longer than the module's 128 KB occur
+    before = csv.field_size_limit(LONGEST)  # answers longer than the module's 128 KB occur
     reader = csv.reader(lines(blob, file), delimiter="\t" if blob.suffix == ".tsv" else ",", strict=True)
     try:
         header = next(reader, [])
+        _once(blob, header)
         for cells in reader:
             if not cells:
                 continue
@@ -203,19 +205,28 @@ def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DataError(f"{blob.name}: line {reader.line_num}: broken CSV ({error}); mend the quotes there") from None
+    finally:
+        csv.field_size_limit(before)
 
 
-def _parquet(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
+def _parquet(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Row]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        # members of archives cannot seek, which parquet must
-        table = pyarrow.parquet.ParquetFile(file if isinstance(file, io.BufferedReader) else io.BytesIO(file.read()))
-        number = 0
+        # what is packed cannot seek, which Parquet must
+        whole = file if file.seekable() else io.BytesIO(file.read(MOST_PACKED + 1))
+        size = whole.seek(0, io.SEEK_END)
+        if size > MOST_PACKED and whole is not file:
+            raise BoundsError(f"is Parquet of more than {MOST_PACKED >> 20} MB in an archive; unpack it")
+        whole.seek(0)
+        table, meter, number = pyarrow.parquet.ParquetFile(whole), Meter(size), 0
+        _once(blob, table.schema_arrow.names)
+        Meter(size).count(sum(table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)))
         for batch in table.iter_batches(batch_size=2048):
+            meter.count(batch.nbytes)
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{blob.name}: cannot be read as Parquet ({reason(error)}); fetch it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -182,19 +183,21 @@ def _pubtator(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> It
             places = sentences(article.title)
             places += [(start + cut + 1, end + cut + 1) for start, end in sentences(article.abstract)]
         mentions = _outermost(article, ledger)
+        at = [m.start for m in mentions]
         for number, (start, end) in enumerate(places, 1):
-            inside = [m for m in mentions if start <= m.start < end]
+            inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
             yield _cut(article, whole, (start, end), inside, number, meta, ledger)
 
 
 def _outermost(article: Article, ledger: Ledger) -> list[Mention]:
-    """The mentions without those that overlap a longer one: a word bears one tag."""
+    """The mentions without those that overlap a longer one, in their order: a word bears one tag."""
     kept: list[Mention] = []
     for mention in sorted(article.mentions, key=lambda m: (m.start - m.end, m.start)):
-        if any(mention.start < other.end and other.start < mention.end for other in kept):
+        at = bisect_left(kept, mention.start, key=lambda m: m.start)
+        if any(mention.start < other.end and other.start < mention.end for other in kept[max(0, at - 1) : at + 1]):
             ledger.repair("a mention within another is left out", article.id)
         else:
-            kept.append(mention)
+            kept.insert(at, mention)
     return kept
 
 
@@ -205,17 +208,19 @@ def _cut(
     """One stretch of an article as words and tags."""
     at = words(whole, *place)
     spans: list[Span] = []
-    for mention in mentions:
+    taken = [False] * len(at)
+    for mention in sorted(mentions, key=lambda m: (m.start - m.end, m.start)):  # the longest first
         touched = covering(at, mention.start, mention.end)
         if touched is None or mention.end > place[1]:
             ledger.repair("a mention that no one sentence holds is left out", article.id)
             continue
         first, last, exact = touched
-        if any(span.start < last and first < span.end for span in spans):
+        if any(taken[first:last]):
             ledger.repair("a mention that shares a word with another is left out", article.id)
             continue
         if not exact:
             ledger.repair("a mention that ends within a word takes all of it", article.id)
+        taken[first:last] = [True] * (last - first)
         spans.append(Span(first, last, mention.type))
     tokens = [whole[a:b] for a, b in at]
     more = {"document": article.id, "text": whole[slice(*place)]}

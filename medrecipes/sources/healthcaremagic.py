@@ -22,7 +22,8 @@ SITE = re.compile(
     re.IGNORECASE,
 )
 DOCTOR = re.compile(rf"\b(i am|i'm|this is|myself) (?:dr\.? )?{NAME}\b", re.IGNORECASE)
-LINK = re.compile(rf"\s*(?:\b(?:at|on|by|via|through|to|in|from)\s+)?\bbit\.ly/\s*{NAME}", re.IGNORECASE)
+# a run of blanks is tried from its beginning alone, or a long one would take for ever
+LINK = re.compile(rf"(?<!\s)\s*(?:\b(?:at|on|by|via|through|to|in|from)\s+)?\bbit\.ly/\s*{NAME}", re.IGNORECASE)
 CLOSING = (
     r"regards?|wishes|care|thanks|thank you|sincerely|luck|health|healthy|soon|recovery|day|ahead|query|further|"
     r"you|helps?|helped|helpful|jay in|life|welcome|cheers|bless|god|faithfully|future"
@@ -32,15 +33,18 @@ SIGNATURE = re.compile(
     rf"(?:(?<=[.!?])\s*|\b(?P<close>{CLOSING})[\s,.!]*)(?:dr\.? )?{NAME}[\s.,]*(?:MD\b[\s.]*)?$", re.IGNORECASE
 )
 
+SIGNATURES = 10  # at most so many, one after the other; a text with more of them is no answer
+
 
 def mend(answer: str) -> str:
     """An answer with the artefact taken out wherever no word was lost, e.g. `Welcome to our service.`"""
     answer = LINK.sub("", answer)
     answer = SITE.sub(lambda m: _service(m[1]) + _apart(answer, m.end()), answer)
     answer = DOCTOR.sub(r"\1 a doctor", answer)
-    while (
-        shorter := SIGNATURE.sub(lambda m: f"{m['close']}." if m["close"] else "", answer).rstrip()
-    ) != answer.rstrip():
+    for _ in range(SIGNATURES):
+        shorter = SIGNATURE.sub(lambda m: f"{m['close']}." if m["close"] else "", answer).rstrip()
+        if shorter == answer.rstrip():
+            break
         answer = shorter
     return answer
 

@@ -9,7 +9,7 @@ from medrecipes.errors import DataError
 from medrecipes.records import Conversation, Message, Role, check_turns
 from medrecipes.sources import Files, Ledger, Source
 from medrecipes.sources._files import Blob, tables
-from medrecipes.sources._tables import rows, text
+from medrecipes.sources._tables import columns_of, rows, text
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
@@ -30,10 +30,12 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 messages = _messages(blob, number, row[turns])
             else:
                 raise DataError(
-                    f"{blob.name}: row {number} has no column {turns!r}, only {', '.join(row)}; name its columns, "
+                    f"{blob.name}: row {number} has no column {turns!r}, only {columns_of(row)}; name its columns, "
                     'such as data.columns = { question = "...", answer = "..." }'
                 )
             if columns.system and (system := text(blob, number, row, columns.system).strip()):
+                if any(m.role == "system" for m in messages):
+                    ledger.repair("the column's system message stands for that of the turns", id)
                 messages = [Message("system", system), *(m for m in messages if m.role != "system")]
             if not all(m.content.strip() for m in messages if m.role == "assistant"):
                 ledger.drop("empty answer", id)
@@ -42,7 +44,9 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
             named = {"qtype": columns.type, "official": columns.split, "document": columns.document}
             known = {key: text(blob, number, row, column).strip() for key, column in named.items() if column}
             document = known.pop("document", "")
-            if known.get("official") != "test":
+            if known.get("official", "").casefold() == "test":
+                known["official"] = "test"
+            else:
                 known.pop("official", None)  # only a test set binds; train and dev are this project's to choose
             yield Conversation(id, document, tuple(messages), known)
 
@@ -55,7 +59,7 @@ def _messages(blob: Blob, number: int, value: Any) -> list[Message]:
         role = text(blob, number, turn, "role")
         if role not in get_args(Role):
             raise DataError(
-                f"{blob.name}: row {number}: role {role!r} is none of {', '.join(get_args(Role))}; rename it"
+                f"{blob.name}: row {number}: role {role[:40]!r} is none of {', '.join(get_args(Role))}; rename it"
             )
         messages.append(Message(cast(Role, role), text(blob, number, turn, "content")))
     return messages

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from medrecipes.errors import DataError
+from medrecipes.intake import LONGEST
 from medrecipes.records import Conversation
 from medrecipes.sources import Defect, Files, Ledger, Source
 from medrecipes.sources._files import TABLES, Blob, blobs
@@ -42,28 +43,43 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
 
 def _document(blob: Blob, ledger: Ledger) -> Iterator[Conversation]:
     with blob.open() as file:
-        data = file.read()
+        data = file.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise DataError(
+            f"{blob.name}: is more than {LONGEST >> 20} MB, and MedQuAD's pages have kilobytes; is this MedQuAD?"
+        )
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         raise DataError(f"{blob.name}: line {error.position[0]}: broken XML ({error}); fetch the file again") from None
+    except (ValueError, LookupError) as error:  # an encoding that Python's parser lacks
+        raise DataError(f"{blob.name}: line 1: cannot be read as XML ({error}); save it as UTF-8") from None
     if root.tag not in SCHEMAS:
         raise DataError(f"{blob.name}: root element <{root.tag}> is none of {', '.join(SCHEMAS)}; is this MedQuAD?")
     source, focus, pair, question, answer = SCHEMAS[root.tag]
     # ids repeat across collections, so the folder is part of the name
     document = "/".join(blob.inside.with_suffix("").parts[-2:])
     for position, element in enumerate(root.iter(pair), 1):
-        asked = element.find(question)
+        asked, answered = element.findall(question), element.findall(answer)
+        if len(asked) > 1 or len(answered) > 1:
+            raise DataError(
+                f"{blob.name}: <{pair}> {position} holds {len(asked)} <{question}> and {len(answered)} <{answer}>; give each answer a <{pair}>"
+            )
         yield from _pair(
             ledger,
             id=f"{document}#{element.get('pid') or position}",
             document=document,
-            question="" if asked is None else asked.text or "",
-            answer=element.findtext(answer) or "",
-            qtype="" if asked is None else asked.get("qtype") or "",
+            question=_text(asked),
+            answer=_text(answered),
+            qtype=(asked[0].get("qtype") if asked else None) or "",
             collection=root.get(source) or "",
             focus=(root.findtext(focus) or "").strip(),
         )
+
+
+def _text(elements: Sequence[ElementTree.Element]) -> str:
+    """All that an element says, its mark-up left out."""
+    return "".join(part for element in elements for part in element.itertext())
 
 
 def _table(blob: Blob, ledger: Ledger) -> Iterator[Conversation]:

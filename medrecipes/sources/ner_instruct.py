@@ -21,7 +21,8 @@ WHAT = {
     "diseases": "diseases mentioned.",
     "influences": "influences between the chemicals and diseases mentioned.",
 }
-PROMPT = re.compile(r"(?P<ask>.+?)\n\n(?P<article>.+)\n\nList of extracted (?P<task>\w+):\s*", re.DOTALL)
+GAP, CUE = "\n\n", "\n\nList of extracted "
+TASK = re.compile(r"(\w+):\s*")
 NOTHING = "- none"  # both dialects leave the list empty, which a model could not be taught to write
 
 
@@ -42,13 +43,15 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
 
 
 def _row(blob: Blob, number: int, prompt: str, completion: str, ledger: Ledger) -> Conversation:
-    parts = PROMPT.fullmatch(prompt)
-    if not parts or parts["task"] not in WHAT:
+    ask, _, rest = prompt.partition(GAP)
+    article, _, end = rest.rpartition(CUE)
+    task = TASK.fullmatch(end)
+    if not (ask and article and task and task[1] in WHAT):
         raise DataError(
             f"{blob.name}: row {number}: the prompt is not an instruction, an article and 'List of extracted "
             f"{'|'.join(WHAT)}:', parted by blank lines; correct or delete the row"
         )
-    return _record(f"{blob.stem}:{number}", parts["task"], prompt, parts["article"], completion, ledger)
+    return _record(f"{blob.stem}:{number}", task[1], prompt, article, completion, ledger)
 
 
 def asked(task: str, text: str) -> str:

@@ -16,7 +16,7 @@ FAILURE = re.compile(
     r"^(?:i'm sorry|i apologi[sz]e)",
     re.IGNORECASE,
 )
-REMNANT = re.compile(r"\s*\bTemplate:\w+")
+REMNANT = re.compile(r"(?<!\s)\s*\bTemplate:\w+")
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
