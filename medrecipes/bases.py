@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, did_you_mean, reason
+from medrecipes.errors import MedRecipesError, UnreachableError, did_you_mean, reason
+from medrecipes.hub import hub_silence
 from medrecipes.recipe import Recipe
 from medrecipes.rules.names import TINY
 from medrecipes.store import read_json
@@ -19,7 +19,6 @@ from medrecipes.tokens import Tokenizer
 # all that says what a base is, and none of its weights
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
          "special_tokens_map.json", "tokenizer.model", "README.md")  # fmt: skip
-PROBE_S = 2.0
 
 SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
 # model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
@@ -32,10 +31,6 @@ MODULES = {
 # those of them that transformers can tag words with; a test asks it for each
 TAGGING = ("mistral", "mixtral", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
 TINY_CONTEXT = 1024
-
-
-class UnreachableError(MedRecipesError):
-    """The Hub does not answer, so nothing can be said of what lies there."""
 
 
 @dataclass(frozen=True)
@@ -157,36 +152,13 @@ def open_base(name: str, revision: str) -> Base:
     return _from_hub(name, revision)
 
 
-@lru_cache
-def hub_silence() -> str:
-    """Why the Hub cannot be asked, or nothing if it can; found out once a process, within two seconds."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    answered = threading.Event()
-
-    def ask() -> None:
-        import httpx
-
-        with suppress(httpx.HTTPError, OSError):
-            get_session().head(constants.ENDPOINT, timeout=PROBE_S)
-            answered.set()
-
-    # in a thread of its own: no timeout of the client covers the look-up of a name
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_S)
-    return "" if answered.is_set() else f"{constants.ENDPOINT} does not answer"
-
-
 def _from_hub(name: str, revision: str) -> Base:
     import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
-    if silence := hub_silence():
-        return _from_cache(name, revision, silence)
+    if why := hub_silence():
+        return _from_cache(name, revision, why)
     try:
         gated = bool(HfApi().model_info(name, revision=revision, timeout=10).gated)
         # by the revision as it was given, so that the cache knows it under that name when the Hub cannot be asked
@@ -203,7 +175,7 @@ def _from_hub(name: str, revision: str) -> Base:
     return Base(name, folder, folder.name, gated)  # a snapshot's folder is named after its commit
 
 
-def _from_cache(name: str, revision: str, silence: str) -> Base:
+def _from_cache(name: str, revision: str, why: str) -> Base:
     """A base that was fetched before."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -213,6 +185,6 @@ def _from_cache(name: str, revision: str, silence: str) -> Base:
         if (folder / "config.json").exists():
             return Base(name, folder, folder.name)
     raise UnreachableError(
-        f"{name}@{revision}: cannot be had from the Hub ({silence}) and was never fetched before; check the network, "
+        f"{name}@{revision}: cannot be had from the Hub ({why}) and was never fetched before; check the network, "
         "or give a folder as model.base"
     )

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medrecipes.bases import Base, UnreachableError, contradictions, hub_silence, open_base, tiny_facts
+from medrecipes.bases import Base, contradictions, open_base, tiny_facts
 from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError, RecipeError
+from medrecipes.errors import MedRecipesError, RecipeError, UnreachableError
 from medrecipes.loading import Loaded, load
 from medrecipes.recipe import Data, Recipe
 from medrecipes.records import Conversation, Message
@@ -167,10 +167,11 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
             _note(console, "data", f"not looked at: {source.name} is not on the Hub; get it from {source.homepage} "
                   "and set data.path")  # fmt: skip
             return None
-        if silence := hub_silence():
-            _note(console, "data", f"not looked at: {source.repo} cannot be had from the Hub ({silence})")
-            return None
-    split = prepare(recipe)
+    try:
+        split = prepare(recipe)
+    except UnreachableError as error:
+        _note(console, "data", f"not looked at: {error}")
+        return None
     _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test")
     return split
 

@@ -46,6 +46,10 @@ class HubError(MedRecipesError):
     """Something that the Hub refused, lacks or did not finish."""
 
 
+class UnreachableError(HubError):
+    """The Hub does not answer, and what is asked for was never fetched before: nothing can be said of it."""
+
+
 def reason(error: BaseException) -> str:
     """The first line of an error, or its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -7,16 +7,17 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from medrecipes.console import Console
-from medrecipes.errors import HubError
+from medrecipes.errors import HubError, UnreachableError
 
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
@@ -26,6 +27,7 @@ OWN = {".gitattributes"}  # what the Hub itself puts into a new repository
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 8.0)
 LONGEST_WAIT_S = 300.0
+REACH_S, ANSWER_S = 3.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,59 @@ def content(path: Path) -> Content:
     """The content of a file, read once as long as the file stays as it is."""
     state = path.stat()
     return _content(path, state.st_size, state.st_mtime_ns)
+
+
+_silent: dict[str, str] = {}  # of an endpoint, why it cannot be asked, or nothing if it can; found out once a process
+
+
+def promptly(call: Callable[[Any], T]) -> T:
+    """What the Hub answers to a call, which is given its time limits; one that does not answer is silent from then on.
+
+    A slow Hub is no silent one: who is connected in `REACH_S` has until `ANSWER_S` to answer.
+    """
+    import httpx
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        _silent[constants.ENDPOINT] = "HF_HUB_OFFLINE is set"
+    if why := _silent.get(constants.ENDPOINT):
+        raise UnreachableError(why)
+    found: list[T] = []
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(call(httpx.Timeout(ANSWER_S, connect=REACH_S)))
+        except Exception as error:
+            failed.append(error)
+
+    # in a thread of its own: no timeout of the client covers the look-up of a name
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    answered = found or (failed and (isinstance(failed[0], HfHubHTTPError) or not isinstance(failed[0], (httpx.HTTPError, OSError))))  # fmt: skip
+    _silent[constants.ENDPOINT] = "" if answered else f"{constants.ENDPOINT} does not answer"
+    if not answered:
+        raise UnreachableError(_silent[constants.ENDPOINT])
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def hub_silence() -> str:
+    """Why the Hub cannot be asked, or nothing if it can; found out once a process, within seconds."""
+    from huggingface_hub import constants, get_session
+
+    if constants.ENDPOINT not in _silent:
+        with suppress(UnreachableError):
+            promptly(lambda limits: get_session().head(constants.ENDPOINT, timeout=limits))
+    return _silent[constants.ENDPOINT]
+
+
+def asked_cache() -> str:
+    """Why what comes of the Hub is taken from its cache; nothing where it is not, or nothing was asked for yet."""
+    return next(iter(_silent.values()), "")
 
 
 def user() -> str:

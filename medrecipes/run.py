@@ -99,6 +99,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
     from medrecipes.evaluate import count_tokens, held_out
+    from medrecipes.hub import asked_cache
     from medrecipes.overflow import fit_parts, told
     from medrecipes.plan.dimensions import capped
     from medrecipes.prepare import Split, prepare
@@ -131,6 +132,10 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
             raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
         stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
+
+    if why := asked_cache():
+        console.line(f"{'note':<11} what comes of the Hub is as it was fetched before ({why})")
+        rundir.update(from_cache=why)
 
     with console.stage("tokens") as stage:
         fitted = fit_parts(template, parts, recipe.data)

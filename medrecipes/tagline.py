@@ -29,6 +29,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     from medrecipes.bases import contradictions
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
+    from medrecipes.hub import asked_cache
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
@@ -53,6 +54,10 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
         if problems := list(contradictions(recipe, base.facts)):
             raise RecipeError(problems)
         stage.says(f"{recipe.model.base}, {recipe.model.attention} attention, tags {' '.join(split.labels)}")
+
+    if why := asked_cache():
+        console.line(f"{'note':<11} what comes of the Hub is as it was fetched before ({why})")
+        rundir.update(from_cache=why)
 
     with console.stage("words") as stage:
         proofs = {

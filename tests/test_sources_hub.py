@@ -30,19 +30,19 @@ def hub() -> Iterator[Hub]:
 
 CODE = """
 import json, sys
-from medrecipes.errors import DataError
+from medrecipes.errors import MedRecipesError
 from medrecipes.prepare import prepare
 from medrecipes.recipe import Data, Recipe
 try:
     split = prepare(Recipe(data=Data(**json.loads(sys.argv[1]))))
-except DataError as error:
+except MedRecipesError as error:
     sys.exit(str(error))
 print(json.dumps([split.report["sources"][0], split.report["seen"], split.key]))
 """
 
 
-def run(hub: Hub, folder: Path, **data: Any) -> subprocess.CompletedProcess[str]:
-    environment = hub.environment(folder / "hf", MEDRECIPES_CACHE=str(folder / "store"))
+def run(hub: Hub, folder: Path, *, store: str = "store", offline: str = "0", **data: Any) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    environment = hub.environment(folder / "hf", MEDRECIPES_CACHE=str(folder / store), HF_HUB_OFFLINE=offline)
     arguments = [sys.executable, "-c", CODE, json.dumps(data)]
     return subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -75,3 +75,36 @@ def test_what_the_hub_does_not_have_is_one_line(hub: Hub, tmp_path: Path) -> Non
     assert "set data.path to a local copy" in done.stderr
     none = run(hub, tmp_path, source="ner_instruct")
     assert "ner_instruct: has no repository on the Hub; set data.path (see https://github.com/" in none.stderr
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_what_was_fetched_before_is_read_without_the_hub(offline: str, tmp_path: Path) -> None:
+    with Hub() as hub:
+        hub.store.create(REPO, "dataset").put(FILES)
+        fetched = json.loads(run(hub, tmp_path, source="medquad").stdout)
+        asked = len(hub.requests)
+        if offline == "0":
+            hub.close()  # nobody listens there any more
+        known, anew = (
+            run(hub, tmp_path, store=store, offline=offline, source="medquad") for store in ("store", "other")
+        )
+        assert [json.loads(done.stdout)[2] for done in (known, anew)] == [fetched[2]] * 2, anew.stderr
+        assert json.loads(anew.stdout)[0]["sha"] == fetched[0]["sha"]
+        assert len(hub.requests) == asked
+
+
+def test_without_the_hub_a_part_is_never_taken_for_the_whole(hub: Hub, tmp_path: Path) -> None:
+    why = "cannot be had from the Hub (HF_HUB_OFFLINE is set) and was never fetched whole before; check the network, or set data.path to a local copy\n"
+    never = run(hub, tmp_path, offline="1", source="medquad")
+    assert (never.returncode, never.stderr) == (1, f"{REPO}@main: {why}")
+    sha = json.loads(run(hub, tmp_path, source="medquad").stdout)[0]["sha"]
+    # a download that was cut short, and one of a client that kept no list of the files
+    [tree] = (tmp_path / "hf").rglob(f"trees/{sha}.json")
+    [file] = (tmp_path / "hf").rglob("snapshots/*/data/*.parquet")
+    for path in (file, tree):
+        content = path.read_bytes()
+        path.unlink()
+        partly = run(hub, tmp_path, store="other", offline="1", source="medquad")
+        assert (partly.returncode, partly.stderr) == (1, f"{REPO}@{sha}: {why}")
+        path.write_bytes(content)
+    assert run(hub, tmp_path, store="other", offline="1", source="medquad").returncode == 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes import hub
-from medrecipes.bases import hub_silence
 from medrecipes.console import Console
 from medrecipes.errors import HubError, MedRecipesError, RunError, did_you_mean
 from medrecipes.gates import NAMES
@@ -107,7 +106,7 @@ def _owner(console: Console, push: bool) -> str:
     if push:
         return hub.user()
     try:
-        if silence := hub_silence():
+        if silence := hub.hub_silence():
             raise HubError(silence)
         return hub.user()
     except HubError as error:
