@@ -77,6 +77,14 @@ def write_report(
 ) -> None:  # fmt: skip
     """report.json for programs and report.md for people."""
     write_json(folder / "report.json", value)
+    write_text(folder / "report.md", as_markdown(name, value, base, tuned, cases))
+
+
+def as_markdown(
+    name: str, value: Mapping[str, Any], base: Sequence[Prediction], tuned: Sequence[Prediction],
+    cases: Sequence[Prediction] = (),
+) -> str:  # fmt: skip
+    """report.md."""
     lines = [
         f"# {name}: base against tuned",
         "",
@@ -112,7 +120,7 @@ def write_report(
             f"**{one_line(after.prompt)}**", "", f"- reference: {one_line(after.gold)}", f"- base: {one_line(before.prediction)}",
             f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
-    write_text(folder / "report.md", "\n".join(lines))
+    return "\n".join(lines)
 
 
 def kept(stats: Mapping[str, Any]) -> str:

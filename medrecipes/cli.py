@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("name", metavar="REPO|RUN", help="OWNER/NAME or datasets/OWNER/NAME on the Hub, or a run folder")  # fmt: skip
     verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
+    verify.add_argument("--strict", action="store_true", help="exit code 1 for what could not be checked, too")
     _cards(verify, "recompute the loss on")
     _overrides(verify)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from medrecipes.cases import Case
 from medrecipes.chatreport import TUNED
 from medrecipes.console import Console
 from medrecipes.engines import Engine
 from medrecipes.overflow import Fitted
+from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, Example
@@ -40,6 +42,12 @@ def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Examp
     }
 
 
+def data_report(split: Split, fitted: Mapping[str, Fitted]) -> dict[str, Any]:
+    """What data.json holds: the report of the split, the tokens of its rows, and what became of those that are too long."""
+    counted = {name: count_tokens(f.conversations, f.examples) for name, f in fitted.items()}
+    return {**split.report, "tokens": counted, "overflow": {name: f.to_json() for name, f in fitted.items()}}
+
+
 def predict(
     model: str, engine: Engine, template: ChatTemplate, rows: Sequence[Row], limit: int, folder: Path, console: Console
 ) -> list[Prediction]:
@@ -56,24 +64,31 @@ def predict(
         with path.open("a", encoding="utf-8") as file, console.bar(model, len(rows), len(done)) as bar:
             for (conversation, _), ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
                 prediction = Prediction(
-                    id=conversation.id,
-                    group=conversation.group,
-                    task=_task(conversation),
-                    prompt="\n\n".join(m.content for m in conversation.prompt() if m.role != "system"),
-                    gold=conversation.answer,
+                    **stated(conversation, limit),
                     prediction=template.tokenizer.decode([ids])[0].strip(),
                     model=model,
                     stopped=bool(ids) and ids[-1] in stops,
                     tokens=len(ids),
-                    limit=limit,
                     bits=bits(value),
-                    bytes=conversation.answer_bytes,
                 )
                 file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
                 file.flush()
                 done[prediction.id] = prediction
                 bar.at(len(done))
     return [done[conversation.id] for conversation, _ in rows]
+
+
+def stated(row: Conversation, limit: int) -> dict[str, Any]:
+    """What a line of predictions.jsonl says of its row, whatever a model answers."""
+    return {
+        "id": row.id,
+        "group": row.group,
+        "task": _task(row),
+        "prompt": "\n\n".join(m.content for m in row.prompt() if m.role != "system"),
+        "gold": row.answer,
+        "limit": limit,
+        "bytes": row.answer_bytes,
+    }
 
 
 def answer_cases(

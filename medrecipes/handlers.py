@@ -111,11 +111,12 @@ def publish(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Hold claims against files; 1 where one differs."""
+    """Hold claims against files; 1 where one differs, and with --strict where one could not be checked."""
     from medrecipes.console import Console
     from medrecipes.verify import verify
 
-    return _on_cards(arguments, lambda: not verify(arguments.name, arguments.set, Console(), arguments.revision))
+    name, settings, revision, strict = arguments.name, arguments.set, arguments.revision, arguments.strict
+    return _on_cards(arguments, lambda: not verify(name, settings, Console(), revision, strict=strict))
 
 
 def preview(arguments: argparse.Namespace) -> None:

@@ -20,13 +20,14 @@ def describe() -> dict[str, Any]:
 
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "versions": {"medrecipes": medrecipes.__version__, "python": platform.python_version(), **_versions()},
+        "versions": {"medrecipes": medrecipes.__version__, "python": platform.python_version(), **versions()},
         "commit": _commit(),
         "hardware": {"gpus": cards, "cpu_cores": os.cpu_count(), "machine": platform.machine()},
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The libraries that a run is made of, those that are installed."""
     found = {}
     for name in STACK:
         try:

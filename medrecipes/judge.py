@@ -140,9 +140,9 @@ def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -
 
 @contextmanager
 def opened(
-    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console
+    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console, split: Split | None = None
 ) -> Iterator[tuple[Any, ChatTemplate, Sequence[evaluate.Row], Split]]:
-    """Engine, template, rows and split, as the run had them; what has changed since is an error.
+    """Engine, template, rows and split, as the run had them; what has changed since is an error. `split`: made already.
 
     With several processes the others open it too (`assist`), and answer with the leader until the end.
     """
@@ -152,7 +152,7 @@ def opened(
 
     recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
     with console.stage("data") as stage:
-        split = prepare(recipe)
+        split = split or prepare(recipe)
         if split.key != rundir.state["split_key"]:
             raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
         stage.says(f"{len(split.held_out)} {split.held_out_name} rows")

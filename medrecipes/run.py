@@ -98,7 +98,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
     from medrecipes.engines.together import leading
-    from medrecipes.evaluate import count_tokens, held_out
+    from medrecipes.evaluate import data_report, held_out
     from medrecipes.hub import asked_cache
     from medrecipes.overflow import fit_parts, told
     from medrecipes.plan.dimensions import capped
@@ -142,12 +142,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         train, dev = fitted["train"].examples, fitted["dev"].examples
         tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
         stage.says(f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised")
-        counted = {n: count_tokens(f.conversations, f.examples) for n, f in fitted.items()}
-        data = {
-            **split.report,
-            "tokens": counted,
-            "overflow": {n: f.to_json() for n, f in fitted.items()},
-        }
+        data = data_report(split, fitted)
         write_json(rundir.path / "data.json", data)
     for kind, text in told(fitted, recipe.data):
         console.line(f"{kind:<11} {text}")

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from medrecipes.bio import Span, malformed, read_spans
 from medrecipes.errors import DataError
+from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
+from medrecipes.store import writing
 from medrecipes.tokens import Tokenizer
 
 MASKED = -100
+ABOUT = "tagging.json"  # beside the adapter: what the head's outputs mean
 DECODING = "each word takes its likeliest tag; a tag that goes on from nothing begins a span"
 
 
@@ -178,3 +182,22 @@ def frequencies(found: Sequence[Window], labels: int) -> list[int]:
     """How often each label is learned."""
     counts = Counter(label for window in found for label in window.labels)
     return [counts[i] for i in range(labels)]
+
+
+def about(recipe: Recipe, labels: Sequence[str]) -> dict[str, Any]:
+    """What a tagging head's outputs mean, and how rows are cut for it: tagging.json."""
+    return {
+        "labels": list(labels),
+        "attention": recipe.model.attention,
+        "unit": recipe.tag.unit,
+        "max_tokens": recipe.data.max_tokens,
+        "overlap": recipe.tag.overlap,
+    }
+
+
+def copy_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Save the base's tokenizer as it is: words are cut by it, and no template is needed."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (tokenizer.folder / name).exists():
+            with writing(folder):
+                (folder / name).write_bytes((tokenizer.folder / name).read_bytes())

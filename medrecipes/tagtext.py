@@ -22,7 +22,7 @@ from medrecipes.loading import load
 from medrecipes.records import Tagged
 from medrecipes.sources._files import Blob, lines
 from medrecipes.store import cache_root, intact, read_json
-from medrecipes.tagging import decode, gather
+from medrecipes.tagging import ABOUT, decode, gather
 from medrecipes.words import sentences, words
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def open_tagger(path: Path) -> Tagger:
             f"{path}: is a run of conversations, which tags no words; name a run of a recipe with task = 'tag'"
         )
     from medrecipes.engines import tag_base
-    from medrecipes.engines.tagger import ABOUT, Tagger
+    from medrecipes.engines.tagger import Tagger
     from medrecipes.tagged import prepare_tagged
 
     recipe = load(path / "recipe.toml").recipe

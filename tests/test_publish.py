@@ -196,17 +196,24 @@ def test_a_stranger_gets_the_same_prompts_and_logits(released: Released, shell: 
 
 def verdicts(out: str) -> dict[str, str]:
     """The table of claims: each with its verdict."""
-    return dict(re.findall(r"^(\w[\w ]*?) {2,}(ok|differs|not checked)\b", out, re.M))
+    return dict(re.findall(r"^(\w[\w. ]*?) {2,}(ok|differs|not checked)\b", out, re.M))
 
 
-CLAIMS = {"files", "template", "figures in the card", "split", "evaluation loss"}
+# what can be worked out again of a run and of its release alike
+ALIKE = {
+    "files", "split", "data.json", "training", "template", "tokenizer", "stop tokens", "adapter", "figures in the card", "card",
+    "evaluation loss", "base figures",
+}  # fmt: skip
+CLAIMS = ALIKE | {"release.json", "example in the card", "base"}
+NO_ANSWERS = {"answers": "not checked"}  # a release holds none
 
 
 def test_a_release_is_verified_down_to_its_loss(released: Released, shell: Shell) -> None:
     done = shell("verify", REPO)
     assert (done.code, done.err) == (0, "")
-    assert verdicts(done.out) == dict.fromkeys(CLAIMS, "ok")
-    assert done.out.endswith("5 ok, 0 differs, 0 not checked\n")
+    assert verdicts(done.out) == {**dict.fromkeys(CLAIMS, "ok"), **NO_ANSWERS}
+    assert done.out.endswith("15 ok, 0 differs, 1 not checked (answers)\n")
+    assert shell("verify", REPO, "--strict").code == 1
 
 
 def spoil(repo: Repo, branch: str, **changes: Any) -> None:
@@ -239,17 +246,28 @@ def test_what_was_changed_after_the_release_is_named(released: Released, shell: 
     spoil(repo, "card", README_md=lambda data: better, release_json=claim({"README.md": better}))
     other = repo.contents("v1")["chat_template.jinja"] + b"{# #}"
     spoil(repo, "template", chat_template_jinja=lambda data: other, release_json=claim({"chat_template.jinja": other}))
-    for branch, wrong in (("file", "files"), ("card", "figures in the card"), ("template", "template")):
+    stops = b'{"bos_token_id": 1, "eos_token_id": [], "pad_token_id": 0, "do_sample": false}'
+    spoil(repo, "stops", generation_config_json=lambda data: stops, release_json=claim({"generation_config.json": stops}))  # fmt: skip
+    better = json.loads(repo.contents("v1")["eval/report.json"])
+    better["base"]["bits_per_byte"]["value"] += 1
+    flattered = json.dumps(better).encode()
+    spoil(repo, "base", **{"eval/report_json": lambda data: flattered, "release_json": claim({"eval/report.json": flattered})})  # fmt: skip
+    for branch, wrong in {
+        "file": {"files"}, "card": {"figures in the card", "card"}, "template": {"template"}, "stops": {"stop tokens"},
+        "base": {"release.json", "figures in the card", "card", "base figures"},
+    }.items():  # fmt: skip
         done = shell("verify", REPO, "--revision", branch, HF_HUB_DISABLE_PROGRESS_BARS="1")
         assert done.code == 1
         found = verdicts(done.out)
-        assert {what for what, verdict in found.items() if verdict == "differs"} == {wrong}, done.out
+        assert {what for what, verdict in found.items() if verdict == "differs"} == wrong, done.out
 
 
 def test_a_run_is_verified_too(released: Released, shell: Shell, tmp_path: Path) -> None:
     done = shell("verify", released.run)
     assert (done.code, done.err) == (0, "")
-    assert verdicts(done.out) == dict.fromkeys((CLAIMS - {"files"}) | {"report"}, "ok")
+    own = {"recipe", "run.json", "predictions", "report", "report.md", "answers"}
+    assert verdicts(done.out) == dict.fromkeys(ALIKE | own, "ok")
+    assert shell("verify", released.run, "--strict").code == 0
     copy = tmp_path / released.run.name
     shutil.copytree(released.run, copy)
     report = json.loads((copy / "eval/report.json").read_text())
@@ -258,7 +276,7 @@ def test_a_run_is_verified_too(released: Released, shell: Shell, tmp_path: Path)
     done = shell("verify", copy)
     assert done.code == 1
     found = verdicts(done.out)
-    assert {what for what, verdict in found.items() if verdict == "differs"} == {"figures in the card", "report", "evaluation loss"}  # fmt: skip
+    assert {what for what, verdict in found.items() if verdict == "differs"} == {"files", "figures in the card", "report", "evaluation loss"}  # fmt: skip
 
 
 def test_a_recipe_may_release_its_run_and_a_second_look_finishes_what_failed(released: Released, shell: Shell, hub: Hub, tmp_path: Path) -> None:  # fmt: skip
@@ -391,9 +409,13 @@ def test_a_tagging_run_is_released_and_loads_again(tag_run: tuple[Path, str], sh
     assert "push        already there, nothing pushed" in again.out
     verified = shell("verify", "ann/tagger")
     assert verified.code == 0
-    assert verdicts(verified.out) == {
-        "files": "ok", "figures in the card": "ok", "split": "not checked", "span scores": "not checked",
-    }  # fmt: skip
+    held = {"files", "release.json", "figures in the card", "card", "adapter"}
+    sought = {"split", "data.json", "training", "base", "tokenizer", "labels", "findings"}
+    assert verdicts(verified.out) == {**dict.fromkeys(held, "ok"), **dict.fromkeys(sought, "not checked")}
+    assert "name the data with --set data.path=…" in verified.out
+    verified = shell("verify", "ann/tagger", "--strict", "--set", f"data.path={ROOT}/data/bio")
+    assert verified.code == 0
+    assert verdicts(verified.out) == dict.fromkeys(held | sought, "ok")
 
 
 def test_every_format_has_a_repository_of_its_own(released: Released, shell: Shell, hub: Hub, tmp_path: Path) -> None:
@@ -428,7 +450,8 @@ def test_every_format_has_a_repository_of_its_own(released: Released, shell: She
     assert not [request for request in hub.requests[asked:] if request.startswith("GET /cdn/") and heavy in request]
     verified = shell("verify", f"{REPO}-merged-16bit")
     assert verified.code == 0
-    assert verdicts(verified.out) == {**dict.fromkeys(CLAIMS, "ok"), "evaluation loss": "not checked"}
+    unseen = dict.fromkeys(("adapter", "evaluation loss"), "not checked")
+    assert verdicts(verified.out) == {**dict.fromkeys(CLAIMS - {"base figures"}, "ok"), **unseen}
     (run / "export/gguf-q8_0/model-q8_0.gguf").write_bytes(b"GGUF other")
     done = shell("publish", run, "--format", "gguf")
     assert done.err.endswith("gguf-q8_0/model-q8_0.gguf: is not what was exported; export it again\n")

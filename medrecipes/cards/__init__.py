@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from medrecipes.cards.dataset import dataset_card
-from medrecipes.cards.model import model_card, release_card
+from medrecipes.cards.facts import STATE, Facts
+from medrecipes.cards.model import card, model_card, release_card, run_card
+from medrecipes.cards.sections import example_lines, without_example
 from medrecipes.cards.text import DISCLAIMER, RELEASE
 
-__all__ = ["DISCLAIMER", "RELEASE", "dataset_card", "model_card", "release_card"]
+__all__ = [
+    "DISCLAIMER", "RELEASE", "STATE", "Facts", "card", "dataset_card", "example_lines", "model_card", "release_card", "run_card",
+    "without_example",
+]  # fmt: skip

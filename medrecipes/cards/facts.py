@@ -12,6 +12,9 @@ from medrecipes.gates import Gate
 from medrecipes.recipe import Recipe
 from medrecipes.terms import Terms, terms_of, tiny
 
+# what a card reads of run.json; a release states it, so that its card can be written again
+STATE = ("key", "task", "base", "base_revision", "base_licence", "base_caps", "versions", "commit", "hardware", "choices", "template_sha256")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Facts:

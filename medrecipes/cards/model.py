@@ -28,7 +28,14 @@ def model_card(
     recipe: Recipe, rundir: RunDir, report: dict[str, Any], data: dict[str, Any], stats: dict[str, Any]
 ) -> None:
     """Write README.md of the run folder."""
-    write_text(rundir.path / "README.md", card(Facts(recipe, rundir.path, rundir.state, report, data, stats)))
+    write_text(rundir.path / "README.md", run_card(recipe, rundir, report, data, stats))
+
+
+def run_card(
+    recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], data: Mapping[str, Any], stats: Mapping[str, Any]
+) -> str:
+    """The card of a run that nobody has released yet."""
+    return card(Facts(recipe, rundir.path, rundir.state, report, data, stats))
 
 
 def release_card(
@@ -40,6 +47,8 @@ def release_card(
         return dict(read_json(run / name)) if (run / name).exists() else {}
 
     recipe = load(run / "recipe.toml").recipe
+    if (run / "data.json").exists():  # which knows the commits
+        recipe = RunDir(run).pinned(recipe)
     state, report, data, stats = map(read, ("run.json", "eval/report.json", "data.json", "trainer_stats.json"))
     return card(Facts(recipe, run, state, report, data, stats, repo_id, formats, gates, exports))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrecipes.cards import text
@@ -16,6 +16,7 @@ from medrecipes.personal import find
 from medrecipes.scoring.tables import show
 from medrecipes.terms import shown, tiny
 
+EXAMPLE = "One of the answers, the first of those that were judged:"
 LEARNED = {"answers": "answers and their stop tokens", "all": "whole texts"}
 
 
@@ -76,10 +77,25 @@ def _example(facts: Facts) -> Iterator[str]:
         before = answers[BASE].get(id, {})
         texts = [after.get("prompt"), after.get("gold"), before.get("prediction"), after.get("prediction")]
         if all(isinstance(t, str) and t.strip() for t in texts) and not any(any(find(str(t))) for t in texts):
-            names = ("question", "reference", "base", "this model")
-            yield "One of the answers, the first of those that were judged:"
-            yield table(("", ""), [(name, _plain(str(t))) for name, t in zip(names, texts, strict=True)])
+            yield EXAMPLE
+            yield _shown(texts)
             return
+
+
+def _shown(texts: Sequence[Any]) -> str:
+    names = ("question", "reference", "base", "this model")
+    return table(("", ""), [(name, _plain(str(t))) for name, t in zip(names, texts, strict=False)])
+
+
+def example_lines(question: str, reference: str) -> list[str]:
+    """The lines of the example that do not come from a model."""
+    return _shown((question, reference)).splitlines()[2:]
+
+
+def without_example(card: str) -> str:
+    """A card as it would be without its example: what can be written again without the answers."""
+    before, example, after = card.partition(f"{EXAMPLE}\n\n")
+    return before + after[after.index("## ") :] if example else card
 
 
 def _plain(words: str) -> str:

@@ -30,10 +30,9 @@ from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.spans import Tagging, micro
-from medrecipes.store import write_json, writing
-from medrecipes.tagging import MASKED, Window, decode, frequencies, gather, windows
+from medrecipes.store import write_json
+from medrecipes.tagging import ABOUT, MASKED, Window, about, copy_tokenizer, decode, frequencies, gather, windows
 
-ABOUT = "tagging.json"  # beside the adapter: what the head's outputs mean
 TOKENS_AT_ONCE = 8192  # in a micro-batch on a card, padding included; halved when memory runs out
 
 
@@ -234,11 +233,5 @@ class Tagger:
     def save(self, folder: Path) -> None:
         """Write the adapter with the head, the tokenizer, and what the head's outputs mean."""
         save_adapter(self.model, folder)
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            if (self.tokenizer.folder / name).exists():
-                text = (self.tokenizer.folder / name).read_bytes()
-                with writing(folder):
-                    (folder / name).write_bytes(text)
-        about = {"labels": list(self.labels), "attention": self.recipe.model.attention, "unit": self.recipe.tag.unit,
-                 "max_tokens": self.recipe.data.max_tokens, "overlap": self.recipe.tag.overlap}  # fmt: skip
-        write_json(folder / ABOUT, about)
+        copy_tokenizer(self.tokenizer, folder)
+        write_json(folder / ABOUT, about(self.recipe, self.labels))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes import __version__, cards
+from medrecipes import __version__, cards, seal
 from medrecipes.errors import RunError
 from medrecipes.export import QUANTS
 from medrecipes.gates import Gate, check_dataset, check_run
@@ -69,7 +69,10 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         "kind": "model",
         "name": rundir.path.name,
         "format": format,
-        "run": {key: state[key] for key in ("key", "base", "base_revision", "versions", "hardware")},
+        "repo": repo,
+        "run": {**{key: state[key] for key in cards.STATE if key in state}, "base": _named(state["base"])},
+        # which version worked it out, where that is the one that words it now
+        "code": seal.code() if state.get(seal.KEY, {}).get("code") == seal.code() else None,
         # a tagging run asks nothing, so it has no template
         "template": {"name": recipe.template.name, "sha256": state["template_sha256"]}
         if recipe.task == "chat"
@@ -128,6 +131,11 @@ def _exports(rundir: RunDir, format: str) -> list[tuple[Path, dict[str, Any]]]:
     return [(folder, _shared(read_json(folder / EXPORTED))) for folder in folders]
 
 
+def _named(base: str) -> str:
+    """A base without the path of a folder of this machine."""
+    return Path(base).name if Path(base).is_absolute() else base
+
+
 def _shared(made: dict[str, Any]) -> dict[str, Any]:
     """What is said of an export, without the path of a base that lies in a folder of this machine."""
     base = str(made.get("base") or "")
@@ -168,6 +176,7 @@ def _finish(
         "made_by": f"medrecipes {__version__}",
         **claims,
         "gates": {gate.name: "waived" if gate.waived else "passed" for gate in gates if gate.passed or gate.waived},
+        "waived": {gate.name: list(gate.found) for gate in gates if gate.waived},
         "files": {name: {"sha256": c.sha256, "bytes": c.size} for name, c in contents.items()},
     }
     write_text(work / MANIFEST, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,102 @@
+"""The claims about rows: the split made anew from its source, data.json, and whose rows the answers are to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from medrecipes import chatreport, evaluate, spanreport
+from medrecipes.cases import read_cases
+from medrecipes.records import Conversation
+from medrecipes.scoring.predictions import Prediction, read_spans_text
+from medrecipes.scoring.spans import look_up, majority
+from medrecipes.spanreport import DICTIONARY, TUNED
+from medrecipes.verify.claims import Found, as_json, unlike, unlike_text
+from medrecipes.verify.evidence import Evidence
+
+OF_PLACE = ("file", "revision")  # how a source was named, which may be otherwise now; its content is what counts
+
+
+def split(e: Evidence) -> Found:
+    """The split again, from its source rows."""
+    claimed, data = e.state["split_key"], e.data
+    if data["key"] != claimed:
+        return Found(wrong=[f"data.json is of split {data['key'][:12]}, claimed {claimed[:12]}"])
+    made = e.split if e.own.task == "chat" else e.tagged
+    if made.key == claimed:
+        return Found(f"{claimed[:12]}, made again from {', '.join(source['title'] for source in data['sources'])}")
+    same = [source["content"] for source in made.report["sources"]] == [source["content"] for source in data["sources"]]
+    if same or e.given.key == e.state["key"]:  # the key holds the content of local data
+        return Found(wrong=[f"the same data gives {made.key[:12]} here, claimed {claimed[:12]}"])
+    return Found(unknown="the data at hand is not what it was made of; name that with --set data.path=…")
+
+
+def data(e: Evidence) -> Found:
+    """data.json again, from the split and the tokens of its rows."""
+    if e.own.task == "chat":
+        made = as_json(evaluate.data_report(e.split, e.fitted))
+    else:
+        made = as_json({**e.tagged.report, "tokens": {n: p.counts() for n, p in e.proved.items()}})
+    said = e.data
+    for one, other in zip(made["sources"], said["sources"], strict=True):
+        one |= {name: other[name] for name in OF_PLACE}
+    return e.by_code(list(unlike(made, said)), f"{said['seen']:,} rows read, counted and split as it says")
+
+
+def predictions(e: Evidence) -> Found:
+    """Every answer is to a held-out row as it is in the source, both models answered all of them, and nothing else."""
+    wrong = [f"answers of a model {name!r}" for name in e.predictions.keys() - {chatreport.BASE, chatreport.TUNED}]
+    for model in (chatreport.BASE, chatreport.TUNED):
+        answers = e.predictions.get(model, [])
+        if [p.id for p in answers] != [conversation.id for conversation, _ in e.rows]:
+            wrong.append(
+                f"{model} answered {len(answers)} rows, which are not the {len(e.rows)} that the recipe judges"
+            )
+            continue
+        for answer, (conversation, _) in zip(answers, e.rows, strict=True):
+            wrong += _misstated(e, answer, conversation)
+    return Found(f"{len(e.rows)} rows, answered by both models, as they are in the source", wrong)
+
+
+def _misstated(e: Evidence, answer: Prediction, row: Conversation) -> Iterator[str]:
+    """Where a line of predictions.jsonl does not state its row as it is, or its numbers cannot be."""
+    stated = evaluate.stated(row, e.own.eval.max_new_tokens)
+    for name, value in stated.items():
+        if getattr(answer, name) != value:
+            yield f"{answer.model} {answer.id}: its {name} is not that of the row"
+    limit, tokens = e.own.eval.max_new_tokens, answer.tokens
+    if answer.stopped is None or tokens is None or answer.bits is None:
+        yield f"{answer.model} {answer.id}: says nothing of how it ended, or how likely the reference is"
+    elif tokens > limit or not (answer.stopped or tokens == limit):
+        yield f"{answer.model} {answer.id}: neither stopped nor reached the limit"
+
+
+def cases(e: Evidence) -> Found:
+    """The hand-written cases as their file has them."""
+    assert e.own.eval.cases
+    wanted = [(c.id, c.id, c.task, c.prompt, c.expect) for c in read_cases(e.given.eval.cases or e.own.eval.cases)]
+    wrong = [] if [(c.id, c.group, c.task, c.prompt, c.gold) for c in e.cases] == wanted else ["cases.jsonl has other cases than their file"]  # fmt: skip
+    wrong += [f"answers of {case.model!r}" for case in e.cases if case.model != chatreport.TUNED]
+    return Found(f"{len(e.cases)} as they stand in {e.own.eval.cases.name}", wrong)
+
+
+def taggings(e: Evidence) -> Found:
+    """Both findings are of the held-out rows as they are in the source, and the dictionary's are what it finds."""
+    rows = e.tagged.held_out
+    for model, lines in e.predictions.items():
+        if [line.id for line in lines] != [row.id for row in rows]:
+            return Found(wrong=[f"{model} tagged {len(lines)} rows, which are not the {len(rows)} held out"])
+    dictionary = majority((row.tokens, row.tags) for row in e.tagged.train)
+    looked_up = [look_up(dictionary, row.tokens) for row in rows]
+    tuned = [read_spans_text(line.prediction) for line in e.predictions[TUNED]]
+    likely = [line["probabilities"] for line in e.lines("eval/predictions.jsonl") if line["model"] == TUNED]
+    made = [
+        *spanreport.predictions(spanreport.taggings(rows, looked_up), DICTIONARY, None),
+        *spanreport.predictions(spanreport.taggings(rows, tuned), TUNED, likely),
+    ]
+    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in made)
+    wrong = unlike_text(text, e.text("eval/predictions.jsonl"))
+    for row, spans, each in zip(rows, tuned, likely, strict=True):
+        if len(spans) != len(each) or not all(0 <= p <= 1 for p in each):
+            wrong.append(f"row {row.id}: its probabilities are not one a span, from 0 to 1")
+    return Found(f"{len(rows)} rows, tagged by dictionary and model, as they are in the source", wrong)
