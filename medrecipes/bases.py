@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -142,8 +143,8 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
 
 def open_base(name: str, revision: str) -> Base:
     """A base from a folder, or from the Hub at the commit that `revision` stands for now."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise MedRecipesError(f"{folder}: holds no config.json, so it is no base model; correct model.base")
         return Base(str(folder.resolve()), folder.resolve())

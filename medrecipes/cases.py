@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes.errors import DataError, did_you_mean
+from medrecipes.errors import DataError, RecipeError, did_you_mean, shown
+from medrecipes.layers import read_table
 from medrecipes.scoring.entities import TASKS, parse
 from medrecipes.scoring.judging import exact
 from medrecipes.scoring.predictions import ALIASES, QA, Prediction
 
+MOST_BYTES = 4_000_000  # thousands of cases, each of which is answered after the training
 KEYS = ("id", "task", "prompt", "expect")
 
 
@@ -29,24 +30,24 @@ class Case:
 def read_cases(path: Path) -> list[Case]:
     """All cases of a file; every mistake names the case."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; correct eval.cases, or leave it out") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path}: is no readable TOML ({error}); correct it") from None
+        table, _ = read_table(path, "a file of cases", MOST_BYTES)
+    except RecipeError as error:
+        raise DataError(str(error)) from None
     entries = table.get("case")
     if not isinstance(entries, list) or not entries or set(table) != {"case"}:
         raise DataError(f"{path}: holds no [[case]] tables alone; write each with {', '.join(KEYS)}")
-    cases: list[Case] = []
+    cases: dict[str, Case] = {}
     for number, entry in enumerate(entries, 1):
         case = _case(f"{path}: case {number}", entry)
-        if any(case.id == other.id for other in cases):
-            raise DataError(f"{path}: case {number}: id {case.id!r} is taken; choose another")
-        cases.append(case)
-    return cases
+        if case.id in cases:
+            raise DataError(f"{path}: case {number}: id {shown(case.id)} is taken; choose another")
+        cases[case.id] = case
+    return list(cases.values())
 
 
 def _case(where: str, entry: Any) -> Case:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is no table; write [[case]] with {', '.join(KEYS)}")
     for name in KEYS:
         if not isinstance(entry.get(name), str) or (name != "expect" and not entry[name].strip()):
             raise DataError(f"{where}: {name} is missing or no text; every case needs {', '.join(KEYS)}")
@@ -55,10 +56,10 @@ def _case(where: str, entry: Any) -> Case:
             raise DataError(f"{where}: {name} is unknown{did_you_mean(name, KEYS)}")
     task = ALIASES.get(entry["task"], entry["task"])
     if task not in (QA, *TASKS):
-        raise DataError(f"{where}: task {task!r} is unknown{did_you_mean(task, (QA, *TASKS))}")
+        raise DataError(f"{where}: task {shown(task)} is unknown{did_you_mean(str(task), (QA, *TASKS))}")
     if task in TASKS and (failures := parse(task, entry["expect"]).failures):
         raise DataError(
-            f"{where}: expect holds {failures[0]!r}, which is no item of task {task}; write '- item' a line"
+            f"{where}: expect holds {shown(failures[0])}, which is no item of task {task}; write '- item' a line"
         )
     return Case(entry["id"], task, entry["prompt"].strip(), entry["expect"].strip())
 

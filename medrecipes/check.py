@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrecipes.bases import Base, contradictions, open_base, tiny_facts
@@ -85,7 +85,7 @@ def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, 
         facts = tiny_facts(model.base)
         _note(console, "base", f"{model.base}: {facts}, built on the spot")
         return None, list(contradictions(loaded.recipe, facts))
-    if not hub and not Path(model.base).expanduser().is_dir():
+    if not hub and not os.path.isdir(os.path.expanduser(model.base)):
         return None, []
     try:
         with console.quiet(cache_root() / "log.txt"):  # the client draws bars

@@ -3,38 +3,127 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import platform
+import select
+import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from medrecipes import __version__, handlers, ranks
-from medrecipes.errors import MedRecipesError, uncompiled
+from medrecipes.errors import MedRecipesError, reason, shown, uncompiled, visible
+from medrecipes.store import cache_root
 
 # as in the schema, which is too slow to import for --help; a test compares the two
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
+MOST_GPUS = 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the user's mistakes become one line and exit code 2."""
-    arguments = _parser().parse_args(argv)
-    arguments.words = list(sys.argv[1:] if argv is None else argv)  # for processes that do the same on a card each
+    """Run a command; the user's mistakes become one line and exit code 2, and so does what nobody foresaw."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an encoding that lacks what is printed is no reason to end
+    debug = False
     try:
-        return int(arguments.do(arguments) or 0)
-    except (MedRecipesError, RuntimeError) as error:
-        line = error if isinstance(error, MedRecipesError) else uncompiled(error)
-        if arguments.debug or not line:
-            raise
-        ranks.let_the_leader_speak()
-        print(line, file=sys.stderr)
-        return 2
+        arguments = _arguments(words)
+        debug = arguments.debug
+        code = int(arguments.do(arguments) or 0)
+        _flush()
+        return code
     except KeyboardInterrupt:
         if ranks.leads():
             print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except Exception as error:
+        gone = isinstance(error, BrokenPipeError) and _unread()
+        try:
+            _flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again, and complains, when it ends
+        if gone:
+            return 141  # what a shell says of a program that wrote to a reader that had enough, as `| head` has
+        if debug:
+            raise
+        line = _line(error, words)
+        ranks.let_the_leader_speak()
+        print("\n".join(map(visible, line.split("\n"))), file=sys.stderr)
+        return 2
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    """What was typed; texts to tag may stand behind an option too, where argparse looks for none any longer."""
+    parser = _parser()
+    arguments, more = parser.parse_known_args(words)
+    if more and arguments.do is handlers.tag and not any(word.startswith("-") for word in more):
+        arguments.text += more
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    arguments.words = words  # for processes that do the same on a card each
+    return arguments
+
+
+def _line(error: Exception, words: Sequence[str]) -> str:
+    """What is said of an error; one that is nobody's mistake is written down whole, for a report of it."""
+    if isinstance(error, MedRecipesError):
+        return str(error)
+    if isinstance(error, RuntimeError) and (line := uncompiled(error)):
+        return line
+    log = _log(words)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; correct the path, mend the permission, or free the space (the full log is at {log})"
+    if isinstance(error, MemoryError):
+        return f"memory ran out; ask for less (data.limit, train.micro_batch), or take a larger machine (the full log is at {log})"
+    said = f"{type(error).__name__}: {reason(error)[:300]}"
+    return f"internal error: {said}; the full log is at {log}; please report it with that file (--debug shows it here)"
+
+
+def _log(words: Sequence[str]) -> Path:
+    """A new file with the error at work, in the store, or with the temporary files where the store cannot be written."""
+    text = (
+        f"medrecipes {__version__}, Python {sys.version.split()[0]}, {platform.platform()}\n"
+        f"{' '.join(map(shlex.quote, words))}\n\n{traceback.format_exc()}"
+    )
+    folder = cache_root() / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(".txt", "error-", folder)
+    except OSError:
+        handle, name = tempfile.mkstemp(".txt", "medrecipes-error-")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+    return Path(name)
+
+
+def _flush() -> None:
+    """Hand over what was printed, so that a reader that has gone is noticed here and not when Python ends."""
+    if sys.stdout:
+        sys.stdout.flush()
+
+
+def _unread() -> bool:
+    """Whether standard output is a pipe whose reader has gone."""
+    poll = select.poll()
+    poll.register(1, 0)  # the end of a pipe is told without being asked for
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's own, whose messages cannot steer a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end."""
+        super().error(visible(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("medrecipes", description="Medical fine-tuning recipes that prove what they do.")
+    parser = _Parser("medrecipes", description="Medical fine-tuning recipes that prove what they do.")
     parser.add_argument("--version", action="version", version=f"medrecipes {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -67,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("recipe", metavar="RECIPE")
     plan.add_argument("--gpu", default="this", metavar="NAME", help="t4, rtx3050, a100-40, h100, h200 …, or e.g. 24GB (default: the one here)")  # fmt: skip
-    plan.add_argument("--gpus", type=_positive, default=1, metavar="N", help="how many of them (default: 1)")
+    plan.add_argument("--gpus", type=_whole(1, MOST_GPUS), default=1, metavar="N", help="how many of them (default: 1)")
     plan.add_argument("--json", action="store_true", help="the same as JSON")
     _overrides(plan)
 
@@ -118,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
 
     preview = _command(commands, "preview", handlers.preview, "show examples token by token, what is learned in colour")
     preview.add_argument("recipe", nargs="?", metavar="RECIPE")
-    preview.add_argument("-n", type=int, default=5, metavar="ROWS", help="how many rows (default: 5)")
+    preview.add_argument("-n", type=_whole(1, 1_000_000), default=5, metavar="ROWS", help="how many rows (default: 5)")
     preview.add_argument("--row", metavar="ID", help="this row alone")
     preview.add_argument("--json", action="store_true", help="a line of JSON a conversation: text, ids, labels")
     preview.add_argument("--template", metavar="NAME", help="in place of a recipe: the template")
@@ -131,8 +220,12 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--model", metavar="NAME", help="whose answers, where the file holds those of several models")
     score.add_argument("--filter", choices=("none", "in_text"), default="none", help="in_text: a second score, without items that the text does not contain")  # fmt: skip
     score.add_argument("--tagged", type=Path, metavar="FILE", help="turn lists of chemicals and diseases into spans of these tagged rows, and score those")  # fmt: skip
-    score.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
-    score.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the draws (default: 42)")
+    score.add_argument(
+        "--draws", type=_whole(1, 10_000), default=1000, metavar="N", help="bootstrap draws (default: 1000)"
+    )
+    score.add_argument(
+        "--seed", type=_whole(0, 2**32 - 1), default=42, metavar="N", help="seed of the draws (default: 42)"
+    )
     score.add_argument("--json", action="store_true", help="the report as JSON")
 
     judge = _command(
@@ -143,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
     )
-    judge.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
+    judge.add_argument("--checkpoint", type=_whole(1, 10_000_000), metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
     _cards(judge, "answer on")
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
     _overrides(judge)
@@ -157,12 +250,12 @@ def _parser() -> argparse.ArgumentParser:
     chat = _command(commands, "chat", handlers.chat, "talk to a finished run, on the terminal or on a page")
     chat.add_argument("run", type=Path, metavar="RUN")
     chat.add_argument("--base", action="store_true", help="the base alone, without the adapter")
-    chat.add_argument("--checkpoint", type=int, metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
+    chat.add_argument("--checkpoint", type=_whole(1, 10_000_000), metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
     chat.add_argument(
         "--web", action="store_true", help="a page: base and tuned side by side, or the entities of a text (extra: web)"
     )
     chat.add_argument("--host", metavar="ADDRESS", help="with --web: where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
-    chat.add_argument("--port", type=int, metavar="N", help="with --web: its port (default: 7860)")
+    chat.add_argument("--port", type=_whole(1, 65_535), metavar="N", help="with --web: its port (default: 7860)")
     _overrides(chat)
 
     tag = _command(commands, "tag", handlers.tag, "mark entities in texts with a finished tagging run")
@@ -180,14 +273,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number between two others."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # of 5,000 digits too
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{shown(text)}: must be a whole number from {low:,} to {high:,}")
+        return value
+
+    return read
 
 
-def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, do: object, help: str) -> argparse.ArgumentParser:  # fmt: skip
+def _command(commands: argparse._SubParsersAction[_Parser], name: str, do: object, help: str) -> argparse.ArgumentParser:  # fmt: skip
     parser = commands.add_parser(name, help=help, description=help)
     parser.set_defaults(do=do)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -195,12 +296,16 @@ def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name
 
 
 def _cards(parser: argparse.ArgumentParser, does: str) -> None:
-    parser.add_argument("--gpus", type=_positive, default=1, metavar="N", help=f"{does} so many cards of this machine (default: 1)")  # fmt: skip
+    parser.add_argument("--gpus", type=_whole(1, MOST_GPUS), default=1, metavar="N", help=f"{does} so many cards of this machine (default: 1)")  # fmt: skip
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the recipe"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value of the recipe, or a whole table",
     )
 
 

@@ -5,18 +5,35 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
+from medrecipes.errors import printable
 from medrecipes.notes import heard_on
 from medrecipes.store import writing
 
 PLAIN_EVERY_S = 10.0  # how often a bar becomes a line where there is no terminal to draw on
+
+
+class _Screen(RichConsole):
+    """Rich's console, past which nothing goes that steers a terminal but rich's own colours, whatever a name or a row holds."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is shown."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(printable(piece.text), piece.style)
+
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that has gone to the command line, as where nothing but `print` is used."""
+        raise BrokenPipeError
 
 
 class Console:
@@ -24,7 +41,7 @@ class Console:
 
     def __init__(self) -> None:
         self._out: TextIO = sys.stdout
-        self.rich = RichConsole(file=self._out, highlight=False, soft_wrap=True)
+        self.rich = _Screen(file=self._out, highlight=False, soft_wrap=True)
         self.stages: dict[str, float] = {}
 
     @classmethod
@@ -32,7 +49,7 @@ class Console:
         """One that nobody reads."""
         console = cls()
         console._out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
-        console.rich = RichConsole(file=console._out, highlight=False, soft_wrap=True)
+        console.rich = _Screen(file=console._out, highlight=False, soft_wrap=True)
         return console
 
     def line(self, text: str = "") -> None:
@@ -47,8 +64,8 @@ class Console:
         yield stage
         seconds = time.monotonic() - started
         self.stages[name] = round(seconds, 2)
-        self.rich.print(f"[bold]{name:<11}[/bold]", end=" ")
-        self.rich.print(f"{stage.text}  [dim]{seconds:.1f} s[/dim]" if stage.text else f"[dim]{seconds:.1f} s[/dim]")
+        said = f"{stage.text}  " if stage.text else ""
+        self.rich.print(Text.assemble((f"{name:<11}", "bold"), " ", said, (f"{seconds:.1f} s", "dim")))
 
     @contextmanager
     def bar(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -57,7 +74,7 @@ class Console:
             yield Bar(self, name, total)
             return
         progress = Progress(
-            TextColumn(f"{name:<11}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+            TextColumn(f"{name:<11}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(), console=self.rich, transient=True,
             redirect_stdout=False, redirect_stderr=False,  # what libraries print belongs in the log, not above the bar
         )  # fmt: skip

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 2000  # characters of a problem that anybody reads
 
 
 class MedRecipesError(Exception):
@@ -15,7 +19,8 @@ class RecipeError(MedRecipesError):
     """A recipe that cannot be used; `problems` holds one line each, all that were found."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        said = [problems] if isinstance(problems, str) else problems
+        self.problems = [visible(short(problem, LONGEST)) for problem in said]
         super().__init__("\n".join(self.problems))
 
 
@@ -55,9 +60,28 @@ def reason(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+# what steers a terminal: control characters, separators of lines, reversed writing; and halves of characters
+STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text without what steers a terminal, each such character as JSON and TOML write it, e.g. `\\u001b`."""
+    return STEERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def visible(text: str) -> str:
     """A line of a message in which every character can be seen: line ends, blanks of other kinds and the like as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def short(text: str, longest: int) -> str:
+    """A text whose middle is left out where it is long."""
+    return text if len(text) <= longest else f"{text[: longest * 2 // 3]} … {text[-longest // 3 :]}"
+
+
+def shown(value: Any, longest: int = 100) -> str:
+    """A value as a message bears it."""
+    return short(repr(value), longest)
 
 
 def uncompiled(error: RuntimeError) -> str | None:
@@ -72,14 +96,21 @@ def uncompiled(error: RuntimeError) -> str | None:
     )
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that an unknown one is most likely meant as, in letters of either case."""
+    words, word = {name.lower(): name for name in sorted(set(known), reverse=True)}, word[:100].lower()
+    close = difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.6)
+    if close:
+        return words[close[0]]
+    # the last part alone too: `lora.rnak` is as near to `lora.rank` as `rnak` to `rank`
+    tails = {name.rsplit(".", 1)[-1]: known for name, known in words.items()}
+    close = difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.7)
+    return tails[close[0]] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The tail of a message about an unknown word, e.g. `; did you mean lora.rank?`, or the short list of what exists."""
     known = sorted(set(known))
-    # the last part alone too: `lora.rnak` is as near to `lora.rank` as `rnak` to `rank`
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not close:
-        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-        close = [tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.7)]
-    if close:
-        return f"; did you mean {close[0]}?"
+    if near := nearest(word, known):
+        return f"; did you mean {near}?"
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 24 else ""

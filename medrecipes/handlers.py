@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from medrecipes.errors import MedRecipesError, RecipeError
+from medrecipes.errors import MedRecipesError, RecipeError, printable
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def show(arguments: argparse.Namespace) -> None:
 
     loaded = load(arguments.recipe, arguments.set)
     for line in [show_json(loaded)] if arguments.json else show(loaded):
-        print(line)
+        print(printable(line))
 
 
 def plan(arguments: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def plan(arguments: argparse.Namespace) -> None:
     from medrecipes.outlook import lines, outlook
 
     found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    print(printable(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found))))
     if not found["fits"]:
         raise MedRecipesError(f"{arguments.recipe}: {found['advice']}")
 
@@ -147,7 +147,7 @@ def preview(arguments: argparse.Namespace) -> None:
     chosen = choose(rows, arguments.n, arguments.row)
     if arguments.json:
         for line in preview_json(template, chosen):
-            print(line)
+            print(printable(line))
     else:
         preview(template, chosen, Console().rich, data)
 
@@ -166,7 +166,7 @@ def score(arguments: argparse.Namespace) -> None:
 
         rows = as_spans(read_tagged(arguments.tagged), rows)
     report = score(rows, arguments.draws, arguments.seed, in_text=arguments.filter == "in_text")
-    print(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report)))
+    print(printable(json.dumps(report, indent=2) if arguments.json else "\n".join(score_lines(report))))
 
 
 def judge(arguments: argparse.Namespace) -> int:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from medrecipes.errors import RecipeError, did_you_mean
-from medrecipes.layers import SET, Layers, Origin, parse_override, read_layers
-from medrecipes.recipe import Recipe, fields
+from medrecipes.errors import RecipeError, did_you_mean, nearest, shown
+from medrecipes.layers import MOST_PROBLEMS, SET, Origin, listed, nested, parse_override, read_layers
+from medrecipes.recipe import Recipe, Why, fields
 from medrecipes.rules import broken
 from medrecipes.rules.where import Where
 
-# what is said last, by hand, holds: `--set train.max_steps=…` takes the place of the epochs that a file sets
-EXCLUDES = {
-    "max_steps": "epochs", "epochs": "max_steps",
-    "warmup_steps": "warmup_fraction", "warmup_fraction": "warmup_steps",
-}  # fmt: skip
 # what TOML calls pydantic's kinds
 KINDS = {"model_type": "table", "dict_type": "table", "tuple_type": "list", "list_type": "list"}
+# the kinds of what a key could hold as well, but for this
+BOUNDS = ("greater", "less", "finite", "too_long")
 
 
 @dataclass(frozen=True)
@@ -41,52 +39,66 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     problems = []
     for override in overrides:
         try:
-            table = parse_override(override)
+            key, value = parse_override(override)
         except RecipeError as error:
             problems += error.problems
             continue
-        for said in table["train"] if isinstance(table.get("train"), dict) else ():
-            if said in EXCLUDES:
-                layers.drop("train", EXCLUDES[said])
-        layers.lay(table, SET, {})
+        layers.drop(key)  # a table that is typed takes the place of the files' own, as any value does
+        layers.lay(nested(key, value), SET, {})
     for key, (one, other) in layers.disputes.items():
         problems.append(f"{other}: {key} contradicts {one}: {key}; say in {path} which of them holds")
-    recipe, wrong, told = _validated(layers, path)
+    at = Where(layers.origins, path)
+    recipe, wrong, told = _validated(layers.values, at, path)
     problems += told
-    for keys, problem in broken(recipe, Where(layers.origins, path)):
-        # a rule about a key that was not understood says nothing new, and may be wrong
-        if not any(_touches(key, bad) for key in keys for bad in wrong):
-            problems.append(problem)
+    # a rule about a key that was not understood says nothing new, and may be wrong
+    rules = (
+        problem for keys, problem in broken(recipe, at) if not any(_touches(key, bad) for key in keys for bad in wrong)
+    )
+    problems += islice(rules, 5 * MOST_PROBLEMS)  # each looks for what was meant, which takes its time
     if problems:
-        raise RecipeError(problems)
+        raise RecipeError(listed(problems, path))
     return Loaded(recipe, layers.origins)
 
 
-def _validated(layers: Layers, path: Path) -> tuple[Recipe, set[str], list[str]]:
+def _validated(values: dict[str, Any], at: Where, path: Path) -> tuple[Recipe, set[str], list[str]]:
     """The recipe without the keys that are wrong, those keys, and what is wrong with them."""
     wrong: set[str] = set()
     told: list[str] = []
-    values = layers.values
+    known = dict(fields())
     while True:
         try:
             return Recipe.model_validate(values), wrong, told
         except ValidationError as error:
-            # one for each kind of value that a key may have
-            told += dict.fromkeys(_describe(e, path, layers.origins) for e in error.errors())
-            for e in error.errors():
-                values, key = _without(values, e["loc"])
-                wrong.add(key)
+            errors = error.errors(include_url=False, include_context=False)
+            found: dict[str, Any] = {}
+            for each in errors:
+                # one for each kind of value that a key may have: that which comes nearest to what was meant is told
+                key = _key(each, known)
+                if key not in found or each["type"].startswith(BOUNDS):
+                    found[key] = each
+            for key, each in found.items():  # what nobody will read need not be worked out
+                told.append(_describe(key, each, known, at) if len(told) < MOST_PROBLEMS else key)
+            values, gone = _without(values, [each["loc"] for each in errors])
+            if not gone:
+                raise RecipeError(listed(told, path)) from None
+            wrong |= gone
 
 
-def _without(values: dict[str, Any], loc: Sequence[int | str]) -> tuple[dict[str, Any], str]:
-    """The values without the key at fault (a list as a whole), and the key."""
-    name, *rest = loc
-    assert isinstance(name, str)
-    inner = values.get(name)
-    if rest and isinstance(inner, dict) and rest[0] in inner:
-        inner, key = _without(inner, rest)
-        return {**values, name: inner}, f"{name}.{key}"
-    return {key: value for key, value in values.items() if key != name}, name
+def _without(values: dict[str, Any], places: Sequence[Sequence[int | str]]) -> tuple[dict[str, Any], set[str]]:
+    """The values without the keys at fault (a list as a whole), and those keys."""
+    inner: dict[int | str, list[Sequence[int | str]]] = {}
+    for name, *rest in places:
+        inner.setdefault(name, []).append(rest)
+    left, gone = {}, set()
+    for name, value in values.items():
+        if name not in inner:
+            left[name] = value
+        elif isinstance(value, dict) and all(rest and rest[0] in value for rest in inner[name]):
+            left[name], keys = _without(value, inner[name])
+            gone |= {f"{name}.{key}" for key in keys}
+        else:
+            gone.add(name)
+    return left, gone
 
 
 def _touches(key: str, bad: str) -> bool:
@@ -94,9 +106,8 @@ def _touches(key: str, bad: str) -> bool:
     return key == bad or key.startswith(f"{bad}.") or bad.startswith(f"{key}.")
 
 
-def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
-    """One problem that pydantic found, as one line for a person."""
-    known = dict(fields())
+def _key(error: Any, known: Mapping[str, Any]) -> str:
+    """The key that pydantic found something wrong with."""
     parts = [str(part) for part in error["loc"]]
     while (
         len(parts) > 1
@@ -106,35 +117,47 @@ def _describe(error: Any, path: Path, origins: Mapping[str, Origin]) -> str:
         and error["type"] != "extra_forbidden"
     ):
         parts.pop()  # the name of a union's branch, or a position in a list
-    key = ".".join(parts)
-    near = key if key in origins else next((k for k in origins if k.startswith(f"{key}.")), key)
-    while near and near not in origins:  # an entry of a list was set where the list was
-        near = near.rpartition(".")[0]
-    origin = origins.get(near, Origin(str(path)))
+    return ".".join(parts)
+
+
+def _describe(key: str, error: Any, known: Mapping[str, Any], at: Where) -> str:
+    """One problem that pydantic found, as one line for a person."""
     value = error.get("input")
-    name = ".".join(part for part in parts if not part.isdigit())
+    name = ".".join(part for part in key.split(".") if not part.isdigit())
     if error["type"] == "extra_forbidden":
-        return f"{origin}: {key} is unknown{did_you_mean(name, [k for k in known if k.count('.') == name.count('.')])}"
+        hint = did_you_mean(name, [k for k in known if k.count(".") == name.count(".")])
+        return f"{at(key)} is unknown{hint}"
     if error["type"] == "missing":
-        return f"{origin}: {key} is missing; set it"
-    words = [w for w in _words(known[name].annotation) if isinstance(w, str)] if name in known else []
-    if words and isinstance(value, str):
-        others = [said for kind, said in OTHERS.items() if kind in _kinds(known[name].annotation)]
-        return f"{origin}: {key} = {value!r} is not one of {', '.join([*words, *others])}{_suggest(value, words)}"
+        return f"{at(key)} is missing; set it"
+    said = f"{at(key)} = {shown(value)}"
     if error["type"] in KINDS:
-        return f"{origin}: {key} = {value!r}: must be a {KINDS[error['type']]}"
-    reason = re.sub("a valid ([aeiou])", r"an \1", error["msg"].replace("Input should be", "must be")).replace(
-        "a valid ", "a "
-    )
-    if words or "literal" in error["type"]:
-        reason = f"must be one of {', '.join(map(str, _words(known[name].annotation)))}"
-    return f"{origin}: {key} = {value!r}: {reason}"
+        return f"{said}: must be a {KINDS[error['type']]}"
+    if name in known and not error["type"].startswith(BOUNDS):
+        words = _words(known[name].annotation)
+        kinds = _kinds(known[name].annotation)
+        listed = ", ".join([*map(str, words), *(other for kind, other in OTHERS.items() if kind in kinds)])
+        if words and isinstance(value, str):
+            near = nearest(value, map(str, words))
+            return f"{said} is not one of {listed}{f'; did you mean {near}?' if near else ''}"
+        if words:
+            return f"{said}: must be one of {listed}"
+    above = error["type"].startswith("less") and name in known
+    reasons = [f" ({why.reason})" for why in _whys(known[name])] if above else []
+    return f"{said}: {_plainly(error['msg'])}{''.join(reasons[:1])}"
 
 
-def _suggest(value: str, words: Sequence[str]) -> str:
-    """A did-you-mean without the list, which the message bears already."""
-    hint = did_you_mean(value, words)
-    return hint if hint.startswith("; did") else ""
+def _plainly(message: str) -> str:
+    """pydantic's sentence as ours."""
+    message = message.replace("Input should be", "must be")
+    return re.sub("a valid ([aeiou])", r"an \1", message).replace("a valid ", "a ")
+
+
+def _whys(field: Any) -> list[Why]:
+    """The reasons of a key's bounds."""
+    found = [one for one in getattr(field, "metadata", ()) if isinstance(one, Why)]
+    for part in get_args(getattr(field, "annotation", field)):
+        found += [part] if isinstance(part, Why) else _whys(part)
+    return found
 
 
 # what a key may be that otherwise takes words, as its message says

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,16 +18,29 @@ from medrecipes.store import digest, digest_path
 
 TEMPLATES = shipped("templates")
 
-Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+@dataclass(frozen=True)
+class Why:
+    """The reason of a bound, as a message about it says."""
+
+    reason: str
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False, max_length=256)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+# what every number of a recipe is bounded by: a slip of the keyboard is told here, not by a machine that hangs
+Rows = Annotated[int, Field(ge=1, le=1_000_000_000), Why("no dataset has more rows")]
+Tokens = Annotated[int, Field(ge=1, le=1_048_576), Why("no base reads or writes more tokens")]
+Batch = Annotated[int, Field(ge=1, le=65_536), Why("a step of so many rows would not end within a day")]
+Steps = Annotated[int, Field(ge=1, le=10_000_000), Why("that is four months at a step a second")]
+MOST_RUNS = 1000  # of one sweep
 Format = Literal["adapter", "merged-16bit", "merged-4bit", "gguf"]
 
 
 class Section(BaseModel):
     """The common rules of all tables: unknown keys forbidden, no conversion of types, values never change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Model(Section):
@@ -78,8 +92,10 @@ class Mix(Section):
     path: Path | None = Field(None, strict=False, description="File or folder, from the recipe's own folder.")
     revision: str = Field("main", description="Branch, tag or commit of the dataset on the Hub.")
     columns: Columns = Field(default=Columns(), description="Names of the columns, for source jsonl.")
-    weight: Annotated[float, Field(gt=0)] | None = Field(None, description="Share of the mixture, relative to others.")
-    limit: Count | None = Field(None, description="Use at most this many of its rows, sampled evenly.")
+    weight: Annotated[float, Field(gt=0, le=1_000_000), Why("shares are relative to one another")] | None = Field(
+        None, description="Share of the mixture, relative to others."
+    )
+    limit: Rows | None = Field(None, description="Use at most this many of its rows, sampled evenly.")
 
 
 class Data(Section):
@@ -94,16 +110,18 @@ class Data(Section):
         "main", description="Branch, tag or commit of the dataset on the Hub; the commit it resolved to is recorded."
     )
     columns: Columns = Field(default=Columns(), description="Names of the columns, for source jsonl.")
-    mix: Annotated[tuple[Mix, ...], Field(strict=False)] = Field((), description="Several datasets instead of one.")
+    mix: Annotated[tuple[Mix, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="Several datasets instead of one."
+    )
     split: SplitRatios = Field(default=SplitRatios(), description="Shares of train, dev and test; they sum to 1.")
     near_duplicate: Fraction = Field(
         0.0, description="Jaccard similarity of word triples from which rows count as the same; 0: only equal ones do."
     )
     answers: Literal["one", "all"] = Field("all", description="Answers kept for a question that has several.")
-    limit: Count | None = Field(
+    limit: Rows | None = Field(
         None, description="Use at most this many rows, sampled evenly over collections and question types."
     )
-    max_tokens: Count = Field(2048, description="Longest conversation, in tokens.")
+    max_tokens: Tokens = Field(2048, description="Longest conversation, in tokens.")
     on_overflow: Literal["drop", "shorten_context", "shorten_answer", "error"] = Field(
         "drop", description="What happens to a conversation that is longer than max_tokens."
     )
@@ -119,7 +137,7 @@ class Data(Section):
 class BuildSet(Section):
     name: str = Field(description="Name of the dataset; `{model}` stands for each of build.models.")
     sources: Names = Field((), description="Which of data.mix it is made of, by source; left out: all.")
-    limit: Count | None = Field(None, description="Use at most this many rows, as data.limit does.")
+    limit: Rows | None = Field(None, description="Use at most this many rows, as data.limit does.")
 
     def folder(self, model: str) -> str:
         """The dataset's name for one of build.models."""
@@ -127,15 +145,21 @@ class BuildSet(Section):
 
 
 class Build(Section):
-    models: dict[str, str] = Field({}, description="The values of `{model}`, each with its chat template.")
-    sets: Annotated[tuple[BuildSet, ...], Field(strict=False)] = Field(
+    models: Annotated[dict[str, str], Field(max_length=64)] = Field(
+        {}, description="The values of `{model}`, each with its chat template."
+    )
+    sets: Annotated[tuple[BuildSet, ...], Field(strict=False, max_length=256)] = Field(
         (), description="Datasets to make; left out: one, by the recipe's own name and template."
     )
 
 
 class Lora(Section):
-    rank: Count = Field(16, description="Rank of the update matrices.")
-    alpha: Count = Field(16, description="Scale of the update: alpha / rank.")
+    rank: Annotated[int, Field(ge=1, le=8192), Why("no layer is wider")] = Field(
+        16, description="Rank of the update matrices."
+    )
+    alpha: Annotated[int, Field(ge=1, le=65_504), Why("fp16 holds no larger number")] = Field(
+        16, description="Scale of the update: alpha / rank."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Dropout before the update.")
     targets: Names = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -149,40 +173,52 @@ class Lora(Section):
 
 
 class Train(Section):
-    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="Passes over the training rows.")
-    max_steps: Count | None = Field(None, description="Steps instead of epochs.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="Peak learning rate.")
-    batch: Count = Field(8, description="Rows (packs, when packing) a step: micro_batch x accumulation x GPUs.")
-    micro_batch: Literal["auto"] | Count = Field("auto", description="Rows (packs, when packing) in memory at once.")
+    epochs: Annotated[float, Field(gt=0, le=10_000), Why("rows are known by heart long before")] = Field(
+        1.0, description="Passes over the training rows."
+    )
+    max_steps: Steps | None = Field(None, description="Steps instead of epochs.")
+    learning_rate: Annotated[float, Field(gt=0, le=10), Why("no training converges with a larger one")] = Field(
+        2e-4, description="Peak learning rate."
+    )
+    batch: Batch = Field(8, description="Rows (packs, when packing) a step: micro_batch x accumulation x GPUs.")
+    micro_batch: Literal["auto"] | Batch = Field("auto", description="Rows (packs, when packing) in memory at once.")
     packing: bool = Field(False, description="Put several rows into one of max_tokens; attention never crosses rows.")
     padding_free: bool = Field(True, description="Rows of a micro-batch end to end, not padded, where the engine can.")
     optim: str = Field("adamw_8bit", description="Optimiser, by transformers' names.")
     scheduler: str = Field("linear", description="Learning-rate schedule, by transformers' names.")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(5, description="Steps until the peak learning rate.")
-    warmup_fraction: Fraction | None = Field(None, description="Share of all steps instead of warmup_steps.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Weight decay of the optimiser.")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient norm above which it is clipped.")
-    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Noise added to the embeddings while training (NEFTune)."
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000), Why("no training is longer")] = Field(
+        5, description="Steps until the peak learning rate."
     )
-    checkpointing: Literal["auto"] | bool | Count = Field(
-        "auto", description="Layers that compute their activations again to save memory: all, none, or so many."
+    warmup_fraction: (
+        Annotated[float, Field(ge=0, lt=1), Why("the learning rate would reach its peak when all is over")] | None
+    ) = Field(None, description="Share of all steps instead of warmup_steps.")
+    weight_decay: Annotated[float, Field(ge=0, le=100), Why("nothing is left of the weights then")] = Field(
+        0.01, description="Weight decay of the optimiser."
     )
-    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+    max_grad_norm: Annotated[float, Field(gt=0, le=1_000_000), Why("that clips nothing")] = Field(
+        1.0, description="Gradient norm above which it is clipped."
+    )
+    neftune_noise_alpha: (
+        Annotated[float, Field(gt=0, le=1000), Why("nothing is left of the embeddings then")] | None
+    ) = Field(None, description="Noise added to the embeddings while training (NEFTune).")
+    checkpointing: Literal["auto"] | bool | Annotated[int, Field(ge=1, le=1000), Why("no base has more layers")] = (
+        Field("auto", description="Layers that compute their activations again to save memory: all, none, or so many.")
+    )
+    memory_gb: Annotated[float, Field(gt=0, le=10_000), Why("no card has more")] | None = Field(
         None, description="Use at most so much of the card; left out: all that is free."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="Number format of the computation.")
     loss_on: Literal["answers", "all"] = Field(
         "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."
     )
-    logging_steps: Count = Field(1, description="Steps between two rows of loss.csv.")
-    eval_steps: Literal["epoch"] | Count = Field(50, description="Steps between two looks at the dev rows, or `epoch`.")
-    save_steps: Literal["epoch"] | Count = Field(50, description="Steps between two checkpoints, or `epoch`.")
+    logging_steps: Steps = Field(1, description="Steps between two rows of loss.csv.")
+    eval_steps: Literal["epoch"] | Steps = Field(50, description="Steps between two looks at the dev rows, or `epoch`.")
+    save_steps: Literal["epoch"] | Steps = Field(50, description="Steps between two checkpoints, or `epoch`.")
     keep_best: Literal["bits_per_byte", "f1", "loss", "last"] = Field(
         "bits_per_byte",
         description="Which checkpoint is kept: the best on the dev rows (`f1`: of tagged spans), or the last.",
     )
-    early_stopping: Count | None = Field(None, description="Looks without improvement after which training stops.")
+    early_stopping: Steps | None = Field(None, description="Looks without improvement after which training stops.")
     sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
     report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
         (), description="Trackers that receive losses, recipe, data report, and what the test found."
@@ -193,11 +229,11 @@ class Tag(Section):
     unit: Literal["sentence", "document"] = Field(
         "sentence", description="What is a row where the data knows documents: a sentence, or the whole document."
     )
-    overlap: Annotated[int, Field(ge=0)] = Field(
+    overlap: Annotated[int, Field(ge=0, le=1_048_576), Why("no base reads more tokens")] = Field(
         64, description="Tokens that neighbouring windows share where a row is longer than data.max_tokens."
     )
     loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="What is minimised over the words.")
-    focal_gamma: Annotated[float, Field(ge=0)] = Field(
+    focal_gamma: Annotated[float, Field(ge=0, le=100), Why("no word counts then")] = Field(
         2.0, description="How much the focal loss turns from words that are right already."
     )
     class_weights: Literal["none", "balanced"] = Field(
@@ -206,19 +242,21 @@ class Tag(Section):
 
 
 class Eval(Section):
-    rows: Count = Field(200, description="Held-out rows that are answered and scored.")
-    max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
-    temperature: Annotated[float, Field(ge=0)] = Field(
+    rows: Rows = Field(200, description="Held-out rows that are answered and scored.")
+    max_new_tokens: Tokens = Field(256, description="Longest answer, in tokens.")
+    temperature: Annotated[float, Field(ge=0, le=100), Why("tokens are drawn evenly long before")] = Field(
         0.0, description="0: the likeliest token every time; above: tokens are drawn, by the recipe's seed."
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Share of the probability that tokens are drawn from, the likeliest first."
     )
-    repetition_penalty: Annotated[float, Field(gt=0)] = Field(
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100), Why("beyond, nothing but it decides")] = Field(
         1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
     )
-    batch: Count = Field(8, description="Questions answered at once.")
-    draws: Count = Field(1000, description="Bootstrap draws behind every interval.")
+    batch: Batch = Field(8, description="Questions answered at once.")
+    draws: Annotated[int, Field(ge=1, le=10_000), Why("more make no interval sharper")] = Field(
+        1000, description="Bootstrap draws behind every interval."
+    )
     cases: Path | None = Field(
         None, strict=False, description="TOML file of hand-written cases, answered after training; see data/cases."
     )
@@ -252,7 +290,7 @@ class Sweep(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, list[Any]] = Field(init=False)
 
-    samples: Count | None = Field(
+    samples: Annotated[int, Field(ge=1, le=MOST_RUNS), Why("each is a training")] | None = Field(
         None, description="Combinations tried, drawn at random by the recipe's seed; left out: all of them."
     )
 
@@ -277,6 +315,8 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
+# to be raised when a default changes: keys hash what differs from the defaults, and mean other settings from then on
+DEFAULTS = 1
 # what a task has no use for: neither written out, nor part of the run's key, and a mistake to set
 UNREAD = {
     "chat": ("tag", "model.attention"),
@@ -307,7 +347,9 @@ class Recipe(Section):
     task: Literal["chat", "tag"] = Field(
         "chat", description="What is learned: answers in a conversation, or a tag for every word."
     )
-    seed: int = Field(42, description="Seed of the split, the weights and the data order.")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), Why("NumPy's seeds have 32 bits")] = Field(
+        42, description="Seed of the split, the weights and the data order."
+    )
     model: Model = Field(default=Model(), description="The base model.")
     template: Template = Field(default=Template(), description="How conversations become text.")
     data: Data = Field(default=Data(), description="What is learned from.")
@@ -321,15 +363,33 @@ class Recipe(Section):
 
     @cached_property
     def key(self) -> str:
-        """Hash of the recipe, the template's text and the local data's content; paths and names leave it alone."""
+        """Hash of what identifies the recipe."""
+        return digest(self.identity)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What changes the result: settings that differ from the defaults, the template's text and the local data's content.
+
+        Names and paths leave it alone, and so does a key that the schema gains.
+        """
         without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"model": {"shard": True}, "data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
-        value = _without(self.model_dump(mode="json", exclude=without), UNREAD[self.task])
-        if "template" in value:
-            value["template"]["text"] = template_path(self.template.name).read_text(encoding="utf-8")
+        settings = _without(self.model_dump(mode="json", exclude=without, exclude_defaults=True), UNREAD[self.task])
+        text = "" if self.task == "tag" else template_path(self.template.name).read_text(encoding="utf-8")
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
-        value["data"]["content"] = [digest_path(path) if path else None for path in paths]
-        return digest(value)
+        return {
+            "defaults": DEFAULTS,
+            "settings": {name: value for name, value in settings.items() if value != {}},
+            "template": digest(text),
+            "content": [digest_path(path) if path else None for path in paths],
+        }
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with some values changed and a key of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        for worked_out in ("identity", "key"):  # which pydantic copies with all else
+            copy.__dict__.pop(worked_out, None)
+        return copy
 
     def shared(self) -> Recipe:
         """The recipe as others may read it: without paths of this machine, and as one run or one dataset."""

@@ -13,7 +13,7 @@ from medrecipes import ranks, tagline
 from medrecipes.console import Console
 from medrecipes.errors import EngineError, RecipeError
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import TRAINED, RunDir, open_run, run_path
+from medrecipes.rundir import TRAINED, RunDir, of_another_kind, open_run, run_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,10 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False, ev
         with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
             _follow(recipe, rundir)
     else:
+        for other in of_another_kind(recipe, runs) if not path.exists() else ():
+            console.line(
+                f"{'note':<11} {other} is of an earlier version, whose keys say nothing of this recipe: it is left as it is, and a new run begins"
+            )
         with open_run(path, recipe) as rundir:
             walk = _walk if recipe.task == "chat" else tagline.walk
             walk(recipe, rundir, console, evaluate)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import glob
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +18,7 @@ from typing import Any, TextIO
 from medrecipes import ranks
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.naming import folder_name
-from medrecipes.recipe import Recipe
+from medrecipes.recipe import DEFAULTS, Recipe
 from medrecipes.store import SCRATCH, read_json, write_json, write_text, writing
 
 LOSS_COLUMNS = (
@@ -105,6 +106,19 @@ def run_path(recipe: Recipe, runs: Path, *, fresh: bool) -> Path:
     return path
 
 
+def of_another_kind(recipe: Recipe, runs: Path) -> list[Path]:
+    """Folders of this recipe's name whose keys were made by another rule, so that nobody knows whether they are of this recipe."""
+    found = sorted(path.parent for path in runs.glob(f"{glob.escape(recipe.name)}-????????/run.json"))
+    return [path for path in found if _rule(path) != DEFAULTS]
+
+
+def _rule(path: Path) -> Any:
+    """By which defaults a run's key was made; None where it does not say so."""
+    with suppress(MedRecipesError, AttributeError):
+        return RunDir(path).state.get("identity", {}).get("defaults")
+    return None
+
+
 @contextmanager
 def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
     """Hold a run folder; one that fails before any training leaves nothing behind."""
@@ -124,7 +138,7 @@ def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
     try:
         if not existed:
             write_text(path / "recipe.toml", recipe.to_toml())
-            rundir.update(state="preparing", name=recipe.name, key=recipe.key)
+            rundir.update(state="preparing", name=recipe.name, key=recipe.key, identity=recipe.identity)
         yield rundir
     except MedRecipesError:
         if not existed and rundir.state.get("state") in (None, "preparing"):

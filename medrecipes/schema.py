@@ -79,6 +79,11 @@ def markdown() -> str:
         "says all that is wrong with it. The first line `#:schema ../docs/recipe.schema.json` makes editors with a TOML",
         "plugin (Even Better TOML, Taplo) complete and check recipes while they are written.",
         "",
+        "A recipe is laid over the files that it `extends`, key by key. `--set KEY=VALUE` takes the place of what the files say",
+        "of a key, and of a whole table too: a single value of a table is set by its own key, `--set data.columns.answer=reply`.",
+        "`train.max_steps` and `train.epochs`, `train.warmup_steps` and `train.warmup_fraction` take one another's place, in a",
+        "recipe over what it extends and with `--set`.",
+        "",
     ]
     lines += _table("the top level", [(k, v) for k, v in schema["properties"].items() if "properties" not in v])
     for name, part in schema["properties"].items():
@@ -127,6 +132,12 @@ def kind(part: dict[str, Any]) -> str:
     if "properties" in part or part.get("type") == "object":
         return "table"
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    said = [f"{word} {part[key]:g}" for key, word in bounds.items() if key in part]
+    said = [f"{word} {_number(part[key])}" for key, word in bounds.items() if key in part]
+    if "minimum" in part and "maximum" in part:
+        said = [f"from {_number(part['minimum'])} to {_number(part['maximum'])}"]
     names = {"string": "text", "boolean": "true or false", "integer": "whole number", "number": "number"}
     return " ".join([names[part["type"]], *said])
+
+
+def _number(value: float) -> str:
+    return f"{round(value):,}" if value == round(value) else f"{value:g}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from medrecipes.errors import printable
 from medrecipes.loading import Loaded
 from medrecipes.recipe import UNREAD
 
@@ -76,5 +78,7 @@ def to_toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(to_toml, value)) + "]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return printable(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return json.dumps(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import math
 import random
 import sys
@@ -17,6 +16,7 @@ from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError, RecipeError, RunError, reason
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe, Sweep
+from medrecipes.rules.training import grid_size
 from medrecipes.run import run
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.tables import aligned, markdown
@@ -41,11 +41,20 @@ class Outcome:
 def combinations(recipe: Recipe) -> list[dict[str, Any]]:
     """The settings of each run, in the order of the grid; a sample of them is drawn by the recipe's seed."""
     grid = recipe.sweep.grid
-    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    samples = recipe.sweep.samples or len(found)
-    if samples >= len(found):
-        return found
-    return [found[i] for i in sorted(random.Random(recipe.seed).sample(range(len(found)), samples))]
+    count, samples = grid_size(grid), recipe.sweep.samples
+    chosen = range(count)
+    if samples and samples < count:
+        return [_combination(grid, i) for i in sorted(random.Random(recipe.seed).sample(chosen, samples))]
+    return [_combination(grid, i) for i in chosen]
+
+
+def _combination(grid: dict[str, list[Any]], number: int) -> dict[str, Any]:
+    """One of a grid's combinations, which are numbered as `itertools.product` gives them; a large grid is never written out."""
+    found = {}
+    for key, values in reversed(grid.items()):
+        number, place = divmod(number, len(values))
+        found[key] = values[place]
+    return dict(reversed(found.items()))
 
 
 def recipes(path: str | Path, overrides: Sequence[str]) -> list[tuple[dict[str, Any], Recipe]]:

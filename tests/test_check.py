@@ -41,7 +41,7 @@ WRONG: list[tuple[str, str]] = [
     # how answers are drawn
     ("[eval]\ntemperature = -0.5\n", "x.toml:2: eval.temperature = -0.5: must be greater than or equal to 0"),
     ("[eval]\ntop_p = 0.0\n", "x.toml:2: eval.top_p = 0.0: must be greater than 0"),
-    ("[eval]\nrepetition_penalty = 0.0\n", "x.toml:2: eval.repetition_penalty = 0.0: must be greater than 0"),
+    ("[eval]\nrepetition_penalty = 0.0\n", "x.toml:2: eval.repetition_penalty = 0.0: must be greater than or equal to 0.01"),
     ("[eval]\ntop_p = 0.9\n", "x.toml:2: eval.top_p is read when tokens are drawn; set eval.temperature above 0, or leave it out"),
     # names of keys and sections
     ("[lora]\nrnak = 8\n", "x.toml:2: lora.rnak is unknown; did you mean lora.rank?"),
@@ -50,7 +50,7 @@ WRONG: list[tuple[str, str]] = [
     ("[tarin]\nbatch = 8\n", "x.toml:1: tarin is unknown; did you mean train?"),
     ("sed = 1\n", "x.toml:1: sed is unknown; did you mean seed?"),
     ("[data]\nsplit = { train = 0.8, dev = 0.1, tset = 0.1 }\n", "x.toml:2: data.split.tset is unknown; did you mean data.split.test?"),
-    ("[[data.mix]]\nsorce = 'medquad'\nsource = 'wikidoc'\n", "x.toml:1: data.mix.0.sorce is unknown; did you mean data.mix.source?"),
+    ("[[data.mix]]\nsorce = 'medquad'\nsource = 'wikidoc'\n", "x.toml:2: data.mix.0.sorce is unknown; did you mean data.mix.source?"),
     ("[[data.mix]]\nlimit = 5\n", "x.toml:1: data.mix.0.source is missing; set it"),
     # names of values
     ("task = 'tagg'\n", "x.toml:1: task = 'tagg' is not one of chat, tag; did you mean tag?"),
@@ -61,7 +61,7 @@ WRONG: list[tuple[str, str]] = [
     ("[model]\nbase = 'https://huggingface.co/a/b'\n", "x.toml:2: model.base = 'https://huggingface.co/a/b' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; known: tiny:gemma, tiny:gemma2, tiny:gemma3, tiny:llama2, tiny:llama3, tiny:mistral"),
     ("[template]\nname = 'lama3'\n", "x.toml:2: template.name = 'lama3' is unknown; did you mean llama3?"),
     ("[data]\nsource = 'medquda'\n", "x.toml:2: data.source = 'medquda' is unknown; did you mean medquad?"),
-    ("[[data.mix]]\nsource = 'wikidocs'\n", "x.toml:1: data.mix.0.source = 'wikidocs' is unknown; did you mean wikidoc?"),
+    ("[[data.mix]]\nsource = 'wikidocs'\n", "x.toml:2: data.mix.0.source = 'wikidocs' is unknown; did you mean wikidoc?"),
     ("[data]\non_overflow = 'shorten'\n", "x.toml:2: data.on_overflow = 'shorten' is not one of drop, shorten_context, shorten_answer, error; did you mean shorten_answer?"),
     ("[train]\noptim = 'adamw_8bits'\n", "x.toml:2: train.optim = 'adamw_8bits' is unknown; did you mean adamw_8bit?"),
     ("[train]\nscheduler = 'cosin'\n", "x.toml:2: train.scheduler = 'cosin' is unknown; did you mean cosine?"),
@@ -95,7 +95,7 @@ WRONG: list[tuple[str, str]] = [
     ("[data]\nsource = 'wikidoc'\nmix = [{ source = 'medquad' }]\n", "x.toml:2: data.source contradicts x.toml:3: data.mix; set it within the mixture"),
     ("[data]\nmix = [{ source = 'medquad', weight = 1.0 }, { source = 'wikidoc' }]\n", "x.toml:2: data.mix: some entries have a weight and some have none; give all one, or none"),
     ("[eval]\ncases = 'none.toml'\n", "x.toml:2: eval.cases = '{folder}/none.toml' does not exist; correct it, or leave it out"),
-    ("[[build.sets]]\nname = 'one'\nsources = ['wikidoc']\n", "x.toml:1: build.sets.0.sources: 'wikidoc' is none of the recipe's own data; known: medquad"),
+    ("[[build.sets]]\nname = 'one'\nsources = ['wikidoc']\n", "x.toml:3: build.sets.0.sources: 'wikidoc' is none of the recipe's own data; known: medquad"),
     ("[model]\nbits = 8\nquant_type = 'fp4'\n", "x.toml:3: model.quant_type is for 4 bits and contradicts x.toml:2: model.bits = 8; set one"),
     ("[model]\ncpu_offload = true\n", "x.toml:2: model.cpu_offload works with model.bits = 8 only; set that, or leave it out"),
     ("[model]\nbits = 8\ncpu_offload = true\n[train]\noptim = 'paged_adamw_8bit'\n", "x.toml:5: train.optim = 'paged_adamw_8bit' updates what lies on the card only, and x.toml:3: model.cpu_offload keeps layers on the CPU; set train.optim = 'adamw_torch'"),
@@ -125,7 +125,7 @@ WRONG: list[tuple[str, str]] = [
     ("[tag]\nunit = 'document'\n", "x.toml:2: tag.unit: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     # what could not be released in the end
     ("[data]\nsource = 'healthcaremagic'\n[publish]\npush = true\n", f"x.toml:4: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
-    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:1: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
+    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:4: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
     # sweeps
     ("[sweep]\n'lora.rnak' = [8]\n", "x.toml:2: sweep.lora.rnak matches no key of a recipe; did you mean lora.rank?"),
     ("[sweep]\n'lora.rank' = 8\n", "x.toml:2: sweep.lora.rank = 8: must be a list"),
@@ -144,16 +144,17 @@ WRONG: list[tuple[str, str]] = [
     # the file itself
     ("[train\n", "x.toml:1: broken TOML (Expected ']' at the end of a table declaration (at line 1, column 7)); correct this line"),
     ("[train]\nbatch = 8\nbatch = 9\n", "x.toml:3: broken TOML (Cannot overwrite a value (at line 3, column 10)); correct this line"),
-    ("extends = 'base/mistrel.toml'\n", "x.toml: extends base/mistrel.toml: no such recipe; did you mean mistral?"),
+    ("extends = 'base/mistrel.toml'\n", "x.toml: extends base/mistrel.toml: no such recipe; did you mean base/mistral.toml?"),
     ("extends = ['base/a.toml', 'base/b.toml']\n", "base/b.toml:2: lora.rank contradicts base/a.toml:2: lora.rank; say in x.toml which of them holds"),
-    ("extends = 'base/steps.toml'\n[train]\nmax_steps = 5\n", "x.toml:3: train.max_steps contradicts base/steps.toml:2: train.epochs; set one of them"),
+    ("extends = ['base/epochs.toml', 'base/steps.toml']\n", "base/steps.toml:2: train.max_steps contradicts base/epochs.toml:2: train.epochs; set one of them"),
     ("extends = 'x.toml'\n", "x.toml: extends x.toml, which extends it in turn; break the circle"),
 ]  # fmt: skip
 BESIDE = {
     "base/mistral.toml": "",
     "base/a.toml": "[lora]\nrank = 8\n",
     "base/b.toml": "[lora]\nrank = 16\n",
-    "base/steps.toml": "[train]\nepochs = 2\n",
+    "base/epochs.toml": "[train]\nepochs = 2\n",
+    "base/steps.toml": "[train]\nmax_steps = 5\n",
     "quantised/config.json": json.dumps(
         {
             "architectures": ["MistralForCausalLM"],

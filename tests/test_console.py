@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from medrecipes.console import Console
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -71,3 +73,41 @@ def test_libraries_speak_to_the_log_and_we_to_the_user(show: object, tmp_path: P
     for word in ("a print", "a write from below Python", "a warning"):
         assert logged.count(word) == 2
     assert ("\x1b" in shown) == (show is on_a_terminal)
+
+
+def test_marks_and_escape_sequences_of_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.text import Text
+
+    console = Console()
+    with console.stage("base") as stage:
+        stage.says("q[final], n[/x], [bold]b[/bold], \x1b[31mred\x9b0m, \u202eback, 5\u00a0mg")
+    with console.stage("[x]"):
+        pass
+    console.line("\x1b]0;title\x07 [red]r[/red] \udcff\ttab\r\nnext")
+    console.rich.print(Text("a\x1bb", "green"))
+    stage_line, empty, line, following, text = capsys.readouterr().out.splitlines()
+    assert (
+        stage_line
+        == "base        q[final], n[/x], [bold]b[/bold], \\u001b[31mred\\u009b0m, \\u202eback, 5\u00a0mg  0.0 s"
+    )
+    assert empty == "[x]         0.0 s"
+    assert (line, following) == ("\\u001b]0;title [red]r[/red] \\udcff tab", "next")
+    assert text == "a\\u001bb"
+
+
+def test_a_bar_shows_its_text_as_it_is() -> None:
+    """On a terminal, where rich draws it."""
+    code = (
+        "from medrecipes.console import Console\nc = Console()\n"
+        "with c.bar('train', 2) as bar:\n    bar.at(1, 'n[/x] \\x1b[31m')\n    bar._progress.refresh()\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(ours, 4096):
+            shown += piece
+    assert process.wait() == 0, shown
+    assert b"n[/x] \\u00" in shown
+    assert b"\x1b[31m" not in shown

@@ -237,7 +237,6 @@ def test_every_source_with_a_dataset_of_its_own_has_cases() -> None:
 
 
 BROKEN = [
-    ("[[case]\n", "is no readable TOML"),
     ("x = 1\n", "holds no [[case]] tables alone; write each with id, task, prompt, expect"),
     ("[[case]]\nid = 'a'\n", "case 1: task is missing or no text; every case needs id, task, prompt, expect"),
     ("[[case]]\nid = 'a'\ntask = 'chemcals'\nprompt = 'p'\nexpect = ''\n", "case 1: task 'chemcals' is unknown; did you mean chemicals?"),
@@ -255,6 +254,13 @@ def test_a_broken_case_is_named(text: str, message: str, tmp_path: Path) -> None
         read_cases(path)
     assert str(error.value).startswith(f"{path}: {message}")
     assert "\n" not in str(error.value)
+
+
+def test_broken_toml_of_cases_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "cases.toml"
+    path.write_text("\n[[case]\n")
+    with pytest.raises(DataError, match=r"cases\.toml:2: broken TOML \(.*\); correct this line$"):
+        read_cases(path)
 
 
 def test_tokens_are_counted_with_the_bytes_of_answers() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-from medrecipes.errors import did_you_mean
+from medrecipes.errors import did_you_mean, shown
 from medrecipes.naming import folder_problem
 from medrecipes.recipe import Columns, Data, Mix, Recipe, source_names, template_names
 from medrecipes.rules.where import Problem, Where, unknown
@@ -24,15 +25,18 @@ def datasets(recipe: Recipe, at: Where) -> Iterator[Problem]:
         source, path, columns = f"{place}.source", f"{place}.path", f"{place}.columns"
         if entry.source not in names:
             yield unknown(at, source, entry.source, names)
-        if entry.path and not entry.path.exists():
-            yield (path,), f"{at(path)} = {str(entry.path)!r} does not exist; correct it, or leave it out"
+        if entry.path and not os.path.exists(entry.path):
+            yield (path,), f"{at(path)} = {shown(str(entry.path), 300)} does not exist; correct it, or leave it out"
         if entry.source == "jsonl" and not entry.path:
             yield (source, path), f"{at(path)} is missing; source jsonl reads a file of your own, name it"
         if entry.source != "jsonl" and entry.columns != Columns():
             yield (source, columns), f"{at(columns)} is read by source jsonl only; leave it out, or change the source"
     cases = recipe.eval.cases
-    if cases and not cases.is_file():
-        yield ("eval.cases",), f"{at('eval.cases')} = {str(cases)!r} does not exist; correct it, or leave it out"
+    if cases and not os.path.isfile(cases):
+        yield (
+            ("eval.cases",),
+            f"{at('eval.cases')} = {shown(str(cases), 300)} does not exist; correct it, or leave it out",
+        )
 
 
 def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:
@@ -45,8 +49,8 @@ def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield (f"data.{key}", "data.mix"), f"{at(f'data.{key}')} contradicts {at('data.mix')}; set it within the mixture"  # fmt: skip
     if len({entry.weight is None for entry in data.mix}) > 1:
         yield ("data.mix",), f"{at('data.mix')}: some entries have a weight and some have none; give all one, or none"
-    if data.path and not data.path.is_dir():
-        yield ("data.path", "data.mix"), f"{at('data.path')} = {str(data.path)!r} is no folder; with data.mix it must be one"  # fmt: skip
+    if data.path and not os.path.isdir(data.path):
+        yield ("data.path", "data.mix"), f"{at('data.path')} = {shown(str(data.path), 300)} is no folder; with data.mix it must be one"  # fmt: skip
 
 
 def templates(recipe: Recipe, at: Where) -> Iterator[Problem]:
@@ -74,7 +78,7 @@ def build(recipe: Recipe, at: Where) -> Iterator[Problem]:
         place = f"build.sets.{position}"
         for name in sorted(set(built.sources) - known):
             hint = did_you_mean(name, known)
-            yield (place, "data.mix"), f"{at(f'{place}.sources')}: {name!r} is none of the recipe's own data{hint}"
+            yield (place, "data.mix"), f"{at(f'{place}.sources')}: {shown(name)} is none of the recipe's own data{hint}"
         if ("{model}" in built.name) != bool(recipe.build.models):
             yield (place, "build.models"), f"{at(f'{place}.name')}: needs {{model}} if and only if build.models is set"
             continue

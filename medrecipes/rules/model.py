@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-from medrecipes.errors import did_you_mean
+from medrecipes.errors import did_you_mean, shown
 from medrecipes.recipe import Recipe
 from medrecipes.rules.names import OPTIMISERS, TINY, TORCH_OPTIMISERS
 from medrecipes.rules.where import Problem, Where, unknown
 
-HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+HUB_ID = re.compile(r"(?=.{1,96}$)[\w.-]+(?:/[\w.-]+)?")  # the Hub's own limit
+UNADAPTED = {"lm_head", "embed_tokens"}  # trained whole, if at all
 
 
 def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
@@ -20,12 +22,12 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if base.startswith("tiny:"):
         if base not in TINY:
             yield unknown(at, "model.base", base, TINY)
-    elif not base.startswith((".", "/", "~")) and not HUB_ID.fullmatch(base) and not Path(base).is_dir():
+    elif not base.startswith((".", "/", "~")) and not HUB_ID.fullmatch(base) and not os.path.isdir(base):
         # a name before a colon is meant as tiny:
         hint = did_you_mean(base, TINY) if ":" in base else ""
         text = "is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY"
-        yield key, f"{at('model.base')} = {base!r} {text}{hint or '; correct it'}"
-    local = base.startswith(("tiny:", ".", "/", "~")) or Path(base).is_dir()
+        yield key, f"{at('model.base')} = {shown(base)} {text}{hint or '; correct it'}"
+    local = base.startswith(("tiny:", ".", "/", "~")) or os.path.isdir(base)
     if local and recipe.model.revision != "main":
         yield (*key, "model.revision"), f"{at('model.revision')} is read for bases of the Hub only; leave it out"
 
@@ -87,5 +89,8 @@ def lora(recipe: Recipe, at: Where) -> Iterator[Problem]:
             f"{at(key)}: 'lm_head' cannot be trained with {at('model.engine')} = 'plain', whose loss reads the head's "
             "weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out",
         )
-    for name in sorted({name for name in targets if targets.count(name) > 1}):
-        yield (key,), f"{at(key)}: {name!r} stands there twice; leave one out"
+    if recipe.task == "chat" and targets and not set(targets) - UNADAPTED:
+        what = " and ".join(map(repr, sorted(set(targets))))
+        yield (key,), f"{at(key)}: {what} alone would leave the adapter empty, which sits in the layers between; name some of those too, such as 'q_proj'"  # fmt: skip
+    for name in sorted(name for name, times in Counter(targets).items() if times > 1):
+        yield (key,), f"{at(key)}: {shown(name)} stands there twice; leave one out"

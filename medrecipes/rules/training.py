@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from medrecipes.errors import did_you_mean
-from medrecipes.recipe import UNREAD, Recipe, Section, Tag, fields
+from medrecipes.recipe import MOST_RUNS, UNREAD, Recipe, Section, Tag, fields
 from medrecipes.rules.names import OPTIMISERS, SCHEDULERS
 from medrecipes.rules.where import Problem, Where, unknown
 
 BEST = {"chat": ("bits_per_byte", "loss", "last"), "tag": ("f1", "loss", "last")}
 # what changes no training, or what the runs are compared by
 NOT_SWEPT = ("name", "build", "eval", "publish", "sweep", "data.path", "train.keep_best")
+
+
+COLDEST = 0.01
+MOST_DRAWN_FROM = 10**12
 
 
 def names(recipe: Recipe, at: Where) -> Iterator[Problem]:
@@ -67,6 +73,8 @@ def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
 
 def evaluation(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """What draws tokens is asked to draw."""
+    if 0 < recipe.eval.temperature < COLDEST:
+        yield ("eval.temperature",), f"{at('eval.temperature')} = {recipe.eval.temperature:g} divides by so little that numbers overflow; set at least {COLDEST}, or 0 for the likeliest token"  # fmt: skip
     if recipe.eval.top_p < 1 and recipe.eval.temperature == 0:
         keys = "eval.top_p", "eval.temperature"
         yield keys, f"{at(keys[0])} is read when tokens are drawn; set {keys[1]} above 0, or leave it out"
@@ -112,6 +120,11 @@ def task(recipe: Recipe, at: Where) -> Iterator[Problem]:
         )
 
 
+def grid_size(grid: Mapping[str, Sequence[Any]]) -> int:
+    """How many combinations a grid has."""
+    return math.prod(len(values) for values in grid.values())
+
+
 def sweep(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """What is swept changes the training, and a measure chooses."""
     if not recipe.sweep.grid:
@@ -121,6 +134,10 @@ def sweep(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 f'{at("sweep.samples")} draws from nothing; name a key to try, such as "lora.rank" = [8, 16]',
             )
         return
+    most = MOST_DRAWN_FROM if recipe.sweep.samples else MOST_RUNS
+    if (runs := grid_size(recipe.sweep.grid)) > most:
+        cure = "" if recipe.sweep.samples else ", or draw from them with sweep.samples"
+        yield ("sweep",), f"{at('sweep')}: makes {runs:,} trainings, and at most {most:,} may be named; give fewer values{cure}"  # fmt: skip
     # what is no table itself
     known = [key for key, field in fields() if not any(k.startswith(f"{key}.") for k, _ in fields())]
     for key, values in recipe.sweep.grid.items():

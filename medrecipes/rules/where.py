@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from medrecipes.errors import did_you_mean
+from medrecipes.errors import did_you_mean, shown
 from medrecipes.layers import Origin
 
 # the keys that a problem is about, and the problem
@@ -31,4 +31,4 @@ class Where:
 
 def unknown(at: Where, key: str, value: str, known: Iterable[str]) -> Problem:
     """A name that is none of those known, with the nearest."""
-    return (key,), f"{at(key)} = {value!r} is unknown{did_you_mean(value, known)}"
+    return (key,), f"{at(key)} = {shown(value)} is unknown{did_you_mean(value, known)}"

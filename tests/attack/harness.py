@@ -63,6 +63,7 @@ def refused(outcome: Outcome, *words: str) -> None:
     assert outcome.code == 2, outcome
     assert said, outcome
     assert "Traceback" not in said + outcome.out, said
+    assert "internal error" not in said, said  # the last net is for what nobody foresaw, and none of these is that
     assert all(c.isprintable() or c in "\n\t" for c in said), repr(said)
     for word in words:
         assert word in said, said
