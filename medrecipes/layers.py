@@ -20,14 +20,13 @@ MOST_BYTES = 256_000  # of a recipe, which a person writes
 MOST_DEEP = 16  # tables and lists in one another
 MOST_PROBLEMS = 40
 MAX_EXTENDS = 8
+VAST = "is a whole number of more than 64 bits; write a smaller one"
 MOST_FILES = 64  # that one recipe is laid together from
 # what takes the place of another: whoever is nearer says how long a run is, in steps or in epochs
 EXCLUDES = {
     "max_steps": "epochs", "epochs": "max_steps",
     "warmup_steps": "warmup_fraction", "warmup_fraction": "warmup_steps",
 }  # fmt: skip
-# no text holds these: names end at the first of them, terminals obey them, and files refuse halves of characters
-UNTEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def read_layers(path: Path) -> Layers:
 def _read_layers(path: Path, by: tuple[Path, ...], read: list[Path]) -> Layers:
     """The same, for a file that others extend; `read`: all files so far, each as often as it was read."""
     said = f"{by[-1]}: extends " if by else ""
-    if os.path.realpath(path) in map(os.path.realpath, by):
+    if _real(path) in map(_real, by):
         raise RecipeError(f"{said}{path}, which extends it in turn; break the circle")
     if len(by) > MAX_EXTENDS:
         raise RecipeError(f"{by[0]}: extends files more than {MAX_EXTENDS} deep, down to {path}; flatten the chain")
@@ -162,9 +161,8 @@ def read_table(path: Path, kind: str, most: int, by: str = "") -> tuple[dict[str
         table, lines = _parsed(text)
     except _BrokenError as error:
         raise RecipeError(f"{Origin(str(path), error.line)}: broken TOML ({error.why}); correct this line") from None
-    wrong = [f"{Origin(str(path), _line(key, lines))}: {key} {what}" for key, what in _unfit(table)]
-    if wrong:
-        raise RecipeError(listed(wrong, path))
+    if vast := [f"{Origin(str(path), _line(key, lines))}: {key} {VAST}" for key in _vast(table)]:
+        raise RecipeError(listed(vast, path))
     return table, lines
 
 
@@ -195,7 +193,7 @@ def _read(path: Path, kind: str, most: int, by: str) -> str:
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"{by}{path}: no such {kind.split()[-1]}{_near(path) or '; correct the path'}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # of characters: in the text, or in the name
         why = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(f"{by}{path}: cannot be read ({why}); {kind} is a TOML file in UTF-8") from None
 
@@ -233,19 +231,16 @@ def _parsed(text: str) -> tuple[dict[str, Any], dict[str, int]]:
         raise _BrokenError("a number of thousands of digits", number) from None
 
 
-def _unfit(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """What no key can hold, and where it stands: characters that are no text, and numbers beyond TOML's own."""
+def _vast(value: Any, key: str = "") -> Iterator[str]:
+    """The keys of whole numbers beyond TOML's own, which Python neither bounds nor always prints."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from ((f"{key}.{name}".lstrip("."), what) for _, what in _unfit(name))
-            yield from _unfit(inner, f"{key}.{name}".lstrip("."))
+            yield from _vast(inner, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
         for position, entry in enumerate(value):
-            yield from _unfit(entry, f"{key}.{position}")
-    elif isinstance(value, str) and (found := UNTEXT.search(value)):
-        yield key, f"holds the character {found[0]!r}, which is no text; leave it out"
+            yield from _vast(entry, f"{key}.{position}")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield key, "is a whole number of more than 64 bits; write a smaller one"
+        yield key
 
 
 TOKENS = re.compile(
@@ -359,7 +354,15 @@ def _beside(path: str, file: str) -> str:
     """A path as the file that states it means it; `--set` means the current folder."""
     given = os.path.expanduser(path)
     # not Path.resolve, which raises where links go round: that such a path does not exist is said with all else
-    return os.path.realpath(given if file == SET else Path(file).parent / given)
+    return _real(given if file == SET else Path(file).parent / given)
+
+
+def _real(path: str | Path) -> str:
+    """A path without links; one that can be none is left to those who look for it."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # it holds the character that ends names
+        return str(path)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -383,8 +386,8 @@ def parse_override(text: str) -> tuple[str, Any]:
                 f"--set {said}: {shown(value)} is not a TOML value ({error.why}); quote it, such as {key}='\"text\"'"
             ) from None
         parsed = value
-    if wrong := [f"--set {said}: {what}" for _, what in _unfit(parsed, key)]:
-        raise RecipeError(wrong[:1])
+    if list(_vast(parsed)):
+        raise RecipeError(f"--set {said}: {key} {VAST}")
     return key, parsed
 
 

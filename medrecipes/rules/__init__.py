@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medrecipes.recipe import Recipe
-from medrecipes.rules import data, model, release, training
+from medrecipes.rules import data, model, release, texts, training
 from medrecipes.rules.where import Problem, Where
 
 RULES = (
@@ -26,6 +26,7 @@ RULES = (
     release.publish,
     release.shared,
     training.sweep,
+    texts.texts,
 )
 
 
