@@ -19,6 +19,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message
 from medrecipes.rendering import ChatTemplate
+from medrecipes.store import cache_root
 
 HELP = "/new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 # a model may write what a terminal takes for a command
@@ -79,7 +80,7 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
     if own.model_copy(update={"eval": recipe.eval}) != recipe:
         raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.temperature=0.7")
     recipe = rundir.pinned(recipe)
-    with console.stage("load") as stage, console.quiet(rundir.log):
+    with console.stage("load") as stage, console.quiet(cache_root() / "log.txt"):
         choice = load_libraries(recipe)
         template = run_template(recipe, rundir)
         engine = open_engine(recipe, run_base(recipe, rundir), template, choice)

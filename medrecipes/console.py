@@ -87,7 +87,7 @@ class Console:
         """Send all that libraries print, from Python or below it, to a log file; the console keeps the real output."""
         with writing(log):
             log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+            sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         # the descriptors change, not sys.stdout: a library's log handler may hold on to that object for ever
         sys.stdout.flush()
         sys.stderr.flush()

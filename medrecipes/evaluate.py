@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from medrecipes.cases import Case
 from medrecipes.chatreport import TUNED
 from medrecipes.console import Console
 from medrecipes.engines import Engine
+from medrecipes.errors import DataError
+from medrecipes.notes import note
 from medrecipes.overflow import Fitted
 from medrecipes.prepare import Split
 from medrecipes.recipe import Recipe
 from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, Example
 from medrecipes.scoring.entities import TASKS
-from medrecipes.scoring.predictions import ALIASES, QA, Prediction, read_predictions
+from medrecipes.scoring.predictions import ALIASES, QA, Prediction, read_prediction
 from medrecipes.scoring.text import bits
-from medrecipes.store import digest, write_text, writing
+from medrecipes.store import digest, own_file, write_bytes, write_text, writing
 
 Row = tuple[Conversation, Example]
 
@@ -53,7 +56,7 @@ def predict(
 ) -> list[Prediction]:
     """Answer every row, a line of predictions.jsonl each as it comes; lines of an earlier attempt are kept."""
     path = folder / "predictions.jsonl"
-    done = {p.id: p for p in _earlier(path) if p.model == model}
+    done = {p.id: p for p in _earlier(path, rows, limit) if p.model == model}
     # neighbours of similar length waste little padding; the order is the same in every attempt
     todo = sorted((row for row in rows if row[0].id not in done), key=lambda row: len(row[1].input_ids))
     nats = engine.answer_nats([example for _, example in todo])
@@ -61,7 +64,7 @@ def predict(
     stops = set(template.stop_ids)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file, console.bar(model, len(rows), len(done)) as bar:
+        with own_file(path) as file, console.bar(model, len(rows), len(done)) as bar:
             for (conversation, _), ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
                 prediction = Prediction(
                     **stated(conversation, limit),
@@ -108,15 +111,29 @@ def answer_cases(
     return answers
 
 
-def _earlier(path: Path) -> list[Prediction]:
-    """The answers of an earlier attempt; a last line that a crash cut short is taken off the file."""
+def _earlier(path: Path, rows: Sequence[Row], limit: int) -> list[Prediction]:
+    """The answers of an earlier attempt; lines that are no whole answer to a row, or two of them, are taken off the file."""
     if not path.exists():
         return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        write_text(path, whole.decode("utf-8"))
-    return read_predictions(path, own=True)
+    asked = {conversation.id: stated(conversation, limit) for conversation, _ in rows}
+    *lines, torn = path.read_bytes().split(b"\n")
+    found: dict[tuple[str, str], set[bytes]] = {}
+    answers: dict[bytes, Prediction] = {}
+    for number, line in enumerate(lines, 1):
+        with suppress(DataError, UnicodeDecodeError):
+            answer = read_prediction(f"{path}:{number}", line.decode("utf-8"), own=True)
+            if all(getattr(answer, name) == value for name, value in asked.get(answer.id, {}).items()):
+                found.setdefault((answer.model, answer.id), set()).add(line)
+                answers[line] = answer
+    # of two answers to a question nobody knows which was given by whom
+    kept = [line for same in found.values() for line in same if len(same) == 1]
+    if spoiled := len(lines) - len(kept):
+        note(
+            f"{path}: {spoiled} of {len(lines)} lines are broken, doubled or of other rows; their questions are asked again"
+        )
+    if spoiled or torn:  # torn: the line that a killed process was writing
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
+    return [answers[line] for line in kept]
 
 
 def _task(conversation: Conversation) -> str:

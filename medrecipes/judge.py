@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from medrecipes import chatreport, evaluate, ranks, seal
+from medrecipes.checkpoints import UNSEALED, checkpoints, flaw, is_sealed, step_of
 from medrecipes.console import Console
-from medrecipes.errors import EngineError, MedRecipesError, RunError
+from medrecipes.errors import EngineError, MedRecipesError, RunError, SpoiledError
 from medrecipes.loading import load
+from medrecipes.notes import note
 from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import RunDir
+from medrecipes.rundir import RunDir, holding
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
 from medrecipes.scoring.text import bits
@@ -25,7 +28,23 @@ if TYPE_CHECKING:
     from medrecipes.engines import Choice, Engine
     from medrecipes.rendering import ChatTemplate
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
+
+def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """A command that writes into the run folder that it is given first: it holds it until it has ended."""
+
+    @wraps(command)
+    def held(path: Path, /, *rest: P.args, **more: P.kwargs) -> T:
+        _require_run(path)
+        with holding(path):
+            return command(path, *rest, **more)
+
+    return held
+
+
+@at_work
 def judge(
     path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
     include: Path | None = None, checkpoint: int | None = None,
@@ -97,10 +116,14 @@ def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[floa
     return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
 
 
-def finished(path: Path) -> RunDir:
-    """A run folder with an adapter in it."""
+def _require_run(path: Path) -> None:
     if not (path / "run.json").exists():
         raise RunError(f"{path}: is no run folder; name one of those in runs/")
+
+
+def finished(path: Path) -> RunDir:
+    """A run folder with an adapter in it."""
+    _require_run(path)
     rundir = RunDir(path)
     rundir.require_finished()
     if not (rundir.adapter / "adapter_config.json").exists():
@@ -121,9 +144,14 @@ def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
     if checkpoint is None:
         return rundir.adapter
     folder = rundir.checkpoints / f"checkpoint-{checkpoint}"
-    if not (folder / "adapter_config.json").exists():
-        kept = sorted(int(p.name.rsplit("-", 1)[1]) for p in rundir.checkpoints.glob("checkpoint-*"))
-        raise RunError(f"{rundir.path}: has no checkpoint {checkpoint}; it kept {', '.join(map(str, kept)) or 'none'}")
+    kept = [path for path in checkpoints(rundir.checkpoints) if path != folder]
+    others = ", ".join(str(step_of(path)) for path in reversed(kept))
+    if not folder.is_dir():
+        raise RunError(f"{rundir.path}: has no checkpoint {checkpoint}; it kept {others or 'none'}")
+    if wrong := flaw(folder):
+        raise SpoiledError(f"{folder}: {wrong}; bring it back" + (f", or choose another: {others}" if others else ""))
+    if not is_sealed(folder):
+        note(f"{folder}: {UNSEALED}")
     return folder
 
 

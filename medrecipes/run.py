@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,29 +48,35 @@ def run(recipe: Recipe, runs: Path, console: Console, *, fresh: bool = False, ev
     path = ranks.share(run_path(recipe, runs, fresh=fresh))
     rundir = RunDir(path, writes=ranks.leads())
     console.stages.clear()  # of a run before this one
-    state = ranks.share(rundir.state.get("state"))
-    if state == "finished":
-        if ranks.leads():
-            done = "only its release is looked at" if recipe.publish.push else "nothing done"
-            console.line(f"finished before: {path} ({done}; --fresh starts another beside it)")
-    elif state == TRAINED and not evaluate:
-        if ranks.leads():
-            console.line(f"trained before: {path}")
-    elif not ranks.leads():
-        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
-            _follow(recipe, rundir)
-    else:
-        for other in of_another_kind(recipe, runs) if not path.exists() else ():
-            console.line(
-                f"{'note':<11} {other} is of an earlier version, whose keys say nothing of this recipe: it is left as it is, and a new run begins"
-            )
-        with open_run(path, recipe) as rundir:
-            walk = _walk if recipe.task == "chat" else tagline.walk
-            walk(recipe, rundir, console, evaluate)
+    done = ("finished",) if evaluate else ("finished", TRAINED)
+    opens = ranks.leads() and rundir.state.get("state") not in done
+    for other in of_another_kind(recipe, runs) if opens and not path.exists() else ():
+        console.line(
+            f"{'note':<11} {other} is of an earlier version, whose keys say nothing of this recipe: it is left as it is, and a new run begins"
+        )
+    with open_run(path, recipe) if opens else nullcontext(rundir) as rundir:
+        # another process may have come to its end just before this one held it
+        state = ranks.share(rundir.state.get("state"))
+        if state not in done:
+            _work(recipe, rundir, console, evaluate)
+        elif ranks.leads():
+            looks = "only its release is looked at" if recipe.publish.push else "nothing done"
+            again = f"finished before: {path} ({looks}; --fresh starts another beside it)"
+            console.line(again if state == "finished" else f"trained before: {path}")
     ranks.part()
     if recipe.publish.push and evaluate:
         _release(recipe, rundir, console)
     return rundir
+
+
+def _work(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
+    """What this process does of a run, the first of several or one that follows."""
+    if ranks.leads():
+        walk = _walk if recipe.task == "chat" else tagline.walk
+        walk(recipe, rundir, console, evaluate)
+    else:
+        with console.quiet(Path(os.devnull)):  # the leader's libraries say the same
+            _follow(recipe, rundir)
 
 
 def _release(recipe: Recipe, rundir: RunDir, console: Console) -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import glob
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from medrecipes import ranks
+from medrecipes.checkpoints import looked_over
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.naming import folder_name
 from medrecipes.recipe import DEFAULTS, Recipe
-from medrecipes.store import SCRATCH, read_json, write_json, write_text, writing
+from medrecipes.store import SCRATCH, locked, read_json, write_json, write_text, writing
 
 LOSS_COLUMNS = (
     "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
@@ -28,8 +28,9 @@ LOSS_COLUMNS = (
 
 
 # what a run folder holds whose process was killed before it wrote a state
-STARTED = re.compile(rf"\.lock$|recipe\.toml$|{re.escape(SCRATCH)}")
+STARTED = re.compile(rf"(\.medrecipes)?\.lock$|recipe\.toml$|{re.escape(SCRATCH)}")
 
+LOCK = ".medrecipes.lock"
 TRAINED = "trained"  # the state of a run whose held-out rows are not answered yet
 
 
@@ -120,41 +121,44 @@ def _rule(path: Path) -> Any:
 
 
 @contextmanager
+def holding(path: Path, way_out: str = "wait for it") -> Iterator[None]:
+    """Hold a folder while a command writes into it; a second one is told in a line who is at work there.
+
+    A folder that was made for it, and in which nothing was left, is gone afterwards.
+    """
+    absent = [folder for folder in (path, path.parent) if not folder.exists()]
+    try:
+        with ExitStack() as stack:
+            try:
+                with writing(path):
+                    stack.enter_context(locked(path / LOCK, wait=False))
+            except BlockingIOError as error:
+                raise RunError(f"{path}: {error.strerror or 'another process'} is at work there; {way_out}") from None
+            yield
+    finally:
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
 def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
     """Hold a run folder; one that fails before any training leaves nothing behind."""
-    parent_existed = path.parent.exists()
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+    with holding(path, "wait for it, or use --fresh"):
         held = sorted(p.name for p in path.iterdir())
         existed = "run.json" in held
         if not existed and (foreign := [name for name in held if not STARTED.match(name)]):
             raise RunError(f"{path}: stands in the way and is no run folder, for it holds {foreign[0]!r} but no run.json; move it away, or choose another --runs")  # fmt: skip
-        lock = (path / ".lock").open("w")
+        rundir = RunDir(path)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{path}: another process is working on this run; wait for it, or use --fresh") from None
-    rundir = RunDir(path)
-    try:
-        if not existed:
-            write_text(path / "recipe.toml", recipe.to_toml())
-            rundir.update(state="preparing", name=recipe.name, key=recipe.key, identity=recipe.identity)
-        yield rundir
-    except MedRecipesError:
-        if not existed and rundir.state.get("state") in (None, "preparing"):
-            shutil.rmtree(path, ignore_errors=True)
-            if not parent_existed:
-                _remove_empty(path.parent)
-        raise
-    finally:
-        lock.close()
-        (path / ".lock").unlink(missing_ok=True)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Undo a runs folder that this call made."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+            if not existed:
+                write_text(path / "recipe.toml", recipe.to_toml())
+                rundir.update(state="preparing", name=recipe.name, key=recipe.key, identity=recipe.identity)
+            yield rundir
+        except MedRecipesError:
+            if not existed and rundir.state.get("state") in (None, "preparing"):
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 SYNC_S = 1.0  # a card waits while the disk is at work, and the system keeps what a killed process wrote
@@ -236,21 +240,5 @@ def read_losses(path: Path) -> list[dict[str, str]]:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole: its trainer_state.json, which transformers writes last, can be read."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True):
-        try:
-            read_json(path / "trainer_state.json")
-        except MedRecipesError:
-            continue
-        return path
-    return None
-
-
-def rebase(checkpoint: Path) -> None:
-    """Let a checkpoint of a moved run folder name its best neighbour where that now lies; transformers keeps whole paths."""
-    path = checkpoint / "trainer_state.json"
-    state = read_json(path)
-    if best := state.get("best_model_checkpoint"):
-        here = str(checkpoint.parent / Path(best).name)
-        if here != best:
-            write_json(path, {**state, "best_model_checkpoint": here})
+    """The newest checkpoint that training can go on from."""
+    return next((checkpoint for checkpoint, wrong in looked_over(folder) if not wrong), None)

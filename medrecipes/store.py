@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from medrecipes import ranks
 from medrecipes.errors import DataError, MedRecipesError
@@ -40,6 +40,7 @@ WRITE_ERRORS = {
     errno.ENOTEMPTY,
     errno.EXDEV,
     errno.ELOOP,
+    errno.EISDIR,
 }
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of file systems that keep nobody out
 # how libraries that write below Python (safetensors, torch) put a full disk
@@ -125,27 +126,25 @@ def read_json(path: Path) -> Any:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock file, which is gone afterwards; what another process holds is waited for, or raises BlockingIOError."""
     while True:
-        # what a link leads to is nobody's lock
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        lock = os.fdopen(handle, "a+", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # whoever held it has taken the file away, and a third may hold the one that stands there now
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                break
-        except FileNotFoundError:
-            pass
-        except BlockingIOError as error:
-            lock.seek(0)
-            error.strerror = lock.read(200).strip()
+        with suppress(FileNotFoundError):  # whoever held it has taken it away, or its folder
+            path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            lock = own_file(path)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                # what is locked now may be gone, and a third may hold what stands there
+                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    break
+            except BlockingIOError as error:
+                lock.seek(0)
+                error.strerror = lock.read(200)  # who holds it
+                lock.close()
+                raise
+            except OSError as error:
+                if error.errno in NO_LOCKS:
+                    break
+                lock.close()
+                raise
             lock.close()
-            raise
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                break
-            lock.close()
-            raise
-        lock.close()
     with lock:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
@@ -154,6 +153,15 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def own_file(path: Path) -> TextIO:
+    """A file to add to, made where there is none; a link or a pipe in its place is somebody else's."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileExistsError(errno.EEXIST, "something else stands there", str(path))
+    return os.fdopen(handle, "a+", encoding="utf-8")
 
 
 @contextmanager
@@ -259,10 +267,13 @@ def thorough() -> Iterator[None]:
         _every_byte.reset(before)
 
 
-def seal(folder: Path, said: Mapping[str, Any]) -> None:
-    """Write a folder's manifest, its last file: what is said of it, and what every other file in it is."""
+def seal(folder: Path, said: Mapping[str, Any], *, times: bool) -> None:
+    """Write a folder's manifest, its last file: what is said of it, and what every other file in it is.
+
+    `times`: by which a file is known again unread, once it has reached the disk.
+    """
     files = {
-        name: {"sha256": _sha256(folder / name, sync=True), **_look(folder / name)}
+        name: {"sha256": _sha256(folder / name, sync=times), **_look(folder / name, times=times)}
         for name in _inside(folder)
         if name != MANIFEST
     }
@@ -293,7 +304,7 @@ def damage(folder: Path, said: Mapping[str, Any], *, every_byte: bool) -> str:
         return f"{lost[0]} is missing"
     if foreign := sorted(found - files.keys()):
         return f"{foreign[0]} was put there"
-    now = {name: _look(folder / name) for name in files}
+    now = {name: _look(folder / name, times="mtime_ns" in known) for name, known in files.items()}
     moved = {name for name, known in files.items() if now[name] != {key: known[key] for key in now[name]}}
     for name in sorted(files if every_byte else moved):
         try:
@@ -309,24 +320,24 @@ def damage(folder: Path, said: Mapping[str, Any], *, every_byte: bool) -> str:
 
 
 def _inside(folder: Path) -> list[str]:
-    """Whatever lies in a folder but folders, by its path there."""
+    """Whatever lies in a folder but folders, by its path there; not what a process is writing there just now."""
     found = []
     for where, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(where, name))]
         found += [(Path(where) / name).relative_to(folder).as_posix() for name in (*files, *links)]
-    return sorted(found)
+    return sorted(name for name in found if not name.startswith(SCRATCH))
 
 
-def _look(path: Path) -> dict[str, int]:
+def _look(path: Path, *, times: bool) -> dict[str, int]:
     """What tells of a change without reading; a link or a device has no size that a file could have."""
     now = path.lstat()
     size = now.st_size if stat.S_ISREG(now.st_mode) else -1
-    return {"bytes": size, "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns}
+    return {"bytes": size} | ({"mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns} if times else {})
 
 
 def _bytes(path: Path) -> bytes:
     """A file's bytes; of a pipe or a device one would wait for them for ever."""
-    if _look(path)["bytes"] < 0:
+    if _look(path, times=False)["bytes"] < 0:
         raise OSError(errno.EINVAL, "is no file", str(path))
     return path.read_bytes()
 
@@ -363,7 +374,7 @@ def stage(name: str, key: str, build: Callable[[Path], dict[str, Any]], root: Pa
     if os.path.lexists(place):
         note(f"{place}: {why}; it is made anew")
     with scratch(name, root) as work, scratch(name, root) as old:
-        seal(work, {**said, **build(work)})
+        seal(work, {**said, **build(work)}, times=True)
         with locked(root / f"{SCRATCH}{name}-{key[:8]}", wait=True):
             if wrong():  # or another process has made the same
                 if os.path.lexists(place):

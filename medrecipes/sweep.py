@@ -18,7 +18,7 @@ from medrecipes.loading import load
 from medrecipes.recipe import Recipe, Sweep
 from medrecipes.rules.training import grid_size
 from medrecipes.run import run
-from medrecipes.rundir import RunDir
+from medrecipes.rundir import RunDir, holding
 from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.show import to_toml
 from medrecipes.store import digest, read_json, write_json, write_text
@@ -82,8 +82,16 @@ def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Conso
     What was trained before is not trained again; a run that fails ends no other.
     """
     planned = recipes(path, overrides)
-    name, metric = planned[0][1].name, planned[0][1].train.keep_best
+    name = planned[0][1].name
     folder = runs / f"{name}-sweep-{digest([recipe.key for _, recipe in planned])[:8]}"
+    with holding(folder):
+        _sweep(planned, folder, runs, console)
+    return folder
+
+
+def _sweep(planned: Sequence[tuple[dict[str, Any], Recipe]], folder: Path, runs: Path, console: Console) -> None:
+    """All of it, in the sweep's folder."""
+    name, metric = planned[0][1].name, planned[0][1].train.keep_best
     outcomes: list[Outcome] = []
     failures: list[str] = []
     for number, (settings, recipe) in enumerate(planned, 1):
@@ -112,7 +120,6 @@ def sweep(path: str | Path, overrides: Sequence[str], runs: Path, console: Conso
         console.line()
         console.line(f"the best alone answers the held-out rows: {_said(best.settings)}")
         run(next(recipe for settings, recipe in planned if settings == best.settings), runs, console)
-    return folder
 
 
 def _why(error: Exception, folder: Path) -> str:

@@ -14,7 +14,7 @@ from medrecipes.bio import OUTSIDE
 from medrecipes.cards import DISCLAIMER
 from medrecipes.console import Console
 from medrecipes.judge import finished
-from medrecipes.store import digest
+from medrecipes.store import cache_root, digest
 from medrecipes.tagged import prepare_tagged
 from medrecipes.tagtext import Found, open_tagger, tag_texts
 
@@ -109,7 +109,7 @@ def build(name: str, types: Sequence[str], examples: Sequence[str], tag: Tag) ->
 
 def serve(path: Path, console: Console, host: str, port: int) -> None:
     """Open the page of a finished tagging run and keep it until Ctrl-C."""
-    with console.stage("load") as stage, console.quiet(finished(path).log):
+    with console.stage("load") as stage, console.quiet(cache_root() / "log.txt"):
         engine = open_tagger(path)
         types = sorted({label[2:] for label in engine.labels if label != OUTSIDE})
         stage.says(f"{engine.recipe.model.base} with adapter, which marks {' and '.join(types)}")

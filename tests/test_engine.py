@@ -7,16 +7,17 @@ import json
 import threading
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from medrecipes.engines import CAPPED, Decoding, choose_engine
-from medrecipes.errors import EngineError
+from medrecipes.errors import EngineError, SpoiledError
 from medrecipes.loading import load
 from medrecipes.rendering import MASKED, Example
-from medrecipes.rundir import read_losses
+from medrecipes.rundir import RunDir, read_losses
 from tests.conftest import ROOT, Train, extremes, rendered_rows
 from tests.test_templates import bound
 
@@ -268,6 +269,39 @@ def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_names_its_rows(train: Train, rows: list[Example]) -> None:
     with pytest.raises(EngineError, match=r"the train loss is (nan|inf) at step \d+ \(its rows: .*bad_rows\.json\)"):
         train("train.learning_rate=1e30", "train.max_grad_norm=1e30", "train.max_steps=20")
+
+
+def test_a_best_checkpoint_damaged_before_it_is_loaded_is_named_and_the_next_attempt_begins_anew(
+    train: Train, rows: list[Example], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # so fast that it unlearns: the last checkpoint is not the best
+    settings = ("train.max_steps=6", "train.batch=2", "train.save_steps=2", "train.eval_steps=2", "train.keep_best=loss",
+                "train.learning_rate=0.5")  # fmt: skip
+    whole, expected, _ = train(*settings, dev=rows[:2])
+    assert (
+        json.loads((expected.checkpoints / "checkpoint-6" / "trainer_state.json").read_text())["best_global_step"] == 4
+    )
+    (tmp_path / "run").mkdir()
+    rundir = RunDir(tmp_path / "run")
+    best = rundir.checkpoints / "checkpoint-4" / "adapter_model.safetensors"
+
+    def before(engine: Any) -> None:
+        def harm(*_: Any) -> None:
+            if best.with_name("manifest.json").exists() and best.read_bytes()[-8:] != bytes(8):
+                best.write_bytes(best.read_bytes()[:-8] + bytes(8))
+
+        engine.model.register_forward_pre_hook(harm)
+
+    with pytest.raises(
+        SpoiledError, match=r"checkpoint-4: adapter_model\.safetensors is not as it was written, and it is"
+    ):
+        train(*settings, dev=rows[:2], rundir=rundir, before=before)
+    capfd.readouterr()
+    again, rundir, _ = train(*settings, dev=rows[:2], rundir=rundir)
+    told = capfd.readouterr().err
+    assert told.count("; training goes on from the beginning, and it is kept as set-aside/checkpoint-") == 2
+    assert [row["loss"] for row in read_losses(rundir.path / "loss.csv")] == [row["loss"] for row in read_losses(expected.path / "loss.csv")]  # fmt: skip
+    assert difference(again, whole) == 0
 
 
 def test_early_stopping_stops(train: Train, rows: list[Example]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -122,6 +123,32 @@ def test_interrupted_moved_and_killed_it_ends_with_the_same_losses(
     assert json.loads((path / "run.json").read_text())["resumed_from_step"] == 6
     assert losses(path) == losses(finished[0])
     assert len(losses(path)) == 12 + 3
+    weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("damaged", [("12",), ("12", "6")], ids=["the last", "all"])
+def test_a_damaged_checkpoint_is_named_and_the_losses_are_those_of_a_run_without_damage(
+    damaged: tuple[str, ...], finished: tuple[Path, str], warm: Cli, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(finished[0], tmp_path / finished[0].name))
+    state = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**state, "state": "training"}))
+    shutil.rmtree(path / "adapter")
+    for step in damaged:  # half of the optimiser's state is lost, and no library would notice
+        optimiser = path / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt"
+        content = optimiser.read_bytes()
+        optimiser.write_bytes(content[: len(content) // 4] + bytes(len(content) // 2) + content[-len(content) // 4 :])
+    done = warm("run", *DEMO, "--runs", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    resumed, where = (6, "checkpoint-6") if len(damaged) == 1 else (None, "the beginning")
+    assert done.stderr == "".join(
+        f"note        {path}/checkpoints/checkpoint-{step}: optimizer.pt is not as it was written; training goes on from "
+        f"{where}, and it is kept as set-aside/checkpoint-{step}\n"
+        for step in damaged
+    )
+    assert json.loads((path / "run.json").read_text())["resumed_from_step"] == resumed
+    assert losses(path) == losses(finished[0])
     weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
     assert weights[0] == weights[1]
 

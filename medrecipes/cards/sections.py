@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from medrecipes.cards.use import snippets
 from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
 from medrecipes.errors import MedRecipesError
 from medrecipes.personal import find
+from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import show
 from medrecipes.terms import shown, tiny
 
@@ -71,20 +71,20 @@ def _example(facts: Facts) -> Iterator[str]:
     sources = facts.data.get("sources", [])
     if not path.exists() or not sources or any(source["redistributable"] != "yes" for source in sources):
         return
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    answers = {model: {row.get("id"): row for row in rows if row.get("model") == model} for model in (BASE, TUNED)}
+    rows = read_predictions(path, own=True)
+    answers = {model: {row.id: row for row in rows if row.model == model} for model in (BASE, TUNED)}
     for id, after in answers[TUNED].items():
-        before = answers[BASE].get(id, {})
-        texts = [after.get("prompt"), after.get("gold"), before.get("prediction"), after.get("prediction")]
-        if all(isinstance(t, str) and t.strip() for t in texts) and not any(any(find(str(t))) for t in texts):
+        before = answers[BASE][id].prediction if id in answers[BASE] else ""
+        texts = (after.prompt, after.gold, before, after.prediction)
+        if all(map(str.strip, texts)) and not any(any(find(text)) for text in texts):
             yield EXAMPLE
             yield _shown(texts)
             return
 
 
-def _shown(texts: Sequence[Any]) -> str:
+def _shown(texts: Sequence[str]) -> str:
     names = ("question", "reference", "base", "this model")
-    return table(("", ""), [(name, _plain(str(t))) for name, t in zip(names, texts, strict=False)])
+    return table(("", ""), [(name, _plain(text)) for name, text in zip(names, texts, strict=False)])
 
 
 def example_lines(question: str, reference: str) -> list[str]:

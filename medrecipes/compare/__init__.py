@@ -17,6 +17,7 @@ from medrecipes.compare.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.console import Console
 from medrecipes.errors import RunError
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
+from medrecipes.rundir import holding
 from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.store import write_text
 
@@ -60,13 +61,15 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
         tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes)
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
-    write_text(out / "comparison.md", as_markdown(made))  # the first, by which the others are known
-    panels_png(out / "losses.png", panels, colours)
-    write_text(out / "losses.csv", losses_csv(panels))
-    write_text(out / "table.csv", _csv([*made.figures, *made.settings[1:]]))
-    write_text(
-        out / "comparison.html", page.html(panels, notes, len(marks), made.figures, made.settings, made.pairs, colours)
-    )
+    with holding(out):
+        write_text(out / "comparison.md", as_markdown(made))  # the first, by which the others are known
+        panels_png(out / "losses.png", panels, colours)
+        write_text(out / "losses.csv", losses_csv(panels))
+        write_text(out / "table.csv", _csv([*made.figures, *made.settings[1:]]))
+        write_text(
+            out / "comparison.html",
+            page.html(panels, notes, len(marks), made.figures, made.settings, made.pairs, colours),
+        )
     for line in aligned(made.figures):
         console.line(line)
     for note in notes:

@@ -14,15 +14,16 @@ import torch
 from transformers import EarlyStoppingCallback
 
 from medrecipes import ranks
+from medrecipes.checkpoints import rebase, step_back, step_of
 from medrecipes.console import Console
 from medrecipes.engines import Choice
 from medrecipes.engines.brisk import light
-from medrecipes.engines.callbacks import Interrupt, Progress, count_peak_anew
+from medrecipes.engines.callbacks import Interrupt, Progress, Sealed, count_peak_anew
 from medrecipes.engines.tracking import PROJECT
 from medrecipes.errors import EngineError, RunError
 from medrecipes.plan import count_steps
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import LossLog, RunDir, last_checkpoint, rebase
+from medrecipes.rundir import LossLog, RunDir, last_checkpoint
 from medrecipes.store import writing
 
 
@@ -38,10 +39,11 @@ class Attempt:
     @classmethod
     def begin(cls, recipe: Recipe, rundir: RunDir, *, dev: bool) -> Attempt:
         """From the last whole checkpoint, or from the beginning."""
-        resume = last_checkpoint(rundir.checkpoints)
-        if resume and ranks.leads():
+        resume = None
+        if ranks.leads() and (resume := step_back(rundir.checkpoints)):
             rebase(resume)
-        step = int(resume.name.rsplit("-", 1)[1]) if resume else None
+        resume = ranks.share(resume)
+        step = step_of(resume) if resume else None
         rundir.update(resumed_from_step=step)
         log = LossLog(rundir.path / "loss.csv", step, writes=ranks.leads())
         keep = recipe.train.keep_best
@@ -122,6 +124,7 @@ class Attempt:
             stack.enter_context(light(trainer.model))
             took = partial(getattr, trainer, "took", None)
             trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path, took))
+            trainer.add_callback(Sealed(rundir.checkpoints))
             trainer.add_callback(interrupt)
             count_peak_anew(device)
             try:

@@ -17,9 +17,10 @@ import torch
 from transformers import TrainerCallback
 
 from medrecipes import ranks
+from medrecipes.checkpoints import flaw, seal_checkpoint
 from medrecipes.console import Bar
 from medrecipes.engines.recorded import Recorded
-from medrecipes.errors import EngineError
+from medrecipes.errors import EngineError, SpoiledError
 from medrecipes.rundir import LossLog
 from medrecipes.store import write_json, writing
 
@@ -105,6 +106,32 @@ class Interrupt(TrainerCallback):
         """An epoch cut short is no reason to look at the dev rows: nobody did who was not stopped."""
         if self.asked:
             control.should_evaluate = False
+
+
+class Sealed(TrainerCallback):
+    """Writes down what every file of a checkpoint is once all processes have written theirs, and looks the best over before it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_save(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint is complete."""
+        ranks.share(None)
+        if ranks.leads():
+            with writing(self._folder):
+                seal_checkpoint(self._folder / f"checkpoint-{state.global_step}")
+
+    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """The last log, of the whole training, comes right before the best checkpoint is loaded."""
+        if (
+            "train_runtime" not in (logs or {})
+            or not arguments.load_best_model_at_end
+            or not state.best_model_checkpoint
+        ):
+            return
+        best = self._folder / Path(state.best_model_checkpoint).name
+        if wrong := ranks.share(flaw(best) if ranks.leads() else ""):
+            raise SpoiledError(f"{best}: {wrong}, and it is the best one; the same command trains again from the checkpoint before it")  # fmt: skip
 
 
 class SomeLayers(TrainerCallback):

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback, WandbCallback
 
+from medrecipes.checkpoints import step_of
 from medrecipes.recipe import Recipe, leaves
 from medrecipes.rundir import RunDir, last_checkpoint
 from medrecipes.store import read_json
@@ -54,7 +55,7 @@ def _tensorboard(recipe: Recipe, rundir: RunDir) -> Tracker:
     folder = _tensorboard_folder(rundir)
     resume = last_checkpoint(rundir.checkpoints)
     # what an interrupted run logged after its last checkpoint will be logged again
-    writer = SummaryWriter(str(folder), purge_step=int(resume.name.rsplit("-", 1)[1]) + 1 if resume else None)
+    writer = SummaryWriter(str(folder), purge_step=step_of(resume) + 1 if resume else None)
     for name, text in _texts(recipe, rundir).items():
         writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown for: as it is
     return Tracker(TensorBoardCallback(writer), f"tensorboard --logdir {folder}", lambda _: writer.close())

@@ -12,7 +12,7 @@ from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError
 from medrecipes.export import llamacpp, merging, parity, serving
-from medrecipes.judge import finished_chat
+from medrecipes.judge import at_work, finished_chat
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
@@ -24,6 +24,7 @@ FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 QUANTS = ("q4_k_m", "q8_0", "f16")
 
 
+@at_work
 def export(path: Path, kind: str, quant: str | None, console: Console, wanted: str | None = None) -> Path:
     """Write `RUN/export/<format>/`, whole or not at all, with its parity in export.json; a failed one is kept, marked."""
     if quant and kind != "gguf":

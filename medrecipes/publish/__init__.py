@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from medrecipes.publish.delivery import Target, deliver
 from medrecipes.publish.readback import read_back
 from medrecipes.publish.release import SUFFIX, Release, of_dataset, of_run
 from medrecipes.recipe import Publish, Recipe
-from medrecipes.rundir import RunDir
+from medrecipes.rundir import RunDir, holding
 from medrecipes.store import scratch, thorough
 
 
@@ -36,7 +37,11 @@ def publish(
         if name not in NAMES:
             raise MedRecipesError(f"--waive {name}: no such gate{did_you_mean(name, NAMES)}")
     owner = _owner(console, push)
-    with scratch("release", Path(tempfile.gettempdir())) as work:
+    with ExitStack() as stack:
+        for path in dict.fromkeys(paths):
+            if (path / "run.json").exists():
+                stack.enter_context(holding(path))
+        work = stack.enter_context(scratch("release", Path(tempfile.gettempdir())))
         releases = [
             (release, path, chosen)
             for number, path in enumerate(paths)

@@ -16,6 +16,7 @@ from medrecipes.intake import SURROGATE, JsonError, loads, read_text
 from medrecipes.scoring.entities import TASKS, as_text, parse
 from medrecipes.scoring.spans import Tagging
 
+AGAIN = "bring the file back, or let `medrecipes eval RUN` answer again what is missing"
 QA = "qa"
 SPANS = "spans"  # tagged words: a line a span, see `spans_text`
 # how the public prompts call it, and how people abbreviate
@@ -46,19 +47,21 @@ class Prediction:
 
 
 def read_predictions(path: Path, *, own: bool = False) -> list[Prediction]:
-    """All lines of a predictions file; `own`: one that a run of ours is writing, whose last line may be torn."""
+    """All lines of a predictions file; `own`: one that a run of ours wrote, all of whose lines end with a line end."""
     lines = read_text(path, "name a predictions file, a line of JSON an answer").split("\n")
-    if own:
-        lines = lines[:-1]  # whole lines end with a line end
+    if own and lines[-1]:
+        raise DataError(f"{path}:{len(lines)}: is torn; {AGAIN}")
     found: list[Prediction] = []
     seen: dict[tuple[str, str, str], int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        prediction = _prediction(f"{path}:{number}", line, own)
+        prediction = read_prediction(f"{path}:{number}", line, own=own)
         key = prediction.model, prediction.task, prediction.id
         if key in seen:
-            raise DataError(f"{path}:{number}: id {prediction.id!r} stands in line {seen[key]} already; delete one")
+            raise DataError(
+                f"{path}:{number}: id {prediction.id!r} stands in line {seen[key]} already; {AGAIN if own else 'delete one'}"
+            )
         seen[key] = number
         found.append(prediction)
     return found
@@ -76,7 +79,8 @@ def one_model(path: Path, predictions: Sequence[Prediction], model: str | None) 
     return [p for p in predictions if model is None or p.model == model]
 
 
-def _prediction(where: str, line: str, own: bool) -> Prediction:
+def read_prediction(where: str, line: str, *, own: bool) -> Prediction:
+    """One line; what is wrong with it is said with its place."""
     try:
         value: Any = loads(line)
     except JsonError as error:
