@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from medrecipes.store import cache_root
 HELP = "/new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 # a model may write what a terminal takes for a command
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# and a terminal may send what a model would take for text: the keys that move, and the control characters beside them
+KEYS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|O[ -~])?|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Talk:
 
     def ask(self, question: str, room: int) -> tuple[list[int], int]:
         """The prompt's ids with a new question, `room` tokens left for the answer, and how many turns had to go for it."""
-        asked, gone = [*self.messages, Message("user", question)], 0
+        asked, gone = [*self.messages, Message("user", KEYS.sub("", question))], 0
         while True:
             [ids] = self.template.prompts([asked])
             if len(ids) + room <= self.window:
@@ -62,6 +66,7 @@ class Opened:
     engine: Engine
     template: ChatTemplate
     name: str
+    log: Path
 
     def talk(self) -> Talk:
         """A new conversation, as long as the engine reads: the recipe's data.max_tokens."""
@@ -88,10 +93,19 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
             engine.open_adapter(adapter)
         with_what = "without an adapter" if base else f"with {adapter.relative_to(path)}"
         stage.says(f"{recipe.model.base} {with_what}, template {template.name}")
-    return Opened(recipe, engine, template, path.name)
+    return Opened(recipe, engine, template, path.name, rundir.log)
 
 
-def chat(opened: Opened, console: Console, read: Callable[[], str] = input) -> None:
+def typed() -> str:
+    """A line from the terminal, with the lines before it on the arrow keys."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return input()
+    with suppress(ImportError):
+        importlib.import_module("readline")  # from then on `input` knows the keys
+    return input("\001\r\002> ")  # it draws the prompt again whenever it draws the line
+
+
+def chat(opened: Opened, console: Console, read: Callable[[], str] = typed) -> None:
     """Ask on the terminal and print answers as they are written, until the end of input."""
     decoding, talk = Decoding.of(opened.recipe), opened.talk()
     console.line(DISCLAIMER)
@@ -99,7 +113,7 @@ def chat(opened: Opened, console: Console, read: Callable[[], str] = input) -> N
     while True:
         _write("\n> ")
         try:
-            question = read().strip()
+            question = KEYS.sub("", read()).strip()
         except (EOFError, KeyboardInterrupt):
             _write("\n")
             return

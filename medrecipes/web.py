@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
+import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from medrecipes.cards import DISCLAIMER
@@ -16,6 +20,7 @@ from medrecipes.chat import Opened, Talk, trimmed
 from medrecipes.console import Console
 from medrecipes.engines import Decoding
 from medrecipes.errors import MedRecipesError
+from medrecipes.guard import Guard
 from medrecipes.prepare import prepare
 from medrecipes.records import Message
 from medrecipes.rendering import ChatTemplate
@@ -23,12 +28,16 @@ from medrecipes.store import digest
 
 HOST, PORT = "127.0.0.1", 7860
 SAMPLES = 6
+QUESTION = 20_000  # characters; what the model does not take it says in tokens
+WAITING = 8  # questions that wait for the model; who comes then is told to come again
+CONNECTIONS = 128
 MODELS = ("tuned", "base")
 CSS = """
 .tokens { font: 13px/1.9 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
 .tokens span { border: 1px solid var(--border-color-primary); border-radius: 3px; padding: 0 1px }
 .tokens span.control { background: var(--color-accent-soft); font-weight: 600 }
 footer { display: none !important }
+#note, #note > * { min-height: 0 !important; padding: 0 !important }
 """
 Turn = dict[str, str]
 Talks = dict[str, list[Turn]]
@@ -73,6 +82,15 @@ class Page:
     ) -> Iterator[tuple[Talks, str, str]]:
         """Both conversations as they grow, the last prompt token by token, and what there is to say about it."""
         stop = self._stops[session] = threading.Event()
+        try:
+            yield from self._answers(question, talks, beside, decoding, stop)
+        finally:
+            if self._stops.get(session) is stop:
+                del self._stops[session]
+
+    def _answers(
+        self, question: str, talks: Talks, beside: bool, decoding: Decoding, stop: threading.Event
+    ) -> Iterator[tuple[Talks, str, str]]:
         note, view = "", ""
         talks = {model: list(talks[model]) for model in MODELS}
         for model in MODELS if beside else MODELS[:1]:
@@ -105,7 +123,19 @@ class Page:
     def forget(self, session: str) -> None:
         """A visitor has left."""
         self.stop(session)
-        self._stops.pop(session, None)
+
+    def settings(self, limit: float, temperature: float, top_p: float, penalty: float, seed: float) -> Decoding:
+        """Decoding as a visitor sets it; a slider's ends bind whoever moves it by hand, too."""
+        longest = self.opened.recipe.data.max_tokens // 2
+        return Decoding(
+            int(_within(limit, 1, longest)), _within(temperature, 0, 2), _within(top_p, 0.05, 1), _within(penalty, 1, 2),
+            int(_within(seed, 0, 2**31 - 1)),
+        )  # fmt: skip
+
+
+def _within(value: float | None, low: float, high: float) -> float:
+    """A number between two ends; what is none counts as the lower."""
+    return low if value is None or math.isnan(value) else min(max(value, low), high)
 
 
 def shown(turns: Sequence[Turn]) -> list[Turn]:
@@ -135,7 +165,7 @@ def build(page: Page) -> Any:
         if not question.strip():
             yield talks, shown(talks["tuned"]), shown(talks["base"]), gr.skip(), "Ask something first.", question
             return
-        decoding = Decoding(int(limit), temperature, top_p, penalty, int(seed))
+        decoding = page.settings(limit, temperature, top_p, penalty, seed)
         for grown, view, note in page.answer(question.strip(), talks, beside, decoding, request.session_hash):
             yield grown, shown(grown["tuned"]), shown(grown["base"]), view, note, ""
 
@@ -153,17 +183,21 @@ def build(page: Page) -> Any:
         gr.Markdown(f"# {escape(page.opened.name)}")
         gr.Markdown(f"> {DISCLAIMER}")
         talks = gr.State(empty)
+        # above the answers, or a phone would show two empty boxes and no question; of one line, or Enter would not send it
+        question = gr.Textbox(
+            label="Question", placeholder="Enter sends it, Shift+Enter begins a line", lines=1, max_lines=8,
+            max_length=QUESTION, elem_id="question", submit_btn=False,
+        )  # fmt: skip
+        with gr.Row():
+            asked = gr.Button("Ask", variant="primary", elem_id="ask", min_width=80)
+            stopped = gr.Button("Stop", elem_id="stop", min_width=80)
+            anew = gr.Button("New", elem_id="new", min_width=80)
+        note = gr.HTML("", elem_id="note")
         with gr.Row():
             with gr.Column(min_width=300):
                 tuned = gr.Chatbot(label="tuned", elem_id="tuned", **box)
             with gr.Column(min_width=300):
                 base = gr.Chatbot(label=f"base: {page.opened.recipe.model.base}", elem_id="base", **box)
-        note = gr.HTML("", elem_id="note")
-        question = gr.Textbox(label="Question", lines=2, elem_id="question", submit_btn=False)
-        with gr.Row():
-            asked = gr.Button("Ask", variant="primary", elem_id="ask", min_width=80)
-            stopped = gr.Button("Stop", elem_id="stop", min_width=80)
-            anew = gr.Button("New", elem_id="new", min_width=80)
         gr.Examples([[text] for text in samples(page.opened)], [question], label="Questions of the dev set")
         with gr.Accordion("Decoding", open=False):
             beside = gr.Checkbox(True, label="let the base answer too", elem_id="beside")
@@ -187,25 +221,48 @@ def build(page: Page) -> Any:
 
 def serve(opened: Opened, console: Console, host: str, port: int) -> None:
     """Open the page of a run of conversations and keep it until Ctrl-C."""
-    keep(build(Page(opened)), CSS, console, host, port)
+    keep(build(Page(opened)), CSS, console, Place(host, port, opened.log))
 
 
-def keep(blocks: Any, css: str, console: Console, host: str, port: int) -> None:
-    """Serve a page until Ctrl-C; never shared beyond the host that was asked for."""
-    gr = importlib.import_module("gradio")
+@dataclass(frozen=True)
+class Place:
+    """Where a page is served, and the file for what the server has to say."""
+
+    host: str
+    port: int
+    log: Path
+
+    def open(self) -> socket.socket:
+        """The socket that it listens on."""
+        name = self.host.strip("[]")
+        try:
+            return socket.create_server((name, self.port), family=socket.AF_INET6 if ":" in name else socket.AF_INET)
+        except (OSError, OverflowError) as error:
+            raise MedRecipesError(
+                f"--port {self.port}: cannot be opened on {self.host} ({error}); choose another"
+            ) from None
+
+    def __str__(self) -> str:
+        name = self.host.strip("[]")
+        return f"http://{f'[{name}]' if ':' in name else name}:{self.port}"
+
+
+def keep(blocks: Any, css: str, console: Console, place: Place) -> None:
+    """Serve a page until Ctrl-C, behind a guard; never shared beyond the host that was asked for."""
+    gr, fastapi, uvicorn = map(importlib.import_module, ("gradio", "fastapi", "uvicorn"))
+    door = place.open()
     # fonts of the system: the usual theme fetches its own from another site
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    try:
-        blocks.queue().launch(
-            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme, css=css,
-            inbrowser=False, footer_links=[],
-        )  # fmt: skip
-    except OSError as error:
-        raise MedRecipesError(f"--port {port}: cannot be opened on {host} ({error}); choose another") from None
-    console.line(f"page        http://{host}:{port}  (Ctrl-C ends it)")
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        console.line("closed")
-    finally:
-        blocks.close(verbose=False)
+    app = gr.mount_gradio_app(
+        fastapi.FastAPI(openapi_url=None), blocks.queue(max_size=WAITING, api_open=False), "/", server_name=place.host,
+        server_port=place.port, theme=theme, css=css, footer_links=[], run_history=False, show_error=False, ssr_mode=False,
+        enable_monitoring=False, pwa=False, mcp_server=False,
+    )  # fmt: skip
+    settings = uvicorn.Config(
+        Guard(app, place.host), log_level="error", ws="none", http="h11", proxy_headers=False, server_header=False,
+        limit_concurrency=CONNECTIONS, h11_max_incomplete_event_size=32 << 10, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    console.line(f"page        {place}  (Ctrl-C ends it)")
+    with door, console.quiet(place.log), suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[door])
+    console.line("closed")

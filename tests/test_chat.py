@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medrecipes.chat import UNPRINTABLE, Talk, trimmed
+from medrecipes.chat import KEYS, UNPRINTABLE, Talk, trimmed
 from medrecipes.errors import MedRecipesError
 from medrecipes.records import Message
-from tests.conftest import Cli
+from tests.conftest import ROOT, Cli
 from tests.test_serving import bound
 
 
@@ -62,6 +68,58 @@ def test_what_is_forgotten_is_said_in_plain_words() -> None:
 
 def test_an_answer_cannot_command_the_terminal() -> None:
     assert UNPRINTABLE.sub(" ", "a\x1b[2Jb\nc\td\x9b") == "a [2Jb\nc\td "
+
+
+def test_a_key_of_the_terminal_is_no_part_of_a_question() -> None:
+    keys = (
+        "\x1b[A",
+        "\x1bOA",
+        "\x1b[1;5C",
+        "\x1b[200~",
+        "\x1b[3~",
+        "\x1b",
+        "\x01",
+        "\x7f",
+        "\x9b",
+        "\r",
+        "\ud800",
+    )
+    for key in keys:
+        assert KEYS.sub("", f"What {key}causes\tAsthma?\n") == "What causes\tAsthma?\n"
+    template = bound("llama3")
+    talk = Talk(template, 500)
+    talk.ask("\x1b[A\x1b[AWhat is asthma?", 50)
+    assert talk.messages == [Message("user", "What is asthma?")]
+
+
+def test_the_arrow_keys_bring_earlier_lines_back() -> None:
+    code = (
+        "from medrecipes.chat import typed, _write\nfor _ in range(3):\n    _write('\\n> ')\n    print(f'<{typed()}>')"
+    )
+    leader, follower = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=follower, stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm"})  # fmt: skip
+    os.close(follower)
+    shown = ""
+
+    def until(words: str) -> None:
+        nonlocal shown
+        deadline = time.monotonic() + 60
+        while words not in shown:
+            assert time.monotonic() < deadline, shown
+            if select.select([leader], [], [], 1)[0]:
+                shown += os.read(leader, 4096).decode()
+
+    for keys, line in (
+        (b"What is asthma?\r", "What is asthma?"),
+        (b"\x1b[A\r", "What is asthma?"),
+        (b"\x1b[A\x1b[D!\r", "What is asthma!?"),
+    ):
+        until("> ")
+        shown = ""
+        os.write(leader, keys)
+        until(f"<{line}>")
+    assert process.wait(timeout=30) == 0
+    os.close(leader)
 
 
 def resident_mb() -> float:

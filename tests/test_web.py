@@ -135,8 +135,14 @@ def shoot(page: Any, name: str) -> None:
 def test_ask_watch_compare_and_html_stays_text(browser: Any, address: str, width: int) -> None:
     page = visit(browser, address, width)
     assert "Not a medical device" in page.inner_text("body")
+    box = {name: page.query_selector(f"#{name}").bounding_box() for name in ("question", "ask", "tuned", "base")}
+    # the question stands above the answers, and with its button on the first screen of a phone
+    assert box["question"]["y"] < box["ask"]["y"] < box["tuned"]["y"] <= box["base"]["y"]
+    assert box["ask"]["y"] + box["ask"]["height"] < 640
     page.fill("#question textarea", SCRIPT)
-    page.click("#ask")
+    page.press("#question textarea", "Shift+Enter")  # a line of the question
+    assert page.input_value("#question textarea") == f"{SCRIPT}\n"
+    page.press("#question textarea", "Enter")
     lengths = set()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (page.is_visible("#prompt") and len(answers(page, "base")) == 1 and len(lengths) > 3):  # fmt: skip
