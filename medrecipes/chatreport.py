@@ -8,6 +8,7 @@ from typing import Any
 
 from medrecipes.cases import exactly
 from medrecipes.engines import Decoding
+from medrecipes.markup import fenced, plain
 from medrecipes.recipe import Recipe
 from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
 from medrecipes.scoring.entities import NORMALISATION
@@ -86,7 +87,7 @@ def as_markdown(
 ) -> str:  # fmt: skip
     """report.md."""
     lines = [
-        f"# {name}: base against tuned",
+        f"# {plain(name)}: base against tuned",
         "",
         f"{value['rows']} rows of {value['groups']} groups of the {value['split']} split; {spoken(value['decoding'])}; "
         f"intervals: {value['intervals']}.",
@@ -117,8 +118,9 @@ def as_markdown(
     lines += ["## Answers", ""]
     for before, after in list(zip(base, tuned, strict=True))[:SHOWN]:
         lines += [
-            f"**{one_line(after.prompt)}**", "", f"- reference: {one_line(after.gold)}", f"- base: {one_line(before.prediction)}",
-            f"- tuned: {one_line(after.prediction)}{'' if after.stopped else ' (hit the limit)'}", "",
+            f"**{plain(one_line(after.prompt))}**", "", f"- reference: {plain(one_line(after.gold))}",
+            f"- base: {plain(one_line(before.prediction))}",
+            f"- tuned: {plain(one_line(after.prediction))}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
     return "\n".join(lines)
 
@@ -216,7 +218,7 @@ def _main(figures: Mapping[str, Figure]) -> dict[str, Figure]:
 def _case_lines(case: Prediction) -> list[str]:
     verdict = "exact match" if exact(case) else "no exact match"
     return [
-        f"**{case.id}** ({case.task}): {verdict}", "", *_quoted("asked", case.prompt), *_quoted("expected", case.gold),
+        f"**{plain(case.id)}** ({plain(case.task)}): {verdict}", "", *_quoted("asked", case.prompt), *_quoted("expected", case.gold),
         *_quoted("answered", case.prediction or "(nothing)"), "",
     ]  # fmt: skip
 
@@ -224,4 +226,6 @@ def _case_lines(case: Prediction) -> list[str]:
 def _quoted(name: str, text: str) -> list[str]:
     """A text of several lines as an entry of a Markdown list, its line ends kept."""
     first, *rest = text.splitlines() or [""]
-    return [f"- {name}: {first}", *(f"  {line}" for line in rest)] if not rest else [f"- {name}:", "", "  ```text", *(f"  {line}" for line in (first, *rest)), "  ```"]  # fmt: skip
+    if not rest:
+        return [f"- {name}: {plain(first)}"]
+    return [f"- {name}:", "", *(f"  {line}" for line in fenced("text", text).splitlines())]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrecipes.bio import Span, read_spans
+from medrecipes.markup import plain
 from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
 from medrecipes.scoring.bootstrap import difference, draw_weights, estimate
@@ -122,9 +123,9 @@ def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:
     accuracy = report["token_accuracy"]
     shares = {key: "-" if value is None else f"{value:.1%}" for key, value in accuracy.items()}
     lines = [
-        f"# {name}: spans against gold",
+        f"# {plain(name)}: spans against gold",
         "",
-        f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split ({report['groups_are']}); "
+        f"{report['rows']:,} rows of {report['groups']:,} groups of the {report['split']} split ({plain(report['groups_are'])}); "
         f"intervals: {report['intervals']}. Decoding: {report['tagging']['method']}.",
         "",
         "The dictionary gives every word the tag that it bears most often in the training rows.",

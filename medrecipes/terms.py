@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from medrecipes.markup import Markup, plain
+
 NOTICE = "NOTICE"  # the file that bears a base's notice
 
 
@@ -98,8 +100,8 @@ def tiny(base: str) -> bool:
     return base.startswith("tiny:")
 
 
-def shown(terms: Terms | None) -> str:
+def shown(terms: Terms | None) -> Markup:
     """A licence as Markdown, linked where its text is known."""
     if terms is None:
-        return "unknown"
-    return f"[{terms.name}]({terms.link})" if terms.link else terms.name
+        return Markup("unknown")
+    return Markup(f"[{plain(terms.name)}]({terms.link})" if terms.link else plain(terms.name))

@@ -7,6 +7,7 @@ from typing import Any
 
 from medrecipes.cards.facts import Facts
 from medrecipes.cards.text import table
+from medrecipes.markup import code, plain
 
 
 def conversion(facts: Facts) -> Iterator[str]:
@@ -34,8 +35,8 @@ def conversion(facts: Facts) -> Iterator[str]:
 
 def _ground(made: Mapping[str, Any]) -> str:
     base, reason = str(made.get("base") or ""), made.get("reason")
-    named = f", `{base}`" if "/" in base else ""  # a folder's name tells nobody anything
-    return f"Merged on {made['merged_on']}{named}{f' ({reason})' if reason else ''}."
+    named = f", {code(base)}" if "/" in base else ""  # a folder's name tells nobody anything
+    return f"Merged on {plain(str(made['merged_on']))}{named}{f' ({plain(str(reason))})' if reason else ''}."
 
 
 def _nearness(made: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from medrecipes.cards import text
 from medrecipes.gates import Gate
+from medrecipes.markup import code, fenced, plain
 
 COLUMNS = {
     "messages": "the turns, each a role and a content",
@@ -57,7 +58,7 @@ def dataset_card(
             f"reasons below. The {total:,} rows are {groups or 0:,} groups of rows that share a document, an article, a question, "
             "an answer or a near-duplicate; a group lies in one split.",
         ]),
-        ("Load", [text.fenced("python", _load(repo_id))] if files else []),
+        ("Load", [fenced("python", _load(repo_id))] if files else []),
         ("Columns", [text.table(("column", "what it holds"), list(columns.items()))]),
         ("Template", [_template(template)] if template else []),
         ("Left out and mended", text.counts_tables(report)),
@@ -74,5 +75,7 @@ def _load(repo_id: str) -> str:
 
 
 def _template(template: Mapping[str, Any]) -> str:
-    said = f", with the system message: {template['system']}" if template.get("system") else "."
-    return f"`prompt` is written by the template `{template['name']}` (sha256 `{str(template['sha256'])[:16]}`){said}"
+    said = (
+        f", with the system message: {plain(' '.join(template['system'].split()))}" if template.get("system") else "."
+    )
+    return f"`prompt` is written by the template {code(template['name'])} (sha256 {code(str(template['sha256'])[:16])}){said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from medrecipes.cards.text import DISCLAIMER, RELEASE, bullets, table
 from medrecipes.chatreport import BASE, PARTS, TUNED
 from medrecipes.gates import Gate
 from medrecipes.loading import load
+from medrecipes.markup import Markup, code, plain
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import RunDir
 from medrecipes.scoring.tables import HEADLINES, METRICS, show
@@ -82,7 +84,9 @@ def card(facts: Facts) -> str:
 def _summary(facts: Facts) -> str:
     kinds = " and ".join(KINDS.get(name, name) for name in facts.formats)
     kinds += "" if facts.recipe.task == "chat" else " with a tagging head"
-    titles = " and ".join(source["title"] for source in facts.data.get("sources", ())) or "data that was not recorded"
+    titles = (
+        plain(" and ".join(source["title"] for source in facts.data.get("sources", ()))) or "data that was not recorded"
+    )
     said = f"A {kinds} for {_linked(facts)}, trained on {titles}."
     if figure := _headline(facts.report):
         said += f" {figure}"
@@ -103,7 +107,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
     recipe, state, stats, rows = facts.recipe, facts.state, facts.stats, facts.data.get("rows", {})
     revision = str(state.get("base_revision") or "")
     lines = [
-        ("base", _linked(facts) + (f" at `{revision[:12]}`" if revision else "")),
+        ("base", Markup(_linked(facts) + (f" at {code(revision[:12])}" if revision else ""))),
         ("base's licence", "none needed: the base was built for this run" if tiny(facts.base) else shown(facts.terms)),
         ("method", f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}, on a base in {recipe.model.bits} bits"),
         ("rows", f"{rows['train']:,} to train on, {rows['dev']:,} dev, {rows['test']:,} test" if rows else ""),
@@ -121,7 +125,8 @@ def _hardware(state: Mapping[str, Any]) -> str:
 
 
 def _linked(facts: Facts) -> str:
-    return f"[`{facts.base}`](https://huggingface.co/{facts.base})" if facts.on_hub else f"`{facts.base}`"
+    named = re.fullmatch(r"[\w./-]+", facts.base, re.ASCII)
+    return f"[{code(facts.base)}](https://huggingface.co/{facts.base})" if facts.on_hub and named else code(facts.base)
 
 
 def _metadata(facts: Facts, title: str) -> Any:

@@ -7,10 +7,11 @@ from typing import Any
 
 from medrecipes.cards import text
 from medrecipes.cards.facts import Facts
-from medrecipes.cards.text import bullets, fenced, table
+from medrecipes.cards.text import bullets, table
 from medrecipes.cards.use import snippets
 from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
 from medrecipes.errors import MedRecipesError
+from medrecipes.markup import code, fenced, plain
 from medrecipes.personal import find
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import show
@@ -84,7 +85,7 @@ def _example(facts: Facts) -> Iterator[str]:
 
 def _shown(texts: Sequence[str]) -> str:
     names = ("question", "reference", "base", "this model")
-    return table(("", ""), [(name, _plain(text)) for name, text in zip(names, texts, strict=False)])
+    return table(("", ""), [(name, one_line(text, 400)) for name, text in zip(names, texts, strict=False)])
 
 
 def example_lines(question: str, reference: str) -> list[str]:
@@ -98,16 +99,11 @@ def without_example(card: str) -> str:
     return before + after[after.index("## ") :] if example else card
 
 
-def _plain(words: str) -> str:
-    """A text in a table as nothing but text."""
-    return one_line(words, 400).replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;").replace("*", "&#42;")
-
-
 def use(facts: Facts) -> Iterator[str]:
     """How to load what was released."""
     if not facts.on_hub and "adapter" in facts.formats:
         yield (
-            f"The adapter needs its base, `{facts.base}`, which is not on the Hub: it loads only where that base lies."
+            f"The adapter needs its base, {code(facts.base)}, which is not on the Hub: it loads only where that base lies."
             + (" It was built on the spot, to show the line." if tiny(facts.base) else "")
         )
     caps = bool(facts.state.get("base_caps"))
@@ -176,12 +172,12 @@ def prompts(facts: Facts) -> Iterator[str]:
         return
     recipe, sha = facts.recipe, str(facts.state.get("template_sha256", ""))
     yield (
-        f"Template `{recipe.template.name}`{f' (sha256 `{sha[:12]}`)' if sha else ''}, saved with the tokenizer: "
+        f"Template {code(recipe.template.name)}{f' (sha256 {code(sha[:12])})' if sha else ''}, saved with the tokenizer: "
         "`apply_chat_template(messages, add_generation_prompt=True)` gives the prompts of training. It differs in one "
         "case: a message that spells out a control token is parsed there, and was kept as plain text here."
     )
     if recipe.template.system:
-        yield f"Every conversation began with this system message: “{recipe.template.system}”"
+        yield f"Every conversation began with this system message: “{plain(one_line(recipe.template.system))}”"
     if rendered := _rendered(facts):
         yield fenced("text", rendered)
 
@@ -222,7 +218,7 @@ def licence(facts: Facts) -> Iterator[str]:
     if tiny(facts.base):
         yield "The base was built for this run, so no one's terms hold but those of the data."
     elif terms is None:
-        yield f"The licence of `{facts.base}` is not known; ask its makers before you pass this on."
+        yield f"The licence of {code(facts.base)} is not known; ask its makers before you pass this on."
     else:
         asks = [f"its [rules of use]({terms.use})"] if terms.use else []
         asks += ["the NOTICE file of this repository"] if terms.notice else []
@@ -230,7 +226,7 @@ def licence(facts: Facts) -> Iterator[str]:
         yield f"The terms of the base hold for what is made from it: {shown(terms)}.{more}"
         yield f"> {terms.notice}" if terms.notice else ""
     if licences := dict.fromkeys(f"{s['title']}: {s['licence']}" for s in facts.data.get("sources", ())):
-        yield f"Data: {'; '.join(licences)}."
+        yield f"Data: {plain('; '.join(licences))}."
 
 
 def citations(facts: Facts) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrecipes.gates import Gate
 from medrecipes.leakage import table as leakage_table
+from medrecipes.markup import Markup, begun, code, fenced, plain
 from medrecipes.scoring.tables import markdown
 
 DISCLAIMER = (
@@ -14,12 +16,13 @@ DISCLAIMER = (
     "and no decision about anybody's health may rest on them."
 )
 RELEASE = "OWNER/NAME"  # what stands for the repository in a card that was not released
+HOMEPAGE = re.compile(r"https?://[\w./~%?&=#+:-]+", re.ASCII)
 Section = tuple[str, Sequence[str]]  # a heading, and paragraphs; a section without any is left out
 
 
 def page(metadata: Any, title: str, opening: Sequence[str], sections: Sequence[Section]) -> str:
     """The whole card; `metadata` is one of the Hub client's own card classes."""
-    lines = ["---", metadata.to_yaml(), "---", "", f"# {title}", ""]
+    lines = ["---", metadata.to_yaml(), "---", "", f"# {plain(title)}", ""]
     for paragraph in opening:
         lines += [paragraph, ""]
     for heading, paragraphs in sections:
@@ -36,17 +39,14 @@ def table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Markup):
+        return value
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else " ".join(str(value).split())
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """A list, or nothing."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def fenced(kind: str, text: str) -> str:
-    """A code block."""
-    return f"```{kind}\n{text.strip()}\n```" if text.strip() else ""
+    """A list of texts, and of what is `Markup`; or nothing."""
+    return "\n".join(f"- {begun(line)}" for line in lines)
 
 
 def sources_table(data: Mapping[str, Any]) -> str:
@@ -54,18 +54,22 @@ def sources_table(data: Mapping[str, Any]) -> str:
     return table(
         ("source", "licence", "may be passed on", "version", "rows read", "rows usable"),
         [
-            (f"[{s['title']}]({s['homepage']})" if str(s.get("homepage")).startswith("http") else s["title"],
-             s["licence"], s["redistributable"], version(s), s["seen"], s["kept"])
+            (_linked(s["title"], str(s.get("homepage"))), s["licence"], s["redistributable"], version(s), s["seen"], s["kept"])
             for s in data.get("sources", ())
         ],
     )  # fmt: skip
 
 
-def version(source: Mapping[str, Any]) -> str:
+def _linked(title: str, homepage: str) -> str:
+    """A source's title, linked where its homepage is an address and nothing else."""
+    return Markup(f"[{plain(title)}]({homepage})") if HOMEPAGE.fullmatch(homepage) else title
+
+
+def version(source: Mapping[str, Any]) -> Markup:
     """Which state of a source was read: the Hub's commit, or a file's own hash."""
     if source.get("sha"):
-        return f"`{source['repo']}` at `{source['sha'][:12]}`"
-    return f"`{source.get('file')}`, sha256 `{str(source.get('content'))[:12]}`"
+        return Markup(f"{code(str(source['repo']))} at {code(source['sha'][:12])}")
+    return Markup(f"{code(str(source.get('file')))}, sha256 {code(str(source.get('content'))[:12])}")
 
 
 def counts_tables(data: Mapping[str, Any]) -> list[str]:
@@ -103,7 +107,7 @@ def gate_section(gates: Sequence[Gate]) -> Iterator[str]:
     """What the gates of the release said, above all those that were waived."""
     if not gates:
         return
-    yield table(("check", "result"), [(g.name, "passed" if g.passed else "**waived**" if g.waived else "not passed") for g in gates])  # fmt: skip
+    yield table(("check", "result"), [(g.name, "passed" if g.passed else Markup("**waived**") if g.waived else "not passed") for g in gates])  # fmt: skip
     if waived := [gate for gate in gates if gate.waived]:
         yield "Released in spite of:"
-        yield bullets([f"**{gate.name}**: {'; '.join(gate.found)}" for gate in waived])
+        yield bullets([Markup(f"**{plain(gate.name)}**: {plain('; '.join(gate.found))}") for gate in waived])

@@ -16,6 +16,7 @@ from medrecipes.compare.figures import figure_rows, pair_rows, settings_rows
 from medrecipes.compare.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.console import Console
 from medrecipes.errors import RunError
+from medrecipes.markup import cell, plain
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
 from medrecipes.rundir import holding
 from medrecipes.scoring.tables import aligned, markdown
@@ -183,10 +184,11 @@ def losses_csv(panels: Sequence[Panel]) -> str:
 
 def as_markdown(made: Comparison) -> str:
     """The tables and the plot for a README."""
-    lines = [TITLE, "", *(f"> {note}" for note in made.notes), ""]
+    lines = [TITLE, "", *(f"> {plain(note)}" for note in made.notes), ""]
     lines += ["![losses](losses.png)", ""]
     for panel in made.panels:
-        lines += [f"- {panel.title}, {panel.unit}: {', '.join(c.name for c in panel.curves)}. {panel.why}".rstrip()]
+        runs = ", ".join(plain(curve.name) for curve in panel.curves)
+        lines += [f"- {plain(panel.title)}, {panel.unit}: {runs}. {panel.why}".rstrip()]
     lines += ["", "## Figures", "", *markdown(made.figures), ""]
     if len(made.settings) > 1:
         lines += ["## Settings that differ", "", *markdown(made.settings), ""]
@@ -197,5 +199,5 @@ def as_markdown(made: Comparison) -> str:
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    csv.writer(file, lineterminator="\n").writerows(map(cell, row) for row in rows)
     return file.getvalue()

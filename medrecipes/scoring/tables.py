@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medrecipes.markup import plain
 from medrecipes.scoring.predictions import QA
 from medrecipes.scoring.spanning import type_rows
 
@@ -65,8 +66,8 @@ def show(name: str, figure: Mapping[str, float | None], *, signed: bool = False)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; the first row is its head."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    """A Markdown table of texts, and of what is `Markup`; the first row is its head."""
+    head, *body = [[plain(cell).replace("|", "\\|") for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
 
 
