@@ -15,13 +15,14 @@ from typing import Any
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError, RecipeError, RunError, reason
 from medrecipes.loading import load
+from medrecipes.markup import plain
 from medrecipes.recipe import Recipe, Sweep
 from medrecipes.rules.training import grid_size
 from medrecipes.run import run
 from medrecipes.rundir import RunDir, holding
 from medrecipes.scoring.tables import aligned, markdown
 from medrecipes.show import to_toml
-from medrecipes.store import digest, read_json, write_json, write_text
+from medrecipes.store import PRIVATE, digest, read_json, write_json, write_text, writing
 
 TITLES = {"bits_per_byte": "dev bits per byte", "loss": "dev loss", "f1": "dev F1"}
 
@@ -108,11 +109,12 @@ def _sweep(planned: Sequence[tuple[dict[str, Any], Recipe]], folder: Path, runs:
         lines = [*table(outcomes, metric), "", f"best by {TITLES[metric]}: {_said(best.settings)}  {best.folder}" if best else why]  # fmt: skip
         for line in lines:
             console.line(line)
+        _make(folder)
         write_json(folder / "sweep.json", {
             "metric": metric, "best": best.folder if best else None, "why_not": why or None,
             "runs": [vars(one) for one in outcomes], "failures": failures,
         })  # fmt: skip
-        write_text(folder / "sweep.md", "\n".join([f"# {name}: {len(outcomes)} runs", "", *markdown(_rows(outcomes, metric)), "", lines[-1], ""]))  # fmt: skip
+        write_text(folder / "sweep.md", "\n".join([f"# {plain(name)}: {len(outcomes)} runs", "", *markdown(_rows(outcomes, metric)), "", plain(lines[-1]), ""]))  # fmt: skip
         console.line(f"{'':<2}{folder / 'sweep.md'}")
     if failures:
         raise RunError("\n".join([f"{len(failures)} of {len(planned)} runs failed; the same command tries them again, and then lets the best answer the held-out rows", *failures]))  # fmt: skip
@@ -126,10 +128,16 @@ def _why(error: Exception, folder: Path) -> str:
     """What a run failed of, on one line; of what nobody foresaw, the traceback is kept beside the sweep."""
     if isinstance(error, MedRecipesError):
         return str(error)
+    _make(folder)
     log = folder / "failures.txt"
     before = log.read_text(encoding="utf-8") if log.exists() else ""
     write_text(log, before + "".join(traceback.format_exception(error)))
     return f"{type(error).__name__}: {reason(error)} (all of it in {log})"
+
+
+def _make(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(PRIVATE, parents=True, exist_ok=True)
 
 
 def outcome(settings: dict[str, Any], rundir: RunDir) -> Outcome:
