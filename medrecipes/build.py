@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from medrecipes import tally
 from medrecipes.cards import dataset_card
 from medrecipes.cards.dataset import COLUMNS, SPLITS
 from medrecipes.leakage import table
@@ -40,9 +41,9 @@ class Built:
 
     def lines(self) -> str:
         """A short account for the screen."""
-        rows = self.report["rows"]
-        head = f"{self.name}: {rows['train']} train, {rows['dev']} validation, {rows['test']} test -> {self.folder}"
-        return f"{head}\n{table(self.report['leakage'])}"
+        said = [f"{kind:<11} {text}" for kind, text in tally.told(self.report)]
+        head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
+        return "\n".join([head, *said, table(self.report["leakage"])])
 
 
 def build(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Iterator[Built]:

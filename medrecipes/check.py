@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from medrecipes import tally
 from medrecipes.bases import Base, contradictions, open_base, tiny_facts
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError, RecipeError, UnreachableError
@@ -138,8 +139,8 @@ def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
             _note(console, "data", f"not looked at: set data.path; {recipe.data.source} is not on the Hub")
             return []
         split = prepare_tagged(recipe)
-        _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test; tags "
-              f"{' '.join(split.labels)}")  # fmt: skip
+        _note(console, "data", f"{tally.parts(split.report)}; tags {' '.join(split.labels)}")
+        _tell(console, split.report)
         split.parts()
         if recipe.model.base.startswith("tiny:"):
             with console.quiet(cache_root() / "log.txt"):
@@ -172,7 +173,8 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
     except UnreachableError as error:
         _note(console, "data", f"not looked at: {error}")
         return None
-    _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test")
+    _note(console, "data", tally.parts(split.report))
+    _tell(console, split.report)
     return split
 
 
@@ -192,6 +194,11 @@ def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) ->
         _note(console, kind, text)
     for note in template_notes(template):
         _note(console, "note", note)
+
+
+def _tell(console: Console, report: Mapping[str, Any]) -> None:
+    for kind, text in tally.told(report):
+        _note(console, kind, text)
 
 
 def _note(console: Console, what: str, text: str) -> None:

@@ -1,11 +1,10 @@
-"""Rows bound by whatever they share, groups given to splits, rows sampled evenly: all without a random state."""
+"""Rows bound by whatever they share, whole groups given to train, dev and test, rows sampled evenly: no random state."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -13,19 +12,7 @@ from medrecipes.near import Ints
 from medrecipes.recipe import SplitRatios
 
 PARTS = ("train", "dev", "test")
-LARGE_FRACTION = 0.05  # a group over this share of the rows would be a split of its own
-LARGE_ROWS = 30  # in a small set every document is over 5%: groups below this many rows are never large
-
-
-@dataclass(frozen=True)
-class Grouped:
-    """What binds the rows: `group` numbers them, `part` says where each goes (an index of PARTS)."""
-
-    group: Ints
-    part: Ints
-    merged_groups: int
-    merged_rows: int
-    large: tuple[int, ...]
+FEW = 6  # groups; of fewer, intervals cover the truth less often than they say (tests/test_bootstrap.py)
 
 
 def spot(seed: int, name: str) -> float:
@@ -62,37 +49,48 @@ def bind(relations: Mapping[str, Ints], pairs: Ints) -> Ints:
     return np.array([root(row) for row in range(rows)], np.int64)
 
 
-def assign(group: Ints, atoms: Sequence[str], official: Sequence[bool], ratios: SplitRatios, seed: int) -> Grouped:
-    """A split for every group: where all its documents fall; train where they disagree or the group is too large."""
-    # an official test set takes the place of the test share: only train and dev are drawn
-    test = 0.0 if any(official) else ratios.test
-    dev = ratios.dev / (ratios.train + ratios.dev) if any(official) else ratios.dev
-    known: dict[str, int] = {}
+def asked(shares: SplitRatios, official: Collection[str]) -> dict[str, float]:
+    """The share of each part in the rows that are free to go anywhere; an official part takes none of them."""
+    free = {name: 0.0 if name in official else getattr(shares, name) for name in PARTS}
+    return {name: share / sum(free.values()) for name, share in free.items()}
 
-    def place(atom: str) -> int:
-        if atom not in known:
-            at = spot(seed, atom)
-            known[atom] = 2 if at < test else 1 if at < test + dev else 0
-        return known[atom]
 
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for row, number in enumerate(group.tolist()):
-        members[number].append(row)
+def assign(group: Ints, atoms: Sequence[str], official: Sequence[str | None], shares: SplitRatios, seed: int) -> Ints:
+    """The part of every row, an index of PARTS: its official one, else its group's, as near to the shares as groups allow.
+
+    Test, then dev, take groups in an order of their own until the next one would bring them no nearer to their share; train
+    has the rest. The place of a group in that order hangs on the seed, on one of its atoms and on its size, not on the rows
+    beside it, so that rows which come later move few groups.
+    """
     part = np.zeros(len(group), np.int64)
-    merged_groups = merged_rows = 0
-    large = []
-    for rows in members.values():
-        if official[rows[0]]:
-            part[rows] = 2
-            continue
-        places = {place(atoms[row]) for row in rows}
-        if len(rows) > max(LARGE_FRACTION * len(group), LARGE_ROWS):
-            large.append(len(rows))
-        elif len(places) == 1:
-            part[rows] = places.pop()
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for row, (number, name) in enumerate(zip(group.tolist(), official, strict=True)):
+        if name:
+            part[row] = PARTS.index(name)
         else:
-            merged_groups, merged_rows = merged_groups + 1, merged_rows + len(rows)
-    return Grouped(group, part, merged_groups, merged_rows, tuple(sorted(large, reverse=True)))
+            members[number].append(row)
+    left = {min(atoms[row] for row in rows): rows for rows in members.values()}
+    assert len(left) == len(members), "an atom lies in two groups"
+    share = asked(shares, set(filter(None, official)))
+    order = [name for name in ("test", "dev", "train") if share[name]]
+    while len(order) > 1:
+        sizes, name, behind = list(map(len, left.values())), order.pop(0), len(order)
+        # in what is left, so that two parts that miss their shares by half a group each do not cost train a whole one
+        quota = sum(sizes) * share[name] / (share[name] + sum(share[other] for other in order))
+        # where the groups that are not too large fill no two parts, both have less and neither has all of them
+        if fit := sum(size for size in sizes if size < 2 * quota):
+            quota = min(quota, fit * share[name] / (share[name] + sum(share[other] for other in order[:-1])))
+        # a group that is large for the part comes late, so that few groups do not make the whole of it
+        place = {atom: spot(seed, f"{name}:{atom}") + len(rows) / quota for atom, rows in left.items()}
+        room = quota
+        for atom in sorted(left, key=lambda atom: (place[atom], atom))[: max(0, len(left) - behind)]:
+            if room < quota and len(left[atom]) >= 2 * room:
+                break
+            rows = left.pop(atom)
+            part[rows], room = PARTS.index(name), room - len(rows)
+    for rows in left.values():
+        part[rows] = PARTS.index(order[0])
+    return part
 
 
 def sample(rows: Sequence[int], count: int, levels: Sequence[Sequence[str]], ranks: Sequence[bytes]) -> list[int]:

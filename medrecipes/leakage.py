@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,21 @@ def alike(relation: str, codes: Ints, pairs: Ints, chosen: npt.NDArray[np.bool_]
         near = np.concatenate((pairs[flags[pairs[:, 0]], 1], pairs[flags[pairs[:, 1]], 0]))
         flags[near] = True
     return flags[codes]
+
+
+def chained(relations: Mapping[str, Ints], pairs: Ints, rows: Sequence[int], documents: Ints) -> dict[str, int]:
+    """What makes one group of these rows: how many share each relation with a row of another document, most first."""
+    found = {}
+    for name, codes in relations.items():
+        holders: defaultdict[int, set[int]] = defaultdict(set)
+        mine = codes[rows].tolist()
+        for code, row in zip(mine, rows, strict=True):
+            holders[code].add(int(documents[row]) if documents[row] >= 0 else -2 - row)
+        several = {code for code, those in holders.items() if code >= 0 and len(those) > 1}
+        if name == "near_duplicate":
+            several |= {code for pair in pairs.tolist() if set(pair) <= holders.keys() for code in pair}
+        found[name] = sum(code in several for code in mine)
+    return {name: count for name, count in sorted(found.items(), key=lambda one: -one[1]) if count}
 
 
 def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:

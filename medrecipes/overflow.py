@@ -11,10 +11,10 @@ from medrecipes.errors import TemplateError
 from medrecipes.recipe import Data
 from medrecipes.records import Conversation, Message
 from medrecipes.rendering import ChatTemplate, Example
+from medrecipes.tally import MANY, Said
 
 Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
 TOO_LONG = "longer than max_tokens"
-MANY = 0.05  # a larger share of the rows left out is a warning, for figures then speak of other rows than the data's
 
 
 @dataclass
@@ -49,7 +49,7 @@ def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]
     return fitted
 
 
-def told(fitted: Mapping[str, Fitted], data: Data) -> list[tuple[str, str]]:
+def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
     """What became of rows that are too long, as lines for the screen, each a note or, of many rows, a warning."""
     long = {name: f for name, f in fitted.items() if f.over}
     said = []

@@ -11,19 +11,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from medrecipes.errors import DataError
-from medrecipes.grouping import PARTS, Grouped, assign, bind
-from medrecipes.leakage import by_row, leaks
-from medrecipes.near import near_pairs
+from medrecipes.grouping import PARTS, asked, assign, bind
+from medrecipes.leakage import by_row, chained, leaks
+from medrecipes.near import Ints, near_pairs
 from medrecipes.reading import Place, Rows, compared, locate, read
-from medrecipes.recipe import Data, Recipe
+from medrecipes.recipe import Recipe, SplitRatios
 from medrecipes.records import Conversation, Message
 from medrecipes.repeats import draw, drop_repeats, keep_official_apart
 from medrecipes.sources import EXAMPLES
 from medrecipes.store import digest, digest_path, read_json, scratch, stage, write_json, writing
 
 # what decides the split; a change in any of it makes a new one
-CODE = ("records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
+CODE = ("intake", "records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
 Note = Callable[[str], None]
 Row = TypeVar("Row")
 
@@ -110,53 +112,84 @@ def _build(
         raise _nothing(places)
     relations = {name: codes[kept] for name, codes in rows.relations.items()}
     group = bind(relations, rows.pairs)
-    official = [rows.official(row) for row in kept]
-    grouped = assign(group, [rows.atom(row) for row in kept], official, data.split, recipe.seed)
-    _refuse_empty(grouped, data)
+    official = ["test" if rows.official(row) else None for row in kept]
+    atoms = [rows.atom(row) for row in kept]
+    part = assign(group, atoms, official, data.split, recipe.seed)
     note("leakage")
     drawn = by_row(len(rows.records), data.split.model_dump(), recipe.seed)
     leakage = {
         "threshold": data.near_duplicate or None,
-        "grouped": leaks(relations, rows.pairs, grouped.part),
+        "grouped": leaks(relations, rows.pairs, part),
         "by_row": leaks(rows.relations, rows.pairs, drawn),
         "by_row_of": "the usable rows before repeats and limits, shuffled and cut by the same shares",
     }
     note("write")
-    keys = _write(folder / "rows.jsonl", rows, kept, grouped)
-    counts = {name: int((grouped.part == number).sum()) for number, name in enumerate(PARTS)}
+    keys = _write(folder / "rows.jsonl", rows, kept, group, part)
     near = {"threshold": data.near_duplicate or None, "pairs": len(rows.pairs)}
     report = report_of(
-        places, contents, keys, counts, data.split.model_dump(), groups=_groups(grouped), near_duplicate=near, leakage=leakage
+        places, contents, keys, near_duplicate=near, leakage=leakage,
+        **split_report(part, group, atoms, official, data.split, relations, rows.pairs),
     )  # fmt: skip
     write_json(folder / "report.json", report)
     return {"rows": len(kept)}
 
 
-def report_of(
-    places: Sequence[Place], contents: Sequence[str], keys: Mapping[str, str], rows: Mapping[str, int],
-    shares: Mapping[str, float], **more: Any,
-) -> dict[str, Any]:  # fmt: skip
+def report_of(places: Sequence[Place], contents: Sequence[str], keys: Mapping[str, str], **more: Any) -> dict[str, Any]:
     """What every data.json holds, conversations or tagged words."""
     return {
         "key": digest(keys),
         "keys": keys,
-        "rows": rows,
-        "shares": shares,
         **_counts(places),
         **more,
         "sources": [_source(place, content) for place, content in zip(places, contents, strict=True)],
     }
 
 
-def _refuse_empty(grouped: Grouped, data: Data) -> None:
-    for number, name in enumerate(PARTS):
-        share = getattr(data.split, name)
-        if share and not (grouped.part == number).any():
-            groups = len(set(grouped.group.tolist()))
+def split_report(
+    part: Ints, group: Ints, atoms: Sequence[str], official: Sequence[str | None], shares: SplitRatios,
+    relations: Mapping[str, Ints], pairs: Ints,
+) -> dict[str, Any]:  # fmt: skip
+    """What data.json says of the split: what was asked and got, and of how many groups; a part that is empty is an error.
+
+    `asked` and `got` are shares of the rows that no publisher put anywhere; an official part has none.
+    """
+    named = set(filter(None, official))
+    wanted = asked(shares, named)
+    rows = {name: int((part == number).sum()) for number, name in enumerate(PARTS)}
+    sizes = Counter(group.tolist())
+    for name in PARTS:
+        if wanted[name] and not rows[name]:
             raise DataError(
-                f"data.split.{name} = {share:g} leaves no rows there: {len(grouped.part)} rows are {groups} groups; "
-                "use more rows, a larger share, 0, or another seed"
+                f"data.split.{name} = {getattr(shares, name):g} leaves no rows there: {len(part)} rows are {len(sizes)} groups; "
+                "use more rows, or 0 for a part"
             )
+    free = sum(rows[name] for name in PARTS if name not in named)
+    largest, size = sizes.most_common(1)[0]
+    joined = {number for number, those in _atoms(group, atoms).items() if len(those) > 1}
+    least = min((share * free for name, share in wanted.items() if share and name != "train"), default=free)
+    large = sorted((size for size in sizes.values() if size > least), reverse=True)
+    members = np.flatnonzero(group == largest).tolist()
+    return {
+        "rows": rows,
+        "shares": shares.model_dump(),
+        "asked": {name: None if name in named else round(wanted[name], 4) for name in PARTS},
+        "got": {name: None if name in named else round(rows[name] / free, 4) for name in PARTS},
+        "groups": {
+            "count": len(sizes),
+            "in": {name: len(set(group[part == number].tolist())) for number, name in enumerate(PARTS)},
+            "largest": size,
+            "merged": {"groups": len(joined), "rows": sum(sizes[number] for number in joined)},
+            "large": large,
+            "bound_by": chained(relations, pairs, members, relations["document"]) if large else {},
+        },
+    }
+
+
+def _atoms(group: Ints, atoms: Sequence[str]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for number, atom in zip(group.tolist(), atoms, strict=True):
+        found.setdefault(number, set()).add(atom)
+    return found
 
 
 def _nothing(places: Sequence[Place]) -> DataError:
@@ -188,16 +221,6 @@ def _id(places: Sequence[Place], place: Place, id: str) -> str:
     return id if len(places) == 1 else f"{place.label}/{id}"
 
 
-def _groups(grouped: Grouped) -> dict[str, Any]:
-    sizes = sorted(Counter(grouped.group.tolist()).values(), reverse=True)
-    return {
-        "count": len(sizes),
-        "largest": sizes[0],
-        "merged": {"groups": grouped.merged_groups, "rows": grouped.merged_rows},
-        "large": list(grouped.large),
-    }
-
-
 def _source(place: Place, content: str) -> dict[str, Any]:
     """What a card needs to say of a dataset."""
     source, ledger = place.source, place.ledger
@@ -222,19 +245,19 @@ def _source(place: Place, content: str) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, rows: Rows, kept: Sequence[int], grouped: Grouped) -> dict[str, str]:
+def _write(path: Path, rows: Rows, kept: Sequence[int], group: Ints, part: Ints) -> dict[str, str]:
     """The kept rows, a line each, under their groups' names; returned: a hash of each split's content."""
     hashes = [hashlib.sha256() for _ in PARTS]
     with writing(path), path.open("w", encoding="utf-8") as file:
-        for row, root, part in zip(kept, grouped.group.tolist(), grouped.part.tolist(), strict=True):
+        for row, root, number in zip(kept, group.tolist(), part.tolist(), strict=True):
             record, place = rows.records[row], rows.places[rows.place[row]]
             id = _id(rows.places, place, record.id)
             messages = [[m.role, m.content] for m in record.messages]
             meta = {**record.meta, "source": place.source.name}
             if rows.document[row]:
                 meta["document"] = rows.document[row]
-            hashes[part].update(digest([id, messages]).encode())
-            file.write(json.dumps([PARTS[part], id, rows.atom(kept[root]), messages, meta]) + "\n")
+            hashes[number].update(digest([id, messages]).encode())
+            file.write(json.dumps([PARTS[number], id, rows.atom(kept[root]), messages, meta]) + "\n")
     return {name: value.hexdigest() for name, value in zip(PARTS, hashes, strict=True)}
 
 

@@ -104,7 +104,7 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
 
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
-    from medrecipes import cards, chatreport, hardware, leakage, seal
+    from medrecipes import cards, chatreport, hardware, leakage, seal, tally
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
@@ -127,10 +127,9 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         split: Split = prepare(recipe)
         parts = split.parts()
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
-        stage.says(
-            f"{len(split.train):,} rows to train on, {len(split.dev):,} dev, {len(split.test):,} test, split by group; "
-            f"{dropped:,} dropped, {repaired:,} repaired"
-        )
+        stage.says(f"{tally.parts(split.report)}, split by group; {dropped:,} dropped, {repaired:,} repaired")
+    for kind, text in tally.told(split.report):
+        console.line(f"{kind:<11} {text}")
     console.line(leakage.table(split.report["leakage"]))
 
     with console.stage("engine") as stage, console.quiet(rundir.log):

@@ -13,12 +13,12 @@ import numpy as np
 
 from medrecipes.bio import OUTSIDE, read_spans, split_tag
 from medrecipes.errors import DataError
-from medrecipes.grouping import PARTS, bind, sample, spot
+from medrecipes.grouping import PARTS, assign, bind, sample
 from medrecipes.leakage import by_row, leaks
 from medrecipes.near import Ints
-from medrecipes.prepare import Parts, code_of, report_of
+from medrecipes.prepare import Parts, code_of, report_of, split_report
 from medrecipes.reading import Place, locate
-from medrecipes.recipe import Recipe, SplitRatios
+from medrecipes.recipe import Recipe
 from medrecipes.records import Tagged
 from medrecipes.sources import Files
 from medrecipes.store import digest, read_json, scratch, stage, write_json, write_text
@@ -75,14 +75,10 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
     rows = _without_repeats(every, place)
     rows = _limited(rows, place, data.limit, recipe.seed)
     relations = _relations(rows)
-    part = _assign(rows, bind(relations, NO_PAIRS), data.split, recipe.seed)
-    counts = {name: int((part == number).sum()) for number, name in enumerate(PARTS)}
-    for name in PARTS:
-        if getattr(data.split, name) and not counts[name]:
-            raise DataError(
-                f"data.split.{name} = {getattr(data.split, name):g} leaves no rows there: {len(rows)} rows; use more "
-                "rows, a larger share, 0, or another seed"
-            )
+    group, atoms = bind(relations, NO_PAIRS), [_atom(row) for row in rows]
+    official = [_official(row) for row in rows]
+    part = assign(group, atoms, official, data.split, recipe.seed)
+    about = split_report(part, group, atoms, official, data.split, relations, NO_PAIRS)
     all_relations = _relations(every)
     leakage = {
         "threshold": None,
@@ -99,10 +95,9 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
         lines[name].append(json.dumps([name, row.id, row.group, row.tokens, row.tags, dict(row.meta)]))
     keys = {name: digest(those) for name, those in lines.items()}
     write_text(folder / "rows.jsonl", "".join(f"{line}\n" for those in lines.values() for line in those))
-    sizes = Counter(row.group for row in rows)
-    groups = {"count": len(sizes), "largest": max(sizes.values()), "are": _groups_are(rows)}
-    report = report_of(places, contents, keys, counts, data.split.model_dump(), groups=groups, leakage=leakage)
-    report["official"] = sorted({str(row.meta["official"]) for row in rows if "official" in row.meta})
+    about["groups"]["are"] = _groups_are(rows)
+    report = report_of(places, contents, keys, leakage=leakage, **about)
+    report["official"] = sorted(set(filter(None, official)))
     report["entities"] = {name: dict(found.most_common()) for name, found in entities.items()}
     write_json(folder / "report.json", report)
     return {"rows": len(rows)}
@@ -132,15 +127,18 @@ def _read(place: Place, recipe: Recipe) -> list[Tagged]:
 
 def _without_repeats(rows: Sequence[Tagged], place: Place) -> list[Tagged]:
     """The rows without those that an official test or dev row says already, and without repeats; official rows stay."""
-    held = {part: {_said(row) for row in rows if row.meta.get("official") == part} for part in ("test", "dev")}
+    held = {part: {_said(row) for row in rows if _official(row) == part} for part in ("test", "dev")}
+    documents = {row.meta["document"] for row in rows if _official(row) and "document" in row.meta}
     kept: list[Tagged] = []
     seen: set[tuple[str, ...]] = set()
     for row in rows:
-        said, official = _said(row), row.meta.get("official")
+        said, official = _said(row), _official(row)
         if official != "test" and said in held["test"]:
             place.ledger.drop("its words stand in the official test set", row.id)
         elif not official and said in held["dev"]:
             place.ledger.drop("its words stand in the official dev set", row.id)
+        elif not official and row.meta.get("document") in documents:
+            place.ledger.drop("its document stands in an official part", row.id)
         elif not official and (*said, "\n", *row.tags) in seen:
             place.ledger.drop("exact duplicate", row.id)
         else:
@@ -180,22 +178,14 @@ def _relations(rows: Sequence[Tagged]) -> dict[str, Ints]:
     return codes
 
 
-def _assign(rows: Sequence[Tagged], group: Ints, shares: SplitRatios, seed: int) -> Ints:
-    """Official rows where they were published; other groups by the place of their first row, in the parts left over."""
-    official = {str(row.meta["official"]) for row in rows if "official" in row.meta}
-    free = {name: 0.0 if name in official else getattr(shares, name) for name in PARTS}
-    total = sum(free.values())
-    part = np.zeros(len(rows), np.int64)
-    drawn: dict[int, int] = {}
-    for number, (row, root) in enumerate(zip(rows, group.tolist(), strict=True)):
-        if "official" in row.meta:
-            part[number] = PARTS.index(str(row.meta["official"]))
-            continue
-        if root not in drawn:
-            at = spot(seed, row.group) * total
-            drawn[root] = 2 if at < free["test"] else 1 if at < free["test"] + free["dev"] else 0
-        part[number] = drawn[root]
-    return part
+def _official(row: Tagged) -> str | None:
+    """The part that the publisher put a row into."""
+    return str(row.meta["official"]) if "official" in row.meta else None
+
+
+def _atom(row: Tagged) -> str:
+    """What is never cut: the document or block, else the row by its own words."""
+    return row.group if row.group != row.id else digest(" ".join(_said(row)))
 
 
 def _groups_are(rows: Sequence[Tagged]) -> str:

@@ -25,7 +25,7 @@ def require_one_process() -> None:
 
 def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
     """All stages of a tagging run, top to bottom; without `evaluate` those up to the trained adapter."""
-    from medrecipes import cards, hardware, leakage, seal, spanreport
+    from medrecipes import cards, hardware, leakage, seal, spanreport, tally
     from medrecipes.bases import contradictions
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
@@ -39,15 +39,16 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     with console.stage("data") as stage:
         split = prepare_tagged(recipe)
         parts = split.parts()
-        rows, entities = split.report["rows"], sum(split.report["entities"]["train"].values())
+        entities = sum(split.report["entities"]["train"].values())
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
         drawn = f"official {' and '.join(split.report['official'])}" if split.report["official"] else "split by group"
         stage.says(
-            f"{rows['train']:,} rows with {entities:,} entities to train on, {rows['dev']:,} dev, {rows['test']:,} test, "
+            f"{tally.parts(split.report, f'rows with {entities:,} entities to train on')}, "
             f"{drawn}; {dropped:,} dropped, {repaired:,} repaired"
         )
+    for kind, text in tally.told(split.report):
+        console.line(f"{kind:<11} {text}")
     console.line(leakage.table(split.report["leakage"]))
-    console.line(f"{'groups':<11} {split.report['groups']['are']}")
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = tag_base(recipe, split)

@@ -119,7 +119,7 @@ def test_a_recipe_without_a_matrix_is_one_dataset_by_its_own_name(tmp_path: Path
         assert made.folder == tmp_path / "mine"
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert load_from_disk(str(made.folder))["train"]["instruction"][0] == ""
-    assert made.lines().startswith(f"mine: {len(load_from_disk(str(made.folder))['train'])} train, ")
+    assert made.lines().startswith(f"mine: {len(load_from_disk(str(made.folder))['train'])} rows to train on (")
     assert not (made.folder / "data").exists()
 
 

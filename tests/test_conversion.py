@@ -82,7 +82,9 @@ def built(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("datasets")
     done = cli("build", "recipes/tiny_bio_ner.toml", "--out", out, "--format", "jsonl")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"tiny_bio_ner: 60 train, 15 validation, 15 test -> {out}/tiny_bio_ner\n")
+    assert done.stdout.startswith(
+        f"tiny_bio_ner: 60 rows to train on (100.0%, asked 100%), 15 dev (official), 15 test (official) -> {out}/tiny_bio_ner\n"
+    )
     return out / "tiny_bio_ner"
 
 

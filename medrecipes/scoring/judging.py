@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medrecipes.grouping import FEW
 from medrecipes.scoring.bootstrap import Average, Figure, Floats, Ratio, draw_weights, estimate
 from medrecipes.scoring.claims import Kept, compare_doses, compare_negations
 from medrecipes.scoring.entities import NORMALISATION, TASKS, Counts, count
@@ -15,7 +16,6 @@ from medrecipes.scoring.spanning import span_report
 from medrecipes.scoring.text import repeated_items, repeated_ngrams, rouge, same_text
 
 COUNTED = ("tp", "predicted", "gold", "parse_failures", "hallucinated", "duplicates")
-FEW = 6  # groups; of fewer, intervals cover the truth less often than they say (tests/test_bootstrap.py)
 FILTER = "predicted items that the text does not contain, and lines that are no item, are left out; gold is not touched"
 
 
