@@ -61,11 +61,11 @@ def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
         DISCLAIMER,
         "A LoRA adapter for `tiny:mistral`, trained on MedQuAD. On 6 held-out rows, bits per byte of answer: ",
         " (this model).",
-        "| rows | 220 to train on, 56 dev, 51 test |",
+        "| rows | 224 to train on, 51 dev, 52 test |",
         f"12 steps of 8 rows, {stats['tokens']:,} tokens, of which {stats['supervised_tokens']:,} were learned.",
         "The 327 rows are 64 groups of rows that share a document, an article, a question or an answer",
         "| [MedQuAD](https://github.com/abachaa/MedQuAD) | CC-BY-4.0 | yes | `medquad`, sha256 `",
-        "grouped (used): test       51         0        -         0       0               -",
+        "grouped (used): test       52         0        -         0       0               -",
         "![Training and dev loss, by step](loss.png)",
         "<s>[INST] What is asthma? [/INST]",
         f"| engine | unsloth ({engine['reason']}) |",
@@ -296,13 +296,14 @@ def test_the_card_of_a_dataset_loads_it_and_says_what_is_in_it(built: Path, tmp_
     assert (data.license, data.size_categories, data.pretty_name) == ("cc-by-4.0", ["n<1K"], "demo")
     assert headings(text) == ["Rows", "Load", "Columns", "Template", "Left out and mended", "Leakage", "Sources",
                               "Known defects", "Checks of this release", "Cite"]  # fmt: skip
-    assert "| train | 220 |\n| validation | 56 |\n| test | 51 |" in text
+    assert "| train | 224 |\n| validation | 51 |\n| test | 52 |" in text
     assert "- **licence**: HealthCareMagic-100k" in text
     [code] = blocks(text, "python")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'output':" in done.stdout
-    assert load_dataset(str(built))["train"].num_rows == 220
+    # a cache of its own: the library takes what it once loaded from a folder of this name for what lies there now
+    assert load_dataset(str(built), cache_dir=str(tmp_path))["train"].num_rows == 224
 
 
 def test_no_missing_piece_breaks_the_card_of_a_dataset(built: Path) -> None:
