@@ -19,7 +19,7 @@ from medrecipes.tokens import Tokenizer
 
 # all that says what a base is, and none of its weights
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-         "special_tokens_map.json", "tokenizer.model", "README.md")  # fmt: skip
+         "special_tokens_map.json", "chat_template.jinja", "tokenizer.model", "README.md")  # fmt: skip
 
 SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
 # model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
@@ -142,8 +142,13 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
 
 
 def open_base(name: str, revision: str) -> Base:
-    """A base from a folder, or from the Hub at the commit that `revision` stands for now."""
+    """A base from a folder, a GGUF file or a package that ships one, or from the Hub at the commit that `revision` stands for now."""
     folder = Path(os.path.expanduser(name))
+    if name.startswith("package:") or (name.endswith(".gguf") and os.path.isfile(folder)):
+        from medrecipes.gguf_base import gguf_folder, package_file
+
+        folder = gguf_folder(package_file(name) if name.startswith("package:") else folder)
+        return Base(str(folder), folder)
     if os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise MedRecipesError(f"{folder}: holds no config.json, so it is no base model; correct model.base")

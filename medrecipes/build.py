@@ -17,6 +17,7 @@ from medrecipes.naming import folder_name
 from medrecipes.prepare import Split, prepare
 from medrecipes.recipe import Recipe, template_path
 from medrecipes.records import Conversation
+from medrecipes.rules.names import TINY_TEMPLATES
 from medrecipes.shapes import Shapes
 from medrecipes.store import PRIVATE, Made, digest, replacing, require_ours, write_json, write_text, writing
 
@@ -76,8 +77,9 @@ def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
             data = data.model_copy(update={"mix": tuple(entries), "limit": wanted.limit or data.limit})
         elif wanted.limit:
             data = data.model_copy(update={"limit": wanted.limit})
-        for model, template in recipe.build.models.items() or [("", recipe.template.name)]:
-            name = wanted.folder(model)
+        names: Sequence[tuple[str, str | None]] = [*recipe.build.models.items()] or [("", recipe.template.name)]
+        for model, template in names:
+            name = wanted.name.replace("{model}", model)
             look = recipe.template.model_copy(update={"name": template})
             yield name, recipe.model_copy(update={"name": name, "data": data, "template": look})
 
@@ -87,9 +89,7 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
 
     disable_progress_bars()
 
-    template = template_path(recipe.template.name).read_text(encoding="utf-8")
-    bos, eos = SPELLING.get(recipe.template.name, ("<s>", "</s>"))
-    shapes = Shapes(template, {}, (), {"bos_token": bos, "eos_token": eos})
+    look, template, shapes = _template(recipe)
     rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items()}
     keys = {key for part in rows.values() for row in part for key in row.meta} - {"source", "instruction"}
     known = ["id", *sorted(keys)]
@@ -105,11 +105,26 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
     }
     report = {
         "name": name,
-        "template": {"name": recipe.template.name, "sha256": digest(template), "system": recipe.template.system},
+        "template": {"name": look, "sha256": digest(template), "system": recipe.template.system},
         **split.report,
     }
     save(folder, parts, report, dataset_card(name, report, list(parts), formats), formats)
     return Built(name, folder, report)
+
+
+def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
+    """The name and the text of the recipe's template, and what renders with it; without a name, that of its base."""
+    look = recipe.template.name or TINY_TEMPLATES.get(recipe.model.base)
+    if look is None:
+        from medrecipes.base_template import base_template
+        from medrecipes.bases import open_base
+
+        model = recipe.model
+        template = base_template(recipe, open_base(model.base, model.revision).tokenizer, model.base)
+        return template.name, template.text, template.shapes
+    text = template_path(look).read_text(encoding="utf-8")
+    bos, eos = SPELLING.get(look, ("<s>", "</s>"))
+    return look, text, Shapes(text, {}, (), {"bos_token": bos, "eos_token": eos})
 
 
 def save(
@@ -148,7 +163,7 @@ def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequen
     asked = [content for role, content in turns[:-1] if role != "system"]
     return {
         "messages": [{"role": role, "content": content} for role, content in turns],
-        "prompt": shapes.render(turns, ask=False)[0],
+        "prompt": shapes.text(turns, ask=False),
         "instruction": turns[0][1] if turns[0][0] == "system" else record.meta.get("instruction", ""),
         "input": asked[0] if len(asked) == 1 else "\n\n".join(asked),
         "output": record.answer,

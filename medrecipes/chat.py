@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medrecipes.base_template import saved_template
 from medrecipes.cards import DISCLAIMER
 from medrecipes.console import Console
 from medrecipes.engines import Decoding, Engine
 from medrecipes.errors import MedRecipesError, RunError
-from medrecipes.export import run_base, run_template
+from medrecipes.export import run_base
 from medrecipes.judge import adapter_of, finished_chat
 from medrecipes.loading import load
 from medrecipes.recipe import Recipe
@@ -87,7 +88,7 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
     recipe = rundir.pinned(recipe)
     with console.stage("load") as stage, console.quiet(cache_root() / "log.txt"):
         choice = load_libraries(recipe)
-        template = run_template(recipe, rundir)
+        template = saved_template(recipe, rundir.adapter)
         engine = open_engine(recipe, run_base(recipe, rundir), template, choice)
         if not base:
             engine.open_adapter(adapter)

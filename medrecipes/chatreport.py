@@ -54,6 +54,8 @@ def report(
         "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
+    if recipe.template.foreign:
+        value["foreign_template"] = recipe.template.name
     if lists[0]:
         value["extraction"] = _extraction(recipe, *lists)
         if decoding.repetition_penalty != 1:
@@ -95,6 +97,8 @@ def as_markdown(
         *markdown_table(value),
         "",
     ]
+    if foreign := value.get("foreign_template"):
+        lines += [f"Template {foreign} is not that of the base: the recipe says that it is meant.", ""]
     if value["absent"]:
         names = ", ".join(METRICS[name][0] for name in value["absent"])
         lines += [f"Not to be had from these rows: {names}.", ""]

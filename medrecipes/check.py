@@ -180,11 +180,12 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:
     """The template over every row, or over an example where the rows are not at hand."""
+    from medrecipes.base_template import base_template
     from medrecipes.overflow import fit_parts, told
     from medrecipes.proofs import prove, template_notes
-    from medrecipes.rendering import ChatTemplate, generation_config
+    from medrecipes.rendering import generation_config
 
-    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    template = base_template(recipe, base.tokenizer, recipe.model.base)
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
     fitted = fit_parts(template, rows, recipe.data if split else Data())

@@ -126,6 +126,7 @@ def preview(arguments: argparse.Namespace) -> None:
     from medrecipes.rendering import ChatTemplate
 
     if arguments.recipe:
+        from medrecipes.base_template import base_template
         from medrecipes.engines import recipe_base
         from medrecipes.loading import load
         from medrecipes.prepare import prepare
@@ -134,8 +135,7 @@ def preview(arguments: argparse.Namespace) -> None:
         recipe = load(arguments.recipe, arguments.set).recipe
         data, split = recipe.data, prepare(recipe)
         with Console().quiet(cache_root() / "log.txt"):
-            tokenizer = recipe_base(recipe, split).tokenizer
-        template = ChatTemplate(recipe.template.name, tokenizer, system=recipe.template.system)
+            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base)
         rows = [*split.train, *split.dev, *split.test]
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.tokens import Tokenizer

@@ -89,15 +89,15 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
 
 def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
     """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
+    from medrecipes.base_template import base_template
     from medrecipes.overflow import fit_parts, told
     from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
 
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
         return [], []
     parts = prepare(recipe).parts()
-    template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    template = base_template(recipe, base.tokenizer, recipe.model.base)
     fitted = fit_parts(template, parts, recipe.data)
     return [len(example.input_ids) for example in fitted["train"].examples], told(fitted, recipe.data)
 

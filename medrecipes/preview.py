@@ -124,7 +124,7 @@ def _legend(template: ChatTemplate) -> Text:
     tokenizer = template.tokenizer
     bos = tokenizer.named.get("bos_token", "none")
     legend = Text(f"template {template.name}: begins with {bos}, learns to stop with {template.stops[0]}, ")
-    legend.append(f"stops at {' '.join(template.stops)}, pads with {tokenizer.pad[0]}\n")
+    legend.append(f"stops at {' '.join(template.stops)}, pads with {template.pad[0]}\n")
     for name, style in STYLES.items():
         legend.append(f"«{name}»" if "control" in name else name, style).append("  ")
     return legend.append(f"{BORDER} token border  {BLANK} blank  {LINE_BREAK} line break")

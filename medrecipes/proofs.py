@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -74,6 +75,9 @@ def prove(
                 "tokens learned that are no answer, or an answer that is not learned": found.wrong_spans(shapes),
                 "an answer's stop token is not learned": found.wrong_stops(),
                 "the learned tokens decode to another text than the answer": found.wrong_answers(answers),
+                "other ids than the base's own apply_chat_template gives": _wrong_ids(
+                    template, conversations, examples
+                ),
             },
         )
     if problems:
@@ -92,8 +96,8 @@ def prove(
 
 def _settings(template: ChatTemplate, generation_stop_ids: Sequence[int]) -> Iterator[str]:
     """What is wrong with the pad token and the generation config."""
-    token, pad = template.tokenizer.pad
-    if pad in template.stop_ids:
+    token, pad = template.pad
+    if pad == template.stop_id:
         yield f"{token} pads and stops: padding would hide the stop token; name another pad_token in the tokenizer"
     if missing := [t for t, id in zip(template.stops, template.stop_ids, strict=True) if id not in generation_stop_ids]:
         yield f"generation would not stop at {' '.join(missing)}; add it to eos_token_id of the generation config"
@@ -122,6 +126,22 @@ def _texts(
         literal.append(any("\\n" in content for content in contents))
         answers.append([span.removesuffix(template.stops[0]) for span in spans])
     return wrong, literal, answers
+
+
+def _wrong_ids(
+    template: ChatTemplate, conversations: Sequence[Conversation], examples: Sequence[Example]
+) -> list[bool]:
+    """Which rows a base's own template and tokenizer, left to themselves, would read otherwise; what looks like a control
+    token in a content is text to us and a control token to them, and is left out."""
+    if not template.own:
+        return [False] * len(examples)
+    added = {token["content"] for token in template.tokenizer.json["added_tokens"] if token["content"].strip()}
+    looks = re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
+    theirs = template.tokenizer.read_whole([template.render(c.messages) for c in conversations])
+    return [
+        not example.cut and example.input_ids != ids and not any(looks.search(m.content) for m in conversation.messages)
+        for conversation, example, ids in zip(conversations, examples, theirs, strict=True)
+    ]
 
 
 class _Rows:
@@ -153,10 +173,21 @@ class _Rows:
         bos = self.template.tokenizer.bos
         if bos is None:
             return [False] * len(self.examples)
+        if self.template.bos_as_written:
+            return self._unlike_shape(bos, shapes)
         found = self._count((self.ids == bos) & ~self.learned)
         first = self.ids[self.starts[:-1]] == bos
         turns = [_answers(shape) if self.template.bos_every_turn else 1 for shape in shapes]
         wrong: list[bool] = ((found != np.array(turns)) | ~first).tolist()
+        return wrong
+
+    def _unlike_shape(self, bos: int, shapes: Sequence[Parts]) -> list[bool]:
+        """Where a base's BOS begins every turn, or is left out: as often as its template writes it, never twice in a row."""
+        counts = {shape: sum(isinstance(part, Control) and part.id == bos for part in shape) for shape in set(shapes)}
+        found = self._count(self.ids == bos)
+        twice = (self.ids[1:] == bos) & (self.ids[:-1] == bos) & (self.row[1:] == self.row[:-1])
+        again = self._count(np.append(twice, False))
+        wrong: list[bool] = ((found != np.array([counts[shape] for shape in shapes])) | (again > 0)).tolist()
         return wrong
 
     def wrong_control(self, shapes: Sequence[Parts]) -> list[bool]:
@@ -190,7 +221,9 @@ class _Rows:
         wrong = []
         for answer, cut, count in zip(answers, self.cut, self._count(self.begins), strict=True):
             texts = [next(spelled) for _ in range(count)]
-            wanted = [text.replace(BLANK, " ") for text in answer]  # SentencePiece knows but one kind of blank
+            wanted = [
+                self.template.tokenizer.normalised(text).replace(BLANK, " ") for text in answer
+            ]  # SentencePiece knows but one kind of blank
             if cut:
                 wanted[-1] = wanted[-1].rstrip()
             same = len(texts) == len(wanted) and all(

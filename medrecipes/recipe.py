@@ -67,7 +67,15 @@ class Model(Section):
 
 
 class Template(Section):
-    name: str = Field("mistral-v1", description="A chat template of templates/, without `.jinja`.")
+    name: str | None = Field(
+        None, description="A chat template of templates/, without `.jinja`; left out: the base's own."
+    )
+    foreign: bool = Field(
+        False, description="Whether `name` is meant although the base has another chat template, or none."
+    )
+    thinking: bool = Field(
+        False, description="What the base's own template is told as `enable_thinking`, where it knows such a switch."
+    )
     system: str | None = Field(None, description="System message put before every conversation that has none.")
 
 
@@ -138,10 +146,6 @@ class BuildSet(Section):
     name: str = Field(description="Name of the dataset; `{model}` stands for each of build.models.")
     sources: Names = Field((), description="Which of data.mix it is made of, by source; left out: all.")
     limit: Rows | None = Field(None, description="Use at most this many rows, as data.limit does.")
-
-    def folder(self, model: str) -> str:
-        """The dataset's name for one of build.models."""
-        return self.name.replace("{model}", model)
 
 
 class Build(Section):
@@ -375,7 +379,8 @@ class Recipe(Section):
         without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"model": {"shard": True}, "data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
         settings = _without(self.model_dump(mode="json", exclude=without, exclude_defaults=True), UNREAD[self.task])
-        text = "" if self.task == "tag" else template_path(self.template.name).read_text(encoding="utf-8")
+        look = None if self.task == "tag" else self.template.name
+        text = template_path(look).read_text(encoding="utf-8") if look else ""
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
         return {
             "defaults": DEFAULTS,

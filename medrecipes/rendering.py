@@ -17,6 +17,7 @@ from medrecipes.shapes import Control, Parts, Run, Shapes, shape_of, until_answe
 from medrecipes.store import digest, write_json, write_text, writing
 from medrecipes.tokens import Tokenizer
 
+OWN = "the base's own"  # the name of a template that is not one of `templates/`
 MASKED = -100  # the label that every loss in the stack leaves out
 HEAD = re.compile(r"\{#-?(.*?)-?#\}", re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -41,32 +42,66 @@ class Example:
 
 
 class ChatTemplate:
-    """One template bound to one tokenizer: the only way from a conversation to ids, in training as in use."""
+    """One template bound to one tokenizer: the only way from a conversation to ids, in training as in use.
 
-    def __init__(self, name: str, tokenizer: Tokenizer, text: str | None = None, system: str | None = None) -> None:
+    A template of `templates/` says in its head what it needs and marks its answers; one that is named `OWN` is the base's,
+    whose answers and stop token are found by rendering.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        text: str | None = None,
+        system: str | None = None,
+        *,
+        thinking: bool = False,
+    ) -> None:
         if text is None:
             path = template_path(name)
             if not path.exists():
                 raise TemplateError(f"template {name!r} is unknown{did_you_mean(name, template_names())}")
             text = path.read_text(encoding="utf-8")
-        self.name, self.text, self.tokenizer, self.system = name, text, tokenizer, system
-        if not re.search(r"\{%-?\s*generation\s*-?%\}", text):
-            raise TemplateError(
-                f"template {name!r} has no {{% generation %}} marks, so nothing would be learned; "
-                "put them around each answer and its stop token"
-            )
+        self.name, self.text, self.system, self.thinking = name, text, system, thinking
         head = HEAD.match(text)
         lines: list[tuple[str, str]] = re.findall(r"^\s*(\w+): *(.*?) *$", head[1] if head else "", re.MULTILINE)
         self.head = {key: value for key, value in lines if key != "differs"}
         self.differs = [value for key, value in lines if key == "differs"]
+        self.own = name == OWN
+        with _about(name):
+            self._bind_own(tokenizer) if self.own else self._bind(tokenizer)
+
+    def _bind(self, tokenizer: Tokenizer) -> None:
+        """A template of ours: its head names the control tokens, `{% generation %}` stands around its answers."""
+        if not re.search(r"\{%-?\s*generation\s*-?%\}", self.text):
+            raise TemplateError(
+                "has no {% generation %} marks, so nothing would be learned; put them around each answer and its stop token"
+            )
+        self.tokenizer = tokenizer.with_control(
+            token.removesuffix("?") for key in ("control", "stop") for token in self.head.get(key, "").split()
+        )
         control = self._named("control", "")
         self.stops = self._named("stop", "eos_token")
-        known = {*control, *self.stops, *(tokenizer.named.get(n, "") for n in ("bos_token", "eos_token"))} - {""}
-        variables = {"bos_token": "", "eos_token": "", **tokenizer.named}
-        controls = {token: tokenizer.control_id(token) for token in sorted(known)}
-        with _about(name):
-            self._shapes = Shapes(text, controls, tokenizer.control.keys() - known, variables)
-            self._check_end()
+        names = self.tokenizer.named
+        known = {*control, *self.stops, *(names.get(n, "") for n in ("bos_token", "eos_token"))} - {""}
+        controls = {token: self.tokenizer.control_id(token) for token in sorted(known)}
+        self.shapes = Shapes(self.text, controls, self.tokenizer.control.keys() - known, self.variables)
+        self._check_end()
+
+    def _bind_own(self, tokenizer: Tokenizer) -> None:
+        """A base's own template: every control token that it writes is one, and the answers end with the one behind them."""
+        self.tokenizer = tokenizer.with_control(tokenizer.mentioned(self.text))
+        self.shapes = Shapes(self.text, self.tokenizer.control, (), self.variables, finds=True)
+        ends = [part for part in self.shapes.parts((("user", None), ("assistant", None)), False) if part.supervised]
+        assert isinstance(ends[-1], Control)
+        eos = self.tokenizer.named.get("eos_token", "")
+        self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What a template is given beside the messages, as transformers does."""
+        none = {"tools": None, "documents": None}
+        return {"bos_token": "", "eos_token": "", **self.tokenizer.named, **none, "enable_thinking": self.thinking}
 
     @property
     def sha256(self) -> str:
@@ -88,6 +123,16 @@ class ChatTemplate:
         """Whether BOS begins each user turn rather than the text alone."""
         return self.head.get("bos", "").startswith("before every user turn")
 
+    @property
+    def pad(self) -> tuple[str, int]:
+        """The token that padding is made of, and its id."""
+        return self.tokenizer.padding(self.stops)
+
+    @property
+    def bos_as_written(self) -> bool:
+        """Whether BOS stands wherever the template writes it, such as before every turn, rather than once."""
+        return self.own or self.head.get("bos", "").startswith("before every turn")
+
     def _named(self, key: str, default: str) -> list[str]:
         """The control tokens that a line of the head lists; `?` marks those that only some of its tokenizers have."""
         tokens, missing = [], []
@@ -101,14 +146,13 @@ class ChatTemplate:
                 missing.append(token or f"(its {written} is not named)")
         if missing:
             raise TemplateError(
-                f"template {self.name!r} needs the control token {', '.join(missing)}, which the tokenizer of "
-                f"{self.tokenizer.folder} lacks; choose the template of this base's family"
+                f"needs the control token {', '.join(missing)}, which the tokenizer of {self.tokenizer.folder} lacks; choose the template of this base's family"
             )
-        return tokens
+        return list(dict.fromkeys(tokens))
 
     def _check_end(self) -> None:
         """Every answer must end with its stop token inside the generation marks, or it is never learned."""
-        parts = self._shapes.parts((("user", None), ("assistant", None)), False)
+        parts = self.shapes.parts((("user", None), ("assistant", None)), False)
         learned = [part for part in parts if part.supervised]
         if not learned or learned[-1] != Control(self.stop_id, self.stops[0], True):
             raise TemplateError(
@@ -124,12 +168,13 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
         """The plain text, control tokens spelled out; `ask`: ready for the assistant's next answer."""
-        return self.render_answers(messages, ask=ask)[0]
+        with _about(self.name):
+            return self.shapes.text(self.turns(messages), ask=ask)
 
     def render_answers(self, messages: Sequence[Message], *, ask: bool = False) -> tuple[str, list[str]]:
         """The plain text just as transformers renders it, and the answers in it, stop tokens included."""
         with _about(self.name):
-            return self._shapes.render(self.turns(messages), ask=ask)
+            return self.shapes.render(self.turns(messages), ask=ask)
 
     def parts(self, messages: Sequence[Message], *, ask: bool = False) -> Parts:
         """The parts of a conversation: control tokens and runs of text, in order."""
@@ -137,7 +182,7 @@ class ChatTemplate:
 
     def _parts(self, turns: Sequence[tuple[str, str]], ask: bool) -> Parts:
         with _about(self.name):
-            return self._shapes.parts(shape_of(turns), ask)
+            return self.shapes.parts(shape_of(turns), ask)
 
     def prompts(self, asked: Iterable[Sequence[Message]]) -> list[list[int]]:
         """The ids of prompts, ready to be answered: exactly what training put before the answer."""
@@ -217,7 +262,7 @@ def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
     tokenizer = template.tokenizer
     config = {key: value for key, value in tokenizer.config.items() if key not in ("chat_template", "auto_map")}
     # transformers 5 gives the classes named after a model its own idea of their dummy blank; this one takes the file's
-    config |= {"tokenizer_class": "PreTrainedTokenizerFast", **tokenizer.named, "pad_token": tokenizer.pad[0]}
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", **tokenizer.named, "pad_token": template.pad[0]}
     for name in ("tokenizer.json", "tokenizer.model"):  # the latter, where there is one, is what llama.cpp converts
         if (source := tokenizer.folder / name).exists() and source.resolve() != (folder / name).resolve():
             with writing(folder / name):
@@ -230,5 +275,5 @@ def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
 def generation_config(template: ChatTemplate) -> dict[str, Any]:
     """What is saved beside an adapter, so that any program that serves it stops where training taught it to."""
     tokenizer = template.tokenizer
-    stops = {"eos_token_id": template.stop_ids, "pad_token_id": tokenizer.pad[1], "do_sample": False}
+    stops = {"eos_token_id": template.stop_ids, "pad_token_id": template.pad[1], "do_sample": False}
     return stops if tokenizer.bos is None else {"bos_token_id": tokenizer.bos, **stops}

@@ -105,6 +105,7 @@ def _follow(recipe: Recipe, rundir: RunDir) -> None:
 
 def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> None:
     from medrecipes import cards, chatreport, hardware, leakage, seal, tally
+    from medrecipes.base_template import base_template, said_of
     from medrecipes.bases import contradictions
     from medrecipes.cases import read_cases
     from medrecipes.engines import load_libraries, open_engine, recipe_base, require_trackers
@@ -116,7 +117,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
     from medrecipes.publish import ready
-    from medrecipes.rendering import ChatTemplate, generation_config
+    from medrecipes.rendering import generation_config
     from medrecipes.store import write_json
 
     require_trackers(recipe)
@@ -140,8 +141,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         base = recipe_base(recipe, split)
         if wrong := list(contradictions(recipe, base.facts)):
             raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
-        template = ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
-        stage.says(f"{recipe.model.base}, template {template.name}, stops at {' '.join(template.stops)}")
+        template = base_template(recipe, base.tokenizer, recipe.model.base)
+        stage.says(f"{recipe.model.base}, {said_of(recipe, template)}, stops at {' '.join(template.stops)}")
 
     if why := asked_cache():
         console.line(f"{'note':<11} what comes of the Hub is as it was fetched before ({why})")
@@ -187,6 +188,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
             rundir.update(
                 state=TRAINED,
                 split_key=split.key,
+                template=template.name,
                 template_sha256=template.sha256,
                 **rundir.account(engine.choices, console.stages, stats),
             )
@@ -198,7 +200,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     chatreport.write_report(recipe.name, asked.folder, report, before, after, answered)
     tell_figures(recipe, rundir, report, stats["steps"], console)
     rundir.update(
-        split_key=split.key, template_sha256=template.sha256, finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
+        split_key=split.key, template=template.name, template_sha256=template.sha256,
+        finished_at=time.strftime("%Y%m%d_%H%M%S", time.gmtime()),
         **rundir.account(engine.choices, console.stages, stats),
     )  # fmt: skip
     cards.model_card(recipe, rundir, report, data, stats)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,10 @@ from medrecipes.errors import TemplateError
 # Private-use characters stand for contents and answer borders while a shape is rendered. Contents never pass through
 # there, so they may hold the same characters; proofs.py compares with the plain rendering, row by row.
 OPEN, CLOSE, BEGIN, END = "\ue000", "\ue001", "\ue002", "\ue003"
-MARK = re.compile(f"{OPEN}([lrb]*)(\\d+){CLOSE}|([{BEGIN}{END}])")
+MARK = re.compile(f"{OPEN}([lrbnm]*)(\\d+){CLOSE}|([{BEGIN}{END}])")
+
+# what a template that writes today's date is given, in training as in use: the date that Llama 3.1's falls back to
+TODAY = datetime.date(2024, 7, 26)
 
 Shape = tuple[tuple[str, str | None], ...]
 
@@ -33,13 +38,13 @@ class _StandIn(str):
     __slots__ = ()
 
     def lstrip(self, chars: str | None = None) -> str:
-        return self._noted("l", chars, {None: "l"})
+        return self._noted("l", chars, {None: "l", "\n": "n"})
 
     def rstrip(self, chars: str | None = None) -> str:
-        return self._noted("r", chars, {None: "r", " ": "b"})
+        return self._noted("r", chars, {None: "r", " ": "b", "\n": "m"})
 
     def strip(self, chars: str | None = None) -> str:
-        return _trim(self) if chars is None else self._noted("", chars, {})
+        return _trim(self) if chars is None else self._noted("", chars, {"\n": "nm"})
 
     def _noted(self, side: str, chars: str | None, known: Mapping[str | None, str]) -> str:
         if chars not in known:
@@ -50,15 +55,24 @@ class _StandIn(str):
 def _trim(text: str) -> str:
     """jinja's trim, which on a stand-in is put off until the content is there."""
     text = re.sub(f"^{OPEN}", f"{OPEN}l", str.strip(text))
-    return re.sub(f"{OPEN}([lrb]*)(\\d+){CLOSE}$", f"{OPEN}\\1r\\2{CLOSE}", text)
+    return re.sub(f"{OPEN}([lrbnm]*)(\\d+){CLOSE}$", f"{OPEN}\\1r\\2{CLOSE}", text)
 
 
 def stripped(text: str, flags: str) -> str:
-    """A content with the white space off that its template strips: l left, r right, b blanks alone on the right."""
+    """A content with the white space off that its template strips: l left, r right, b blanks alone on the right, n and m
+    line ends alone on the left and on the right."""
     if "l" in flags and "r" in flags:
         return text.strip()
-    text = text.lstrip() if "l" in flags else text
-    return text.rstrip() if "r" in flags else text.rstrip(" ") if "b" in flags else text
+    text = text.lstrip() if "l" in flags else text.lstrip("\n") if "n" in flags else text
+    return (
+        text.rstrip()
+        if "r" in flags
+        else text.rstrip(" ")
+        if "b" in flags
+        else text.rstrip("\n")
+        if "m" in flags
+        else text
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,42 +137,72 @@ class _Generation(jinja2.ext.Extension):
         return f"{marks.begin}{answer}{marks.end}"
 
 
+def _json(value: Any, indent: int | None = None) -> str:
+    """As transformers writes JSON in a template: without HTML's escapes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
 def _raise(message: str) -> None:
     raise TemplateError(f"refuses the conversation: {message}")
 
 
-def _environment(marks: _Marks) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+def _environment(marks: _Marks, *, stand_ins: bool) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     """The environment that transformers renders chat templates in, plus the marks."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.globals["_marks"] = marks
     environment.globals["raise_exception"] = _raise
-    if marks.begin:
+    environment.globals["strftime_now"] = TODAY.strftime
+    environment.filters["tojson"] = _json
+    if stand_ins:
         environment.filters["trim"] = _trim
     return environment
 
 
 class Shapes:
-    """A template's text with the control tokens that it may write; `variables` are what transformers hands it too."""
+    """A template's text with the control tokens that it may write; `variables` are what transformers hands it too.
 
-    def __init__(self, text: str, controls: Mapping[str, int], foreign: Iterable[str], variables: Mapping[str, str]):
+    `finds`: the template does not mark its answers, so they are found by rendering: an answer goes from where its prompt
+    ends to the control token behind its content.
+    """
+
+    def __init__(
+        self, text: str, controls: Mapping[str, int], foreign: Iterable[str], variables: Mapping[str, Any], *,
+        finds: bool = False,
+    ) -> None:  # fmt: skip
         self._plain_marks = _Marks()
         try:
-            self._plain = _environment(self._plain_marks).from_string(text)
-            self._marked = _environment(_Marks(BEGIN, END)).from_string(text)
+            self._plain = _environment(self._plain_marks, stand_ins=False).from_string(text)
+            marks = _Marks() if finds else _Marks(BEGIN, END)
+            self._marked = _environment(marks, stand_ins=True).from_string(text)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(f"cannot be read, line {error.lineno}: {error.message}") from None
-        self._controls, self._variables = controls, variables
-        self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)))
+        self._controls, self._variables, self._finds = controls, variables, finds
+        self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)) or "(?!)")
         self._foreign = sorted(foreign, key=len, reverse=True)
         self.parts = lru_cache(maxsize=4096)(self._parts)
 
-    def render(self, messages: Iterable[tuple[str, str]], *, ask: bool) -> tuple[str, list[str]]:
-        """The plain text as transformers renders it, and the answers in it with their stop tokens."""
+    def text(self, messages: Sequence[tuple[str, str]], *, ask: bool) -> str:
+        """The plain text as transformers renders it."""
+        return self._rendered(self._plain, messages, ask)
+
+    def render(self, messages: Sequence[tuple[str, str]], *, ask: bool) -> tuple[str, list[str]]:
+        """The plain text as transformers renders it, and the answers in it: with their stop tokens where the template marks
+        them, as text alone where they are found."""
         self._plain_marks.answers.clear()
         text = self._rendered(self._plain, messages, ask)
-        return text, list(self._plain_marks.answers)
+        if not self._finds:
+            return text, list(self._plain_marks.answers)
+        contents = [content for _, content in messages]
+        answers: list[str] = []
+        inside = False
+        for part in () if ask else self.parts(shape_of(messages), False):
+            if part.supervised:
+                piece = "" if isinstance(part, Control) else part.fill(contents)
+                answers[-1:] = [answers[-1] + piece] if inside else [*answers[-1:], piece]
+            inside = part.supervised
+        return text, answers
 
     def _rendered(self, template: jinja2.Template, messages: Iterable[tuple[str, str]], ask: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
@@ -167,10 +211,68 @@ class Shapes:
         except (jinja2.TemplateError, TypeError, AttributeError) as error:
             raise TemplateError(f"cannot be rendered: {error}") from None
 
+    def _with_stand_ins(self, shape: Shape, ask: bool) -> str:
+        contents = [_StandIn(f"{OPEN}{i}{CLOSE}") if blank is None else blank for i, (_, blank) in enumerate(shape)]
+        return self._rendered(self._marked, [(role, c) for (role, _), c in zip(shape, contents, strict=True)], ask)
+
+    def _bordered(self, shape: Shape, text: str) -> str:
+        """The rendering with borders around each answer, found by what its prompt ends with and what follows it."""
+        places, borders = self._places(shape, text), []
+        answers = [i for i, (role, _) in enumerate(shape) if role == "assistant"]
+        for i in answers:
+            begin, end = places[i]
+            asked = self._with_stand_ins(shape[:i], True)
+            prompt, header = asked[self._places(shape[:i], asked)[i - 1][1] :], text[places[i - 1][1] : begin]
+            shared = next(
+                (n for n, (a, b) in enumerate(zip(prompt, header, strict=False)) if a != b),
+                min(len(prompt), len(header)),
+            )
+            if shared < len(prompt) and i == answers[-1]:
+                raise TemplateError(
+                    f"asks for the answer of turn {i + 1} after {prompt[-60:]!r} but trains it after {header[-60:]!r}, so it "
+                    "would be served after another prompt than it was trained after; name one of templates/ as template.name"
+                )
+            at = places[i - 1][1] + shared
+            at = next((m.start() for m in self._pattern.finditer(text) if m.start() < at < m.end()), at)
+            stop = self._pattern.search(text, end)
+            following = places[i + 1][0] if i + 1 < len(shape) else len(text)
+            if not stop or stop.start() >= following:
+                raise TemplateError(
+                    f"writes no control token behind the answer of turn {i + 1}, so nothing would teach the model to stop; "
+                    "name one of templates/ as template.name"
+                )
+            borders += [(at, BEGIN), (stop.end(), END)]
+        for at, border in reversed(borders):
+            text = text[:at] + border + text[at:]
+        return text
+
+    def _places(self, shape: Shape, text: str) -> list[tuple[int, int]]:
+        """Where each content stands in a rendering, which has to write every one, once, in its order."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for match in MARK.finditer(text):
+            if match[2]:
+                found.setdefault(int(match[2]), []).append(match.span())
+        places: list[tuple[int, int]] = []
+        for i, (role, blank) in enumerate(shape):
+            spans = found.get(i, [])
+            last = places[-1][1] if places else 0
+            if blank is not None and not spans:  # an empty content leaves no trace
+                if role == "assistant":
+                    raise TemplateError(f"cannot be proved on turn {i + 1}, whose answer is empty; drop the row")
+                spans = [(last, last)]
+            if len(spans) != 1 or spans[0][0] < last:
+                how = "leaves out" if not spans else "writes more than once" if len(spans) > 1 else "moves"
+                raise TemplateError(
+                    f"{how} the content of turn {i + 1} ({role}); leave such turns out, or name one of templates/ as template.name"
+                )
+            places += spans
+        return places
+
     def _parts(self, shape: Shape, ask: bool) -> Parts:
         """The parts of any conversation of one shape."""
-        contents = [_StandIn(f"{OPEN}{i}{CLOSE}") if blank is None else blank for i, (_, blank) in enumerate(shape)]
-        text = self._rendered(self._marked, ((role, c) for (role, _), c in zip(shape, contents, strict=True)), ask)
+        text = self._with_stand_ins(shape, ask)
+        if self._finds and not ask:
+            text = self._bordered(shape, text)
         parts: list[Control | Run] = []
         pieces: list[str | tuple[int, str]] = []
         supervised, continuing = False, False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,6 @@ from medrecipes.errors import TemplateError
 from medrecipes.store import digest
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
-STOPS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<end_of_turn>", "</s>", "<|im_end|>", "<|endoftext|>")
 # what bases reserve and never write, the best first
 PADS = ("<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|pad|>", "[control_768]", "[control_748]")
 RESERVED = "<|reserved_special_token_0|>"
@@ -31,7 +31,8 @@ MAX_SEEN = 2_000_000  # words kept with their ids: a few hundred megabytes at mo
 class Tokenizer:
     """A base's `tokenizer.json` with its named special tokens; needs neither transformers nor torch."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, control: Collection[str] = ()) -> None:
+        """`control`: added tokens that are not marked as special, but that the chat template writes as such."""
         self.folder = folder
         path = folder / "tokenizer.json"
         try:
@@ -41,6 +42,8 @@ class Tokenizer:
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
                 "transformers' AutoTokenizer(...).save_pretrained"
             ) from None
+        for token in self.json["added_tokens"]:
+            token["special"] |= token["content"] in control
         self.config = _read(folder / "tokenizer_config.json")
         named = {**_read(folder / "special_tokens_map.json"), **self.config}
         self.named = {
@@ -77,17 +80,57 @@ class Tokenizer:
         """The id that begins a text, if the base has one."""
         return self.control.get(self.named.get("bos_token", ""))
 
-    @cached_property
+    @property
     def pad(self) -> tuple[str, int]:
-        """A token to pad with that is never a stop token: the base's own, else one that it reserves, else unknown."""
-        taken = {self.named.get("bos_token"), self.named.get("eos_token"), *STOPS}
-        for token in (self.named.get("pad_token"), *PADS, RESERVED, self.named.get("unk_token")):
-            if token and token in self.control and token not in taken:
-                return token, self.control[token]
+        """A token to pad with where no template says which tokens stop an answer."""
+        return self.padding(())
+
+    def padding(self, stops: Sequence[str]) -> tuple[str, int]:
+        """A token to pad with that never ends an answer: the base's own, else one that it reserves, else unknown.
+
+        `stops` are the tokens at which generation stops; the first of them is the one that is supervised.
+        """
+        named = [self.named.get(name) for name in ("pad_token", "unk_token")]
+        bos, eos = self.named.get("bos_token"), self.named.get("eos_token")
+        for taken in (
+            {bos, eos, *stops},
+            {bos, *(stops[:1] or (eos,))},
+        ):  # a second stop token is never supervised, so it may pad
+            for token in (named[0], *PADS, RESERVED, named[1], *stops[1:]):
+                if token and token in self.control and token not in taken:
+                    return token, self.control[token]
         raise TemplateError(
             f"{self.folder}: no token can serve as padding (pad_token is a stop token and none is reserved); "
             "add one to the tokenizer and resize the base"
         )
+
+    def with_control(self, tokens: Iterable[str]) -> Tokenizer:
+        """This tokenizer with added tokens as control tokens that its file does not mark as special."""
+        more = {token["content"] for token in self.json["added_tokens"] if not token["special"]}.intersection(tokens)
+        return Tokenizer(self.folder, more) if more else self
+
+    def mentioned(self, text: str) -> set[str]:
+        """The added tokens that a template's text names, white space and single letters aside."""
+        added = {token["content"] for token in self.json["added_tokens"]}
+        return {token for token in added if len(token.strip()) > 2 and token in text}
+
+    def read_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids as plain transformers reads a rendered text: whatever looks like a control token becomes one."""
+        return self._batch(self._literal, texts)
+
+    @cached_property
+    def _literal(self) -> RustTokenizer:
+        tokenizer = RustTokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def normalised(self, text: str) -> str:
+        """A text in the Unicode form that the tokenizer gives it, which is all that can be decoded again."""
+        for step in parts(self.json.get("normalizer")):
+            if step.get("type") in ("NFC", "NFD", "NFKC", "NFKD"):
+                text = unicodedata.normalize(step["type"], text)
+        return text
 
     @property
     def prepends(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -54,11 +55,14 @@ def llama3_file() -> Path:
 def folder(family: str) -> Path:
     """The folder of a family's tokenizer, built once for all test runs of the same code and libraries."""
     versions = [version(name) for name in ("mistral-common", "llama-models", "tokenizers", "transformers")]
-    key = digest([family, versions, digest_path(Path(__file__)), digest_path(ROOT / "data" / "medquad.csv")])
+    template = ROOT / "templates" / f"{family}.jinja"  # the base's own, as its makers publish it with the tokenizer
+    sources = (Path(__file__), ROOT / "data" / "medquad.csv", template)
+    key = digest([family, versions, *map(digest_path, sources)])
 
     def build(work: Path) -> dict[str, Any]:
         tokenizer, config = FAMILIES[family]()
         write(work, tokenizer, config)
+        shutil.copyfile(template, work / "chat_template.jinja")
         return {}
 
     return stage(family, key, build, Path(tempfile.gettempdir()) / "medrecipes-tests")

@@ -104,7 +104,7 @@ def test_a_rows_loss_in_a_pack_does_not_know_its_neighbours(train: Train, rows: 
         [line] = pack([first, *neighbours], 1024, packing=True)
         order = line.rows.index(0)
         start = sum(line.lengths[:order])
-        batch = tensors([line], engine.template.tokenizer.pad[1], engine.choices["layout"].value, engine.name)
+        batch = tensors([line], engine.template.pad[1], engine.choices["layout"].value, engine.name)
         batch = {
             k: v.to(engine.device) if hasattr(v, "to") else v
             for k, v in batch.items()

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from medrecipes.base_template import saved_template
 from medrecipes.errors import MedRecipesError
-from medrecipes.export import building, export, held_out_prompts, merging, parity, run_template
+from medrecipes.export import building, export, held_out_prompts, merging, parity
 from medrecipes.loading import load
 from medrecipes.rundir import RunDir
 from medrecipes.store import digest_path
@@ -335,7 +336,7 @@ def test_prompts_are_those_that_training_never_saw(tiny_run: Path) -> None:
     recipe = load(tiny_run / "recipe.toml").recipe
     from medrecipes.prepare import prepare
 
-    template, split = run_template(recipe, RunDir(tiny_run)), prepare(recipe)
+    template, split = saved_template(recipe, RunDir(tiny_run).adapter), prepare(recipe)
     asked = held_out_prompts(recipe, template)
     seen = {template.render(row.prompt(), ask=True) for row in split.train}
     assert len(asked) == 64
@@ -399,7 +400,7 @@ def test_a_gguf_says_what_the_adapter_says_and_stops_by_itself(recipe: str, cli:
     assert found["prompts_read_alike"] == 1.0
     assert {"Modelfile", "SERVING.md", "model-f16.gguf"} == set(said["files"])
     asked = held_out_prompts(
-        load(run / "recipe.toml").recipe, run_template(load(run / "recipe.toml").recipe, RunDir(run))
+        load(run / "recipe.toml").recipe, saved_template(load(run / "recipe.toml").recipe, RunDir(run).adapter)
     )
     model = open_gguf(folder / "model-f16.gguf", n_ctx=1024)
     answers = [model.create_completion(ids, max_tokens=400, temperature=0)["choices"][0] for _, ids in asked[:12]]

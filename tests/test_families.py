@@ -69,7 +69,7 @@ def test_the_loss_it_learns_by_is_that_of_its_rows_one_by_one(packed: tuple[str,
     _, engine, _, rows = packed
     layout = engine.choices["layout"].value
     packs = pack(rows, 512, packing=engine.recipe.train.packing)
-    batch = tensors(packs, engine.template.tokenizer.pad[1], layout, engine.name)
+    batch = tensors(packs, engine.template.pad[1], layout, engine.name)
     batch = {k: v.to(engine.device) for k, v in batch.items() if hasattr(v, "to") and k != "supervised"}
     with torch.no_grad(), engine._attention(attention.NAME if layout == "flat" else engine._usual):
         learned = float(engine._loss(engine.model, batch))

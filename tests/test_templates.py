@@ -217,7 +217,12 @@ def test_the_rules_of_llama3_are_that_contents_are_stripped_and_words_whole() ->
     assert differing(bound("llama3"), [padded, plain], llama3()) == ["padded"]
     word = Conversation.of("word", "", "q", "immuno" * 4200)
     assert differing(bound("llama3"), [word], llama3()) == ["word"]
-    assert [rule.split(",")[0].split(" ")[0] for rule in bound("llama3").differs] == ["contents", "a", "no"]
+    assert [rule.split(",")[0].split(" ")[0] for rule in bound("llama3").differs] == [
+        "contents",
+        "a",
+        "default",
+        "system:",
+    ]
 
 
 def meta_llama2(messages: Sequence[Message]) -> list[int]:
@@ -300,7 +305,7 @@ def test_plain_transformers_gives_the_same_ids_with_the_saved_tokenizer(name: st
     template = bound(name)
     save_tokenizer(template, tmp_path)
     saved = AutoTokenizer.from_pretrained(tmp_path)
-    assert saved.pad_token_id == template.tokenizer.pad[1]
+    assert saved.pad_token_id == template.pad[1]
     assert saved.pad_token_id not in template.stop_ids
     rows = [row for row in corpus.conversations() if not _holds_control(template, row)]
     assert len(rows) >= 150

@@ -13,6 +13,7 @@ from medrecipes.chatreport import BASE, PARTS, TUNED, markdown_table, one_line, 
 from medrecipes.errors import MedRecipesError
 from medrecipes.markup import code, fenced, plain
 from medrecipes.personal import find
+from medrecipes.recipe import Recipe, template_names
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import show
 from medrecipes.terms import shown, tiny
@@ -166,13 +167,20 @@ def training(facts: Facts) -> Iterator[str]:
     yield table(("setting", "value"), [(name, value) for name, value in settings.items() if value != ""])
 
 
+def _template(recipe: Recipe, state: Mapping[str, Any]) -> str:
+    name = recipe.template.name or state.get("template")
+    if not recipe.template.name and name not in template_names():
+        return "The base's own chat template"
+    return f"Template {code(str(name))}{', which is not that of the base,' if recipe.template.foreign else ''}"
+
+
 def prompts(facts: Facts) -> Iterator[str]:
     """What the model was shown, and how to show it the same."""
     if facts.recipe.task != "chat":
         return
     recipe, sha = facts.recipe, str(facts.state.get("template_sha256", ""))
     yield (
-        f"Template {code(recipe.template.name)}{f' (sha256 {code(sha[:12])})' if sha else ''}, saved with the tokenizer: "
+        f"{_template(recipe, facts.state)}{f' (sha256 {code(sha[:12])})' if sha else ''}, saved with the tokenizer: "
         "`apply_chat_template(messages, add_generation_prompt=True)` gives the prompts of training. It differs in one "
         "case: a message that spells out a control token is parsed there, and was kept as plain text here."
     )
@@ -184,15 +192,13 @@ def prompts(facts: Facts) -> Iterator[str]:
 
 def _rendered(facts: Facts) -> str:
     """A question as the model was shown them; nothing where the tokenizer is gone."""
+    from medrecipes.base_template import saved_template
     from medrecipes.records import Message
-    from medrecipes.rendering import ChatTemplate
-    from medrecipes.tokens import Tokenizer
 
     if not (facts.path / "adapter" / "tokenizer.json").exists():
         return ""
     try:
-        look = facts.recipe.template
-        template = ChatTemplate(look.name, Tokenizer(facts.path / "adapter"), system=look.system)
+        template = saved_template(facts.recipe, facts.path / "adapter")
         return template.render([Message("user", "What is asthma?")], ask=True)
     except MedRecipesError:
         return ""

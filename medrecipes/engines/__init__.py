@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrecipes import ranks
+from medrecipes.base_template import base_template
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
@@ -233,7 +234,7 @@ def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate
     """What an engine is opened with besides its recipe: its libraries loaded, the base, and the template on it."""
     choice = load_libraries(recipe)
     base = recipe_base(recipe, split)
-    return choice, base, ChatTemplate(recipe.template.name, base.tokenizer, system=recipe.template.system)
+    return choice, base, base_template(recipe, base.tokenizer, recipe.model.base)
 
 
 def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:

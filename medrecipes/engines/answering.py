@@ -173,7 +173,7 @@ def _answers(
 ) -> list[list[int]]:  # fmt: skip
     """One batch of answers, padded behind their stop tokens."""
     device = device_of(model)
-    _, pad = template.tokenizer.pad
+    _, pad = template.pad
     # made anew, so that nothing of the base's own generation config (a temperature, a penalty) slips in
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens, max_length=None, do_sample=False, num_beams=1,
@@ -200,7 +200,7 @@ def nats(
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
     stops = torch.tensor(sorted(template.stop_ids), device=device)
-    _, pad = template.tokenizer.pad
+    _, pad = template.pad
     packs = pack(examples, 0, packing=False)
 
     def some(rows: Sequence[int]) -> list[tuple[float, float]]:

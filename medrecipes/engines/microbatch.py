@@ -9,8 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from medrecipes.batching import Layout, Pack, collate
-from medrecipes.rendering import MASKED
-from medrecipes.tokens import Tokenizer
+from medrecipes.rendering import MASKED, ChatTemplate
 
 
 def tensors(packs: Sequence[Pack], pad: int, layout: Layout, engine: str) -> dict[str, Any]:
@@ -35,7 +34,8 @@ def tensors(packs: Sequence[Pack], pad: int, layout: Layout, engine: str) -> dic
     return batch
 
 
-def processing_class(tokenizer: Tokenizer) -> Any:
+def processing_class(template: ChatTemplate) -> Any:
     """The base's tokenizer as TRL wants to hold it; it is never asked to render anything."""
-    named = {**tokenizer.named, "pad_token": tokenizer.pad[0]}
+    tokenizer = template.tokenizer
+    named = {**tokenizer.named, "pad_token": template.pad[0]}
     return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.folder / "tokenizer.json"), **named)

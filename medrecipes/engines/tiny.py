@@ -15,7 +15,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from medrecipes.bases import TINY_CONTEXT, Base
 from medrecipes.engines import attention
 from medrecipes.errors import EngineError, did_you_mean
-from medrecipes.store import digest, stage, write_json
+from medrecipes.recipe import template_path
+from medrecipes.rules.names import TINY_TEMPLATES
+from medrecipes.store import digest, stage, write_json, write_text
 
 CODE = "1"  # raise it when a change here makes other bases
 
@@ -117,7 +119,8 @@ def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Ba
         raise EngineError(f"model.base = 'tiny:{family}' learns from the training rows, which are too few; use more")
     spec = FAMILIES[family]
     more = [asdict(size)] if size != TINY else []
-    key = digest(["tiny", CODE, family, seed, list(texts), transformers.__version__, torch.__version__, *more])
+    chat = template_path(TINY_TEMPLATES[f"tiny:{family}"]).read_text(encoding="utf-8")
+    key = digest(["tiny", CODE, chat, family, seed, list(texts), transformers.__version__, torch.__version__, *more])
 
     def make(folder: Path) -> dict[str, Any]:
         # a ninth of the documents chooses when to stop; the tokenizer sees the same texts as the weights
@@ -126,6 +129,7 @@ def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Ba
         train = [text for i, text in enumerate(texts) if i % every != every - 1][: len(texts) - 1]
         tokenizer = _tokenizer(spec, train, size)
         _save_tokenizer(spec, tokenizer, folder)
+        write_text(folder / "chat_template.jinja", chat)
         model, history = _pretrain(spec, tokenizer, train, dev, seed, size)
         model.save_pretrained(folder)
         return {"family": family, "parameters": model.num_parameters(), "dev_loss": history}

@@ -143,7 +143,7 @@ class TrlEngine(Speaker):
 
         # several processes want steps of equal size: the last is filled with packs of which nothing is learned
         fill = -len(packs) % settings.batch if ranks.size() > 1 else 0
-        _, pad = self.template.tokenizer.pad
+        _, pad = self.template.pad
         padded = [*packs, *[Pack([], [pad], [MASKED], [1])] * fill]
 
         # Unsloth brings a trainer of its own, under TRL's name
@@ -187,7 +187,7 @@ class TrlEngine(Speaker):
             args=arguments,
             train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
             eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
-            processing_class=processing_class(self.template.tokenizer),
+            processing_class=processing_class(self.template),
             data_collator=collate,
         )
         callbacks = list(tracked)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from medrecipes.base_template import saved_template
 from medrecipes.bases import Base, open_base
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError
@@ -18,7 +19,6 @@ from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
 from medrecipes.store import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
-from medrecipes.tokens import Tokenizer
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 QUANTS = ("q4_k_m", "q8_0", "f16")
@@ -36,7 +36,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     if kind == "gguf":
         llamacpp.require()
     recipe = rundir.pinned(load(path / "recipe.toml").recipe)
-    template = run_template(recipe, rundir)
+    template = saved_template(recipe, rundir.adapter)
     with console.stage("prompts") as stage:
         asked = held_out_prompts(recipe, template)
         texts, prompts = [text for text, _ in asked], [ids for _, ids in asked]
@@ -108,16 +108,6 @@ def made(folder: Path) -> Made | None:
         return {"export.json", *said["files"]}.__contains__
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def run_template(recipe: Recipe, rundir: RunDir) -> ChatTemplate:
-    """The template and tokenizer that lie beside the adapter: what was trained, whatever has changed in templates/ since."""
-    path = rundir.adapter / "chat_template.jinja"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise MedRecipesError(f"{path}: cannot be read ({error.strerror}); train the run again with --fresh") from None
-    return ChatTemplate(recipe.template.name, Tokenizer(rundir.adapter), text, recipe.template.system)
 
 
 def run_base(recipe: Recipe, rundir: RunDir) -> Base:

@@ -48,12 +48,11 @@ def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None)
 
 def stops_missing(run: Path, files: Mapping[str, Path], recipe: Recipe) -> Iterator[str]:
     """Every stop token of the template must stand in every generation config that is released."""
-    from medrecipes.rendering import ChatTemplate
-    from medrecipes.tokens import Tokenizer
+    from medrecipes.base_template import saved_template
 
     if recipe.task != "chat" or not (run / "adapter" / "tokenizer.json").exists():
         return
-    template = ChatTemplate(recipe.template.name, Tokenizer(run / "adapter"), system=recipe.template.system)
+    template = saved_template(recipe, run / "adapter")
     configs = {name: path for name, path in files.items() if path.name == "generation_config.json"}
     weights = [name for name in files if name.endswith(".safetensors")]
     if weights and not configs:

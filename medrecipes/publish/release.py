@@ -74,7 +74,7 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         # which version worked it out, where that is the one that words it now
         "code": seal.code() if state.get(seal.KEY, {}).get("code") == seal.code() else None,
         # a tagging run asks nothing, so it has no template
-        "template": {"name": recipe.template.name, "sha256": state["template_sha256"]}
+        "template": {"name": state.get("template", recipe.template.name), "sha256": state["template_sha256"]}
         if recipe.task == "chat"
         else None,
         "split": {"key": state["split_key"], "rows": data["rows"]},

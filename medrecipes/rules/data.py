@@ -56,8 +56,11 @@ def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:
 def templates(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """Chat templates exist."""
     names = template_names()
-    if recipe.template.name not in names:
+    if recipe.template.name and recipe.template.name not in names:
         yield unknown(at, "template.name", recipe.template.name, names)
+    if recipe.template.foreign and not recipe.template.name:
+        keys = "template.foreign", "template.name"
+        yield keys, f"{at(keys[0])}: no template is named that could be foreign; set {keys[1]}, or leave it out"
     for model, template in recipe.build.models.items():
         if template not in names:
             yield unknown(at, f"build.models.{model}", template, names)
@@ -82,7 +85,7 @@ def build(recipe: Recipe, at: Where) -> Iterator[Problem]:
         if ("{model}" in built.name) != bool(recipe.build.models):
             yield (place, "build.models"), f"{at(f'{place}.name')}: needs {{model}} if and only if build.models is set"
             continue
-        for name in (built.folder(model) for model in recipe.build.models or [""]):
+        for name in (built.name.replace("{model}", model) for model in recipe.build.models or [""]):
             if problem := folder_problem(name):
                 yield (place, "build.models"), f"{at(f'{place}.name')} = {problem}; rename it"
             elif name.lower() in folders:  # some file systems know no capitals

@@ -11,6 +11,15 @@ TINY = {
     "tiny:llama3": "llama",
     "tiny:mistral": "mistral",
 }
+# and the chat template that each is published with, as a real base is
+TINY_TEMPLATES = {
+    "tiny:gemma": "gemma",
+    "tiny:gemma2": "gemma",
+    "tiny:gemma3": "gemma3",
+    "tiny:llama2": "llama2",
+    "tiny:llama3": "llama3",
+    "tiny:mistral": "mistral-v1",
+}
 # transformers' names, without those that need a package of their own or no LoRA can use; a test compares them
 OPTIMISERS = (
     "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
 from medrecipes import chatreport, evaluate, seal, spanreport
+from medrecipes.base_template import base_template
 from medrecipes.bases import Base, open_base
 from medrecipes.batching import pack
 from medrecipes.bio import Span
@@ -201,8 +202,7 @@ class Evidence:
     @once
     def template(self) -> ChatTemplate:
         """The recipe's template on the base's own tokenizer."""
-        look = self.own.template
-        return ChatTemplate(look.name, self.base.tokenizer, system=look.system)
+        return base_template(self.own, self.base.tokenizer, self.own.model.base)
 
     @once
     def fitted(self) -> dict[str, Fitted]:

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from medrecipes import cards, chatreport, spanreport
+from medrecipes.base_template import saved_template
 from medrecipes.errors import MedRecipesError
-from medrecipes.recipe import template_path
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.store import digest, scratch
 from medrecipes.tagging import ABOUT, about, copy_tokenizer
@@ -27,8 +27,11 @@ def template(e: Evidence) -> Found:
     told = f"{TEMPLATE}, sha256 {found[:12]}"
     if found != said:
         return Found(wrong=[f"{told}, claimed {said[:12]}"])
-    shipped = digest(template_path(e.own.template.name).read_text(encoding="utf-8"))
-    return Found(told, [] if shipped == said else [f"{told}, and template {e.own.template.name} is {shipped[:12]}"])
+    template = (
+        e.template if e.own.template.name is None else ChatTemplate(e.own.template.name, Tokenizer(e.path / "adapter"))
+    )
+    same = template.sha256 == said
+    return Found(told, [] if same else [f"{told}, and template {template.name} is {template.sha256[:12]}"])
 
 
 def tokenizer(e: Evidence) -> Found:
@@ -54,7 +57,7 @@ def stops(e: Evidence) -> Found:
     try:
         template = e.template
     except MedRecipesError:  # without the base, by the tokenizer that lies with the adapter
-        template = ChatTemplate(e.own.template.name, Tokenizer(e.path / "adapter"))
+        template = saved_template(e.own, e.path / "adapter")
     return Found(f"stops at {' '.join(template.stops)}", list(unlike(generation_config(template), said)))
 
 
