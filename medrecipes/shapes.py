@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2.ext
 import jinja2.nodes
-import jinja2.sandbox
 
+from medrecipes.bounded import Bounded
 from medrecipes.errors import TemplateError
 
 # Private-use characters stand for contents and answer borders while a shape is rendered. Contents never pass through
@@ -127,15 +127,13 @@ def _raise(message: str) -> None:
     raise TemplateError(f"refuses the conversation: {message}")
 
 
-def _environment(marks: _Marks) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    """The environment that transformers renders chat templates in, plus the marks."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
+def _environment(marks: _Marks) -> Bounded:
+    """The environment that transformers renders chat templates in, with limits, plus the marks."""
+    environment = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.globals["_marks"] = marks
     environment.globals["raise_exception"] = _raise
     if marks.begin:
-        environment.filters["trim"] = _trim
+        environment.filters["trim"] = environment.limited(_trim)
     return environment
 
 
@@ -144,11 +142,9 @@ class Shapes:
 
     def __init__(self, text: str, controls: Mapping[str, int], foreign: Iterable[str], variables: Mapping[str, str]):
         self._plain_marks = _Marks()
-        try:
-            self._plain = _environment(self._plain_marks).from_string(text)
-            self._marked = _environment(_Marks(BEGIN, END)).from_string(text)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"cannot be read, line {error.lineno}: {error.message}") from None
+        self._plain, self._marked = (
+            (e, e.compiled(text)) for e in map(_environment, (self._plain_marks, _Marks(BEGIN, END)))
+        )
         self._controls, self._variables = controls, variables
         self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)))
         self._foreign = sorted(foreign, key=len, reverse=True)
@@ -160,12 +156,11 @@ class Shapes:
         text = self._rendered(self._plain, messages, ask)
         return text, list(self._plain_marks.answers)
 
-    def _rendered(self, template: jinja2.Template, messages: Iterable[tuple[str, str]], ask: bool) -> str:
+    def _rendered(self, look: tuple[Bounded, jinja2.Template], messages: Iterable[tuple[str, str]], ask: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
-        try:
-            return template.render(messages=turns, add_generation_prompt=ask, **self._variables)
-        except (jinja2.TemplateError, TypeError, AttributeError) as error:
-            raise TemplateError(f"cannot be rendered: {error}") from None
+        environment, template = look
+        contents = [turn["content"] for turn in turns]
+        return environment.rendered(template, contents, messages=turns, add_generation_prompt=ask, **self._variables)
 
     def _parts(self, shape: Shape, ask: bool) -> Parts:
         """The parts of any conversation of one shape."""

@@ -57,7 +57,7 @@ def run_suite(
         return {task: _numbers(value) for task, value in found["results"].items()}
 
     with console.stage("suite") as stage, console.quiet(rundir.log):
-        tokenizer = AutoTokenizer.from_pretrained(str(rundir.adapter))
+        tokenizer = AutoTokenizer.from_pretrained(str(rundir.adapter), trust_remote_code=False)
         model = HFLM(pretrained=engine.model, tokenizer=tokenizer, batch_size=engine.recipe.eval.batch)
         with engine.base():
             base = figures(model)
