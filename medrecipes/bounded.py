@@ -139,7 +139,7 @@ class Bounded(ImmutableSandboxedEnvironment):
             except Exception as error:  # too deep for Python's own compiler, in several ways
                 raise TemplateError(f"cannot be read: {error or type(error).__name__}") from None
 
-    def rendered(self, template: jinja2.Template, contents: Collection[str], **variables: Any) -> str:
+    def rendered(self, template: jinja2.Template, contents: Collection[str], /, **variables: Any) -> str:
         """What a template makes of variables with these texts; raises, in one line, where it fails or does not end."""
         with self._lock:
             self._begin(contents)

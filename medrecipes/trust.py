@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medrecipes.errors import MedRecipesError, TrustError
+from medrecipes.store import read_json
 
 if TYPE_CHECKING:
     from medrecipes.recipe import Model
 
 OPTION = "--trust-remote-code"
 COMMIT = re.compile("[0-9a-f]{40}")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 KERNELS = ("attn_implementation", "experts_implementation")  # which may name a repository of kernels
 
 
@@ -71,16 +73,16 @@ def granted(words: Sequence[str]) -> Iterator[None]:
         _granted.reset(token)
 
 
-def trusts(base: Base) -> bool:
-    """Whether the command line names this base: a repository at the very commit that is opened, or a folder."""
-    return Grant(base.name, base.revision) in _granted.get()
+def trusts(name: str, commit: str | None) -> bool:
+    """Whether the command line names this repository at the very commit that is opened, or this folder (without one)."""
+    return Grant(name, commit) in _granted.get()
 
 
 def admit(model: Model, base: Base) -> bool:
     """Whether a base's own code runs here; raises where a recipe asks for it and the command line does not name it."""
     if not model.trust_remote_code:
         return False
-    if not trusts(base):
+    if not trusts(base.name, base.revision):
         raise TrustError(f"{model.asked_at}: model.trust_remote_code = true asks to run Python code of {_place(base)}; {advice(base)}")  # fmt: skip
     if others := sorted(set(_others(base))):
         raise TrustError(
@@ -131,7 +133,7 @@ def inspect(base: Base, names: Collection[str]) -> None:
         raise MedRecipesError(
             f"{_place(base)}: holds an adapter (adapter_config.json); name the base that it was trained on, or merge the two"
         )
-    pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")) and "model" in name)
+    pickles = sorted(name for name in names if name.endswith(PICKLES) and "model" in name)
     if pickles and not any(name.endswith(".safetensors") for name in names):
         raise MedRecipesError(
             f"{_place(base)}: its weights are pickles ({pickles[0]}), which can run code when they are opened; name a form of it "
@@ -140,6 +142,21 @@ def inspect(base: Base, names: Collection[str]) -> None:
     if kernels := [name for name in _kernels(base.config) if "/" in name]:
         raise TrustError(
             f"{_place(base)}: its config.json asks for kernels of {kernels[0]}, which are code; take that out"
+        )
+
+
+def inspect_adapter(folder: Path) -> None:
+    """Raise for an adapter that is more than LoRA's matrices in safetensors, or would have a library open something else."""
+    config = read_json(folder / "adapter_config.json")
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise TrustError(f"{folder}/adapter_config.json: is not of a LoRA adapter, and nothing else is opened here")
+    others = [name for name, value in config.items() if value and name.endswith("_config") and name != "loftq_config"]
+    if others:
+        raise TrustError(f"{folder}/adapter_config.json: {others[0]} may name files and modules to open; take it out")
+    pickles = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in PICKLES)
+    if pickles and not (folder / "adapter_model.safetensors").exists():
+        raise TrustError(
+            f"{folder}/{pickles[0]}: is a pickle, which can run code when it is opened; save it as safetensors"
         )
 
 

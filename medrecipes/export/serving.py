@@ -108,6 +108,8 @@ def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     decoding = Decoding.of(recipe)
     judged = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
     always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
+    if recipe.model.trust_remote_code:
+        always.append("--trust-remote-code")
     if kind != "adapter":
         return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
     lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]
