@@ -10,7 +10,7 @@ from typing import Any
 from medrecipes.errors import MedRecipesError, TemplateError, reason
 from medrecipes.recipe import Recipe, template_names, template_path
 from medrecipes.records import Message
-from medrecipes.rendering import OWN, ChatTemplate
+from medrecipes.rendering import OWN, TEMPLATE, ChatTemplate
 from medrecipes.shapes import Shapes
 from medrecipes.store import read_json
 from medrecipes.tokens import Tokenizer
@@ -66,7 +66,7 @@ def said_of(recipe: Recipe, template: ChatTemplate) -> str:
 
 def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     """The template and tokenizer that lie in a folder: what was trained, whatever has changed in `templates/` since."""
-    path = folder / "chat_template.jinja"
+    path = folder / TEMPLATE
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -79,7 +79,7 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
 
 def own_text(folder: Path) -> str | None:
     """The chat template that a base is published with, if it has one."""
-    if (file := folder / "chat_template.jinja").exists():
+    if (file := folder / TEMPLATE).exists():
         return file.read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"
     written: Any = read_json(config).get("chat_template") if config.exists() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,11 @@ from medrecipes.recipe import Recipe
 from medrecipes.rules.names import TINY
 from medrecipes.store import read_json
 from medrecipes.tokens import Tokenizer
+from medrecipes.trust import inspect
 
 # all that says what a base is, and none of its weights
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-         "special_tokens_map.json", "chat_template.jinja", "tokenizer.model", "README.md")  # fmt: skip
+         "special_tokens_map.json", "chat_template.jinja", "tokenizer.model", "adapter_config.json", "README.md")  # fmt: skip
 
 SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
 # model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
@@ -67,7 +68,11 @@ class Base:
     @cached_property
     def config(self) -> dict[str, Any]:
         """What config.json says."""
-        config: dict[str, Any] = read_json(self.folder / "config.json")
+        config = read_json(self.folder / "config.json")
+        if not isinstance(config, dict):
+            raise MedRecipesError(
+                f"{self.folder / 'config.json'}: is no JSON object, so it describes no model; fetch the base again"
+            )
         return config
 
     @property
@@ -152,7 +157,7 @@ def open_base(name: str, revision: str) -> Base:
     if os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise MedRecipesError(f"{folder}: holds no config.json, so it is no base model; correct model.base")
-        return Base(str(folder.resolve()), folder.resolve())
+        return _inspected(Base(str(folder.resolve()), folder.resolve()))
     if name.startswith((".", "/", "~")):
         raise MedRecipesError(f"{folder}: no such folder; correct model.base")
     return _from_hub(name, revision)
@@ -166,7 +171,7 @@ def _from_hub(name: str, revision: str) -> Base:
     if why := hub_silence():
         return _from_cache(name, revision, why)
     try:
-        gated = bool(HfApi().model_info(name, revision=revision, timeout=10).gated)
+        info = HfApi().model_info(name, revision=revision, timeout=10)
         # by the revision as it was given, so that the cache knows it under that name when the Hub cannot be asked
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except GatedRepoError:
@@ -178,7 +183,9 @@ def _from_hub(name: str, revision: str) -> Base:
             f"{name}@{revision}: cannot be had from the Hub ({reason(error)}); check the name, the network and `hf auth login`, "
             "or give a folder as model.base"
         ) from None
-    return Base(name, folder, folder.name, gated)  # a snapshot's folder is named after its commit
+    # a snapshot's folder is named after its commit
+    base = Base(name, folder, folder.name, bool(info.gated))
+    return _inspected(base, [file.rfilename for file in info.siblings or ()])
 
 
 def _from_cache(name: str, revision: str, why: str) -> Base:
@@ -189,8 +196,14 @@ def _from_cache(name: str, revision: str, why: str) -> Base:
     with suppress(LocalEntryNotFoundError, HFValidationError, OSError):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
         if (folder / "config.json").exists():
-            return Base(name, folder, folder.name)
+            return _inspected(Base(name, folder, folder.name))
     raise UnreachableError(
         f"{name}@{revision}: cannot be had from the Hub ({why}) and was never fetched before; check the network, "
         "or give a folder as model.base"
     )
+
+
+def _inspected(base: Base, names: Sequence[str] | None = None) -> Base:
+    """A base of which nothing but weights, a config and a tokenizer would be opened; `names`: its files, where not all are here."""
+    inspect(base, names or [path.name for path in base.folder.iterdir()])
+    return base

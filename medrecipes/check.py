@@ -15,6 +15,7 @@ from medrecipes.recipe import Data, Recipe
 from medrecipes.records import Conversation, Message
 from medrecipes.sources import open_source
 from medrecipes.store import cache_root
+from medrecipes.trust import admit
 
 if TYPE_CHECKING:
     from medrecipes.prepare import Split
@@ -38,7 +39,7 @@ def check_all(
             problems = error.problems
         else:
             told = _early(loaded, console) if schema_only else _all(loaded, console)
-            problems = [f"{path}: {problem}" for problem in told]
+            problems = [p if p.startswith(f"{path}:") else f"{path}: {p}" for p in told]
         console.line(f"  {'result':<9} {len(problems) or 'nothing'} wrong")
         for problem in problems:
             found.setdefault(problem, []).append(path)
@@ -91,6 +92,7 @@ def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, 
     try:
         with console.quiet(cache_root() / "log.txt"):  # the client draws bars
             base = open_base(model.base, model.revision)
+            admit(model, base)
     except UnreachableError as error:
         _note(console, "base", f"not looked at: {error}")
         return None, []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from medrecipes import __version__, handlers, ranks
+from medrecipes import __version__, handlers, ranks, trust
 from medrecipes.errors import MedRecipesError, reason, shown, uncompiled, visible
 from medrecipes.store import cache_root
 
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _arguments(words)
         debug = arguments.debug
-        code = int(arguments.do(arguments) or 0)
+        with trust.granted(getattr(arguments, "trust_remote_code", ())):
+            code = int(arguments.do(arguments) or 0)
         _flush()
         return code
     except KeyboardInterrupt:
@@ -134,11 +135,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
     _cards(run, "train on")
+    _trust(run)
     _overrides(run)
 
     check = _command(commands, "check", handlers.check, "say all that is wrong with recipes, without training")
     check.add_argument("recipes", nargs="+", metavar="RECIPE")
     check.add_argument("--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer")
+    _trust(check)
     _overrides(check)
 
     show = _command(
@@ -158,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpu", default="this", metavar="NAME", help="t4, rtx3050, a100-40, h100, h200 …, or e.g. 24GB (default: the one here)")  # fmt: skip
     plan.add_argument("--gpus", type=_whole(1, MOST_GPUS), default=1, metavar="N", help="how many of them (default: 1)")
     plan.add_argument("--json", action="store_true", help="the same as JSON")
+    _trust(plan)
     _overrides(plan)
 
     sweep = _command(commands, "sweep", handlers.sweep, "run every combination of a recipe's [sweep], and name the best on its dev rows")  # fmt: skip
@@ -165,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
     )
+    _trust(sweep)
     _overrides(sweep)
 
     schema = _command(commands, "schema", handlers.schema, "print the JSON Schema of recipes, for editors")
@@ -194,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--tag", metavar="NAME", help="a tag for the release")
     publish.add_argument("--format", action="append", choices=FORMATS, help="what of a run: adapter, or what export made (may be repeated)")  # fmt: skip
     _cards(publish, "recompute the loss on")
+    _trust(publish)
     publish.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
 
     verify = _command(
@@ -203,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--revision", metavar="REVISION", help="a branch, tag or commit of the repository")
     verify.add_argument("--strict", action="store_true", help="exit code 1 for what could not be checked, too")
     _cards(verify, "recompute the loss on")
+    _trust(verify)
     _overrides(verify)
 
     preview = _command(commands, "preview", handlers.preview, "show examples token by token, what is learned in colour")
@@ -213,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--template", metavar="NAME", help="in place of a recipe: the template")
     preview.add_argument("--tokenizer", type=Path, metavar="DIR", help="in place of a recipe: a tokenizer's folder")
     preview.add_argument("--file", type=Path, metavar="FILE", help='in place of a recipe: lines of {"messages": [...]}')
+    _trust(preview)
     _overrides(preview)
 
     score = _command(commands, "score", handlers.score, "score a predictions file, without a model")
@@ -239,12 +247,14 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--checkpoint", type=_whole(1, 10_000_000), metavar="N", help="the adapter of step N in place of the one that was kept")  # fmt: skip
     _cards(judge, "answer on")
     judge.add_argument("--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own")
+    _trust(judge)
     _overrides(judge)
 
     export = _command(commands, "export", handlers.export, "write the trained model in the form that its user runs, checked against the adapter")  # fmt: skip
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("--format", required=True, choices=FORMATS, help="what is written, into RUN/export/FORMAT")  # fmt: skip
     export.add_argument("--quant", choices=["q4_k_m", "q8_0", "f16"], help="with gguf: its number format (default: q4_k_m)")  # fmt: skip
+    _trust(export)
     export.add_argument("--base", metavar="ID|DIR", help="the 16-bit base to merge on, where the run's own is published in 4 bits")  # fmt: skip
 
     chat = _command(commands, "chat", handlers.chat, "talk to a finished run, on the terminal or on a page")
@@ -256,12 +266,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat.add_argument("--host", metavar="ADDRESS", help="with --web: where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
     chat.add_argument("--port", type=_whole(1, 65_535), metavar="N", help="with --web: its port (default: 7860)")
+    _trust(chat)
     _overrides(chat)
 
     tag = _command(commands, "tag", handlers.tag, "mark entities in texts with a finished tagging run")
     tag.add_argument("run", type=Path, metavar="RUN")
     tag.add_argument("text", nargs="*", metavar="TEXT", help="left out: --file, or standard input, a text a line")
     tag.add_argument("--file", type=Path, metavar="FILE", help='JSON lines of {"text": …}, or a text a line')
+    _trust(tag)
     tag.add_argument("--json", action="store_true", help="a line of JSON a text: spans with start, end, text, type, probability")  # fmt: skip
 
     compare = _command(
@@ -297,6 +309,10 @@ def _command(commands: argparse._SubParsersAction[_Parser], name: str, do: objec
 
 def _cards(parser: argparse.ArgumentParser, does: str) -> None:
     parser.add_argument("--gpus", type=_whole(1, MOST_GPUS), default=1, metavar="N", help=f"{does} so many cards of this machine (default: 1)")  # fmt: skip
+
+
+def _trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(trust.OPTION, action="append", default=[], metavar="BASE@COMMIT", help="let this base run Python code of its own, at this commit, or of this folder (may be repeated)")  # fmt: skip
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,10 @@ class SpoiledError(RunError):
     """A file of a run that is damaged, or not what the run wrote."""
 
 
+class TrustError(MedRecipesError):
+    """Code of others that nobody allowed on the command line."""
+
+
 class HubError(MedRecipesError):
     """Something that the Hub refused, lacks or did not finish."""
 

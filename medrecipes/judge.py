@@ -21,7 +21,7 @@ from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
 from medrecipes.scoring.text import bits
 from medrecipes.store import digest, read_json
-from medrecipes.suites import parse_suite, run_suite, suite_rows
+from medrecipes.suites import allow_include, parse_suite, run_suite, suite_rows
 
 if TYPE_CHECKING:
     from medrecipes.bases import Base
@@ -55,6 +55,7 @@ def judge(
     """
     once = f"whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag"
     rundir = finished_chat(path, once)
+    allow_include(include)
     tasks = parse_suite(suite) if suite else ()
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
     if own.model_copy(update={"eval": recipe.eval}) != recipe:

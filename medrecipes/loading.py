@@ -57,6 +57,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     problems += islice(rules, 5 * MOST_PROBLEMS)  # each looks for what was meant, which takes its time
     if problems:
         raise RecipeError(listed(problems, path))
+    if asked := layers.origins.get("model.trust_remote_code"):
+        recipe.model._asked_at = str(asked)
     return Loaded(recipe, layers.origins)
 
 

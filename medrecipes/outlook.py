@@ -11,6 +11,7 @@ from medrecipes.plan import NO_VARLEN, Plan, choose, count_steps, unfit
 from medrecipes.plan.dimensions import CARDS, Card, Shape
 from medrecipes.plan.memory import GB, Way, trainable
 from medrecipes.recipe import Recipe
+from medrecipes.trust import admit
 
 HERE = "this"
 
@@ -58,6 +59,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     if recipe.train.batch % gpus:
         raise MedRecipesError(f"--gpus {gpus} does not divide train.batch = {recipe.train.batch}; choose a divisor")
     base = open_base(recipe.model.base, recipe.model.revision)
+    admit(recipe.model, base)
     shape = Shape.of(base.config)
     slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
 
 from medrecipes.resources import shipped
@@ -60,10 +60,20 @@ class Model(Section):
         (), description="Modules left in 16 bits when the base is quantised; lm_head always is."
     )
     cpu_offload: bool = Field(False, description="Keep what the card cannot hold in 8 bits on the CPU, in fp32.")
-    trust_remote_code: bool = Field(False, description="Run Python code that the base's repository ships.")
+    trust_remote_code: bool = Field(
+        False,
+        description="Whether the base needs Python code of its own; it runs only where the command line names the base: "
+        "`--trust-remote-code OWNER/NAME@COMMIT`.",
+    )
     attention: Literal["causal", "bidirectional"] = Field(
         "causal", description="What a word sees when it is tagged: those before it, or all of the row."
     )
+    _asked_at: str = PrivateAttr("the recipe")
+
+    @property
+    def asked_at(self) -> str:
+        """The file and line that ask for the base's own code, for the message that refuses it."""
+        return self._asked_at
 
 
 class Template(Section):

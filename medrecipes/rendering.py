@@ -18,6 +18,7 @@ from medrecipes.store import digest, write_json, write_text, writing
 from medrecipes.tokens import Tokenizer
 
 OWN = "the base's own"  # the name of a template that is not one of `templates/`
+TEMPLATE = "chat_template.jinja"  # beside a tokenizer, as transformers names it
 MASKED = -100  # the label that every loss in the stack leaves out
 HEAD = re.compile(r"\{#-?(.*?)-?#\}", re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -269,7 +270,7 @@ def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, folder / name)
     write_json(folder / "tokenizer_config.json", config)
-    write_text(folder / "chat_template.jinja", template.text)
+    write_text(folder / TEMPLATE, template.text)
 
 
 def generation_config(template: ChatTemplate) -> dict[str, Any]:

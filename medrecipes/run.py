@@ -119,6 +119,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     from medrecipes.publish import ready
     from medrecipes.rendering import generation_config
     from medrecipes.store import write_json
+    from medrecipes.trust import named
 
     require_trackers(recipe)
     cases = read_cases(recipe.eval.cases) if recipe.eval.cases else []  # a mistake in it is said now, not hours later
@@ -176,6 +177,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         base=base.name,
         base_revision=base.revision,
         base_licence=base.licence,
+        base_code=named(base) if recipe.model.trust_remote_code else None,
         base_caps=capped(base.config),
         **hardware.describe(),
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import jinja2.ext
 import jinja2.nodes
-import jinja2.sandbox
 
+from medrecipes.bounded import Bounded
 from medrecipes.errors import TemplateError
 
 # Private-use characters stand for contents and answer borders while a shape is rendered. Contents never pass through
@@ -146,17 +146,15 @@ def _raise(message: str) -> None:
     raise TemplateError(f"refuses the conversation: {message}")
 
 
-def _environment(marks: _Marks, *, stand_ins: bool) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    """The environment that transformers renders chat templates in, plus the marks."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
+def _environment(marks: _Marks, *, stand_ins: bool) -> Bounded:
+    """The environment that transformers renders chat templates in, with limits, plus the marks."""
+    environment = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.globals["_marks"] = marks
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = TODAY.strftime
-    environment.filters["tojson"] = _json
+    environment.filters["tojson"] = environment.limited(_json)
     if stand_ins:
-        environment.filters["trim"] = _trim
+        environment.filters["trim"] = environment.limited(_trim)
     return environment
 
 
@@ -172,12 +170,9 @@ class Shapes:
         finds: bool = False,
     ) -> None:  # fmt: skip
         self._plain_marks = _Marks()
-        try:
-            self._plain = _environment(self._plain_marks, stand_ins=False).from_string(text)
-            marks = _Marks() if finds else _Marks(BEGIN, END)
-            self._marked = _environment(marks, stand_ins=True).from_string(text)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"cannot be read, line {error.lineno}: {error.message}") from None
+        marks = _Marks() if finds else _Marks(BEGIN, END)
+        environments = (_environment(self._plain_marks, stand_ins=False), _environment(marks, stand_ins=True))
+        self._plain, self._marked = ((e, e.compiled(text)) for e in environments)
         self._controls, self._variables, self._finds = controls, variables, finds
         self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)) or "(?!)")
         self._foreign = sorted(foreign, key=len, reverse=True)
@@ -204,12 +199,11 @@ class Shapes:
             inside = part.supervised
         return text, answers
 
-    def _rendered(self, template: jinja2.Template, messages: Iterable[tuple[str, str]], ask: bool) -> str:
+    def _rendered(self, look: tuple[Bounded, jinja2.Template], messages: Iterable[tuple[str, str]], ask: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
-        try:
-            return template.render(messages=turns, add_generation_prompt=ask, **self._variables)
-        except (jinja2.TemplateError, TypeError, AttributeError) as error:
-            raise TemplateError(f"cannot be rendered: {error}") from None
+        environment, template = look
+        contents = [turn["content"] for turn in turns]
+        return environment.rendered(template, contents, messages=turns, add_generation_prompt=ask, **self._variables)
 
     def _with_stand_ins(self, shape: Shape, ask: bool) -> str:
         contents = [_StandIn(f"{OPEN}{i}{CLOSE}") if blank is None else blank for i, (_, blank) in enumerate(shape)]

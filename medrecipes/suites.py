@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
+from medrecipes.bounded import Bounded
 from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError, did_you_mean
+from medrecipes.errors import MedRecipesError, TrustError, did_you_mean
 from medrecipes.rundir import RunDir
+from medrecipes.trust import OPTION, trusts
 
 HARNESS = "lm-eval"
+YAML = "tag:yaml.org,2002:"
+PLAIN = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"}  # what a task file is made of
+NAME = re.compile(r"\w+")
 # medical knowledge, and what a medical fine-tuning may have cost: base against tuned on what everybody reports
 NAMED = {
     "medical": (
@@ -35,11 +45,85 @@ def parse_suite(text: str) -> tuple[str, ...]:
     return tuple(task for name in tasks for task in NAMED.get(name, (name,)))
 
 
+def allow_include(folder: Path | None) -> None:
+    """Raise for a folder of task files that would run Python of their own, unless the command line trusts it."""
+    if folder is None or trusts(str(folder.resolve()), None):
+        return
+    if not folder.is_dir():
+        raise MedRecipesError(f"--include {folder}: no such folder")
+    if found := next(_code(folder), None):
+        raise TrustError(f"{found}, which runs code of that folder; read it, and if you trust it add {OPTION} {shlex.quote(str(folder))}")  # fmt: skip
+
+
+def _code(folder: Path) -> Iterator[str]:
+    """Where task files name functions, metrics that are fetched as code, or files elsewhere."""
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml")):
+        for node, key in _nodes(file):
+            at = f"{file}:{node.start_mark.line + 1}"
+            if node.tag.removeprefix(YAML) not in PLAIN:
+                yield f"{at}: is tagged {node.tag}"
+            elif not isinstance(node.value, str):
+                continue
+            elif (
+                (key in ("metric", "use_prompt") and not NAME.fullmatch(node.value))
+                or (key == "hf_evaluate" and node.value.lower() != "false")
+                or (key == "include" and not _inside(file, node.value, folder))
+            ):
+                yield f"{at}: {key} is {node.value!r}"
+
+
+def _nodes(file: Path) -> Iterator[tuple[Any, str]]:
+    """Every value of a YAML file with the key that it stands under; nothing is made of it."""
+    import yaml
+
+    try:
+        left = [(node, "") for node in yaml.compose_all(file.read_bytes(), yaml.SafeLoader) if node]
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
+        raise MedRecipesError(f"{file}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from None
+    seen: set[tuple[int, str]] = set()
+    while left:
+        node, key = left.pop()
+        if (id(node), key) in seen:  # a file may name a value again, or within itself
+            continue
+        seen.add((id(node), key))
+        yield node, key
+        if isinstance(node, yaml.SequenceNode):
+            left += [(item, key) for item in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            left += [pair for name, value in node.value for pair in ((name, ""), (value, str(name.value)))]
+
+
+def _inside(file: Path, name: str, folder: Path) -> bool:
+    """Whether a file that another one takes in is one of those that were looked at."""
+    other = (file.parent / name).resolve()
+    return other.suffix in (".yaml", ".yml") and other.is_relative_to(folder.resolve())
+
+
+@contextmanager
+def _sandboxed(harness: Any, include: Path | None) -> Iterator[None]:
+    """Inside, prompts are rendered in the sandbox where task files came from a folder that nobody trusts."""
+    theirs = harness.apply_template
+    if include is not None and not trusts(str(include.resolve()), None):
+        environment = Bounded(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        environment.filters["regex_replace"] = environment.limited(harness.regex_replace)
+
+        def apply(template: str, doc: dict[str, Any]) -> str:
+            texts = [value for value in doc.values() if isinstance(value, str)]
+            return environment.rendered(environment.compiled(template), texts, **doc)
+
+        harness.apply_template = apply
+    try:
+        yield
+    finally:
+        harness.apply_template = theirs
+
+
 def run_suite(
     tasks: Sequence[str], engine: Any, rundir: RunDir, include: Path | None, console: Console
 ) -> dict[str, Any]:
     """What the harness says of base and tuned on the same tasks; `include`: a folder with task files of one's own."""
     import lm_eval
+    import lm_eval.utils
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
     from transformers import AutoTokenizer
@@ -56,8 +140,8 @@ def run_suite(
         found = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, log_samples=False)
         return {task: _numbers(value) for task, value in found["results"].items()}
 
-    with console.stage("suite") as stage, console.quiet(rundir.log):
-        tokenizer = AutoTokenizer.from_pretrained(str(rundir.adapter))
+    with console.stage("suite") as stage, console.quiet(rundir.log), _sandboxed(lm_eval.utils, include):
+        tokenizer = AutoTokenizer.from_pretrained(str(rundir.adapter), trust_remote_code=False)
         model = HFLM(pretrained=engine.model, tokenizer=tokenizer, batch_size=engine.recipe.eval.batch)
         with engine.base():
             base = figures(model)

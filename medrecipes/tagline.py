@@ -33,6 +33,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
+    from medrecipes.trust import named
 
     require_trackers(recipe)
 
@@ -77,7 +78,8 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
         engine = Tagger(recipe, base, split.labels)
         engine.choices["engine"] = Choice("plain", REASON)
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
-    rundir.update(base=base.name, base_revision=base.revision, **hardware.describe())
+    code = named(base) if recipe.model.trust_remote_code else None
+    rundir.update(base=base.name, base_revision=base.revision, base_code=code, **hardware.describe())
 
     stats = _train(recipe, rundir, engine, split, console)
     if not evaluate:

@@ -23,6 +23,7 @@ from medrecipes.records import Tagged
 from medrecipes.sources._files import Blob, lines
 from medrecipes.store import cache_root, intact, read_json
 from medrecipes.tagging import ABOUT, decode, gather
+from medrecipes.trust import admit
 from medrecipes.words import sentences, words
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def open_tagger(path: Path) -> Tagger:
         base = tag_base(recipe, prepare_tagged(recipe))  # it left the store or was damaged there, and is built again
     else:
         base = open_base(name, revision)
+    admit(recipe.model, base)
     engine = Tagger(recipe, base, read_json(rundir.adapter / ABOUT)["labels"])
     engine.open_adapter(rundir.adapter)
     return engine

@@ -37,7 +37,7 @@ class Tokenizer:
         path = folder / "tokenizer.json"
         try:
             self.json: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TemplateError(
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
                 "transformers' AutoTokenizer(...).save_pretrained"
@@ -46,11 +46,7 @@ class Tokenizer:
             token["special"] |= token["content"] in control
         self.config = _read(folder / "tokenizer_config.json")
         named = {**_read(folder / "special_tokens_map.json"), **self.config}
-        self.named = {
-            name: value["content"] if isinstance(value, dict) else value
-            for name, value in named.items()
-            if name in NAMED and value
-        }
+        self.named = {name: _text(folder, name, named[name]) for name in NAMED if named.get(name)}
         self._whole = self._built(self.json)
         self._seen: dict[str, list[int]] = {}
 
@@ -276,8 +272,24 @@ def text_only(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "model": {**spec["model"], "merges": kept}}
 
 
+def _text(folder: Path, name: str, value: Any) -> str:
+    """A named token as its file writes it: a text, or an object with the text as its content."""
+    text = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise TemplateError(
+            f"{folder / 'tokenizer_config.json'}: {name} = {value!r}: must be a token; fetch the base again"
+        )
+    return text
+
+
 def _read(path: Path) -> dict[str, Any]:
+    """A JSON object, or nothing where there is no such file."""
     if not path.exists():
         return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TemplateError(f"{path}: cannot be read ({error}); fetch the base again") from None
+    if not isinstance(value, dict):
+        raise TemplateError(f"{path}: is no JSON object, but a {type(value).__name__}; fetch the base again")
     return value

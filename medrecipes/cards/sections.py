@@ -107,6 +107,9 @@ def use(facts: Facts) -> Iterator[str]:
             f"The adapter needs its base, {code(facts.base)}, which is not on the Hub: it loads only where that base lies."
             + (" It was built on the spot, to show the line." if tiny(facts.base) else "")
         )
+    if facts.recipe.model.trust_remote_code:
+        at = f" (commit `{facts.state['base_revision']}`)" if facts.state.get("base_revision") else ""
+        yield f"The base brings Python code of its own{at}, which runs on the machine that loads it: read it before."
     caps = bool(facts.state.get("base_caps"))
     for snippet in snippets(facts.recipe, facts.repo_id, facts.formats, on_hub=facts.on_hub, caps=caps):
         yield f"**{snippet.title}**"

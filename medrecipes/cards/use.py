@@ -38,32 +38,35 @@ def snippets(
     asked = "[\n" + "".join(f"    {turn},\n" for turn in turns) + "]"
     system = f" --system {shlex.quote(recipe.template.system)}" if recipe.template.system else ""
     base, limit = recipe.model.base, recipe.eval.max_new_tokens
+    how = ', attn_implementation="eager"' if caps else ""
+    serve = " --trust-remote-code" if recipe.model.trust_remote_code else ""
+    if recipe.model.trust_remote_code:
+        how += ", trust_remote_code=True"
     if "adapter" in formats:
         yield Snippet(
-            "Transformers and PEFT", "python", _plain("AutoPeftModelForCausalLM", "peft", repo_id, asked, limit, caps)
+            "Transformers and PEFT", "python", _plain("AutoPeftModelForCausalLM", "peft", repo_id, asked, limit, how)
         )
         yield Snippet("Unsloth", "python", _unsloth(recipe, repo_id, asked, limit))
         if on_hub:
-            more = " --quantization bitsandbytes" if recipe.model.bits == 4 else ""
+            more = serve + (" --quantization bitsandbytes" if recipe.model.bits == 4 else "")
             yield Snippet("vLLM", "bash", f"vllm serve {shlex.quote(base)}{more} --enable-lora --max-lora-rank {_rank(recipe.lora.rank)} --lora-modules medical={shlex.quote(repo_id)}", NOT_RUN)  # fmt: skip
     for name in ("merged-16bit", "merged-4bit"):
         if name in formats:
             yield Snippet(
-                "Transformers", "python", _plain("AutoModelForCausalLM", "transformers", repo_id, asked, limit, caps)
+                "Transformers", "python", _plain("AutoModelForCausalLM", "transformers", repo_id, asked, limit, how)
             )
-            more = " --quantization bitsandbytes" if name == "merged-4bit" else ""
+            more = serve + (" --quantization bitsandbytes" if name == "merged-4bit" else "")
             yield Snippet("vLLM", "bash", f"vllm serve {shlex.quote(repo_id)}{more}", NOT_RUN)
     if "gguf" in formats:
         yield Snippet("Ollama", "bash", f"ollama run hf.co/{shlex.quote(repo_id)}", NOT_RUN)
         yield Snippet("llama.cpp", "bash", f"llama-cli -hf {shlex.quote(repo_id)} --jinja{system.replace('--system', '-sys')}", NOT_RUN)  # fmt: skip
 
 
-def _plain(loader: str, package: str, repo_id: str, asked: str, limit: int, caps: bool) -> str:
+def _plain(loader: str, package: str, repo_id: str, asked: str, limit: int, how: str) -> str:
     head = f"from {package} import {loader}\nfrom transformers import AutoTokenizer, GenerationConfig\n"
     if package == "transformers":
         head = f"from transformers import {loader}, AutoTokenizer, GenerationConfig\n"
-    how = ', attn_implementation="eager"' if caps else ""
-    note = "  # the usual one leaves out what this base caps" if caps else ""
+    note = "  # the usual one leaves out what this base caps" if "eager" in how else ""
     return f"""{head}
 repo = "{repo_id}"
 model = {loader}.from_pretrained(repo, device_map="auto"{how}){note}
@@ -77,7 +80,7 @@ from transformers import GenerationConfig
 
 repo = "{repo_id}"
 model, tokenizer = FastLanguageModel.from_pretrained(
-    repo, max_seq_length={recipe.data.max_tokens}, load_in_4bit={recipe.model.bits == 4}
+    repo, max_seq_length={recipe.data.max_tokens}, load_in_4bit={recipe.model.bits == 4}{", trust_remote_code=True" if recipe.model.trust_remote_code else ""}
 )
 FastLanguageModel.for_inference(model)
 {_answer(asked, limit)}"""

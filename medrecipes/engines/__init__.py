@@ -26,6 +26,7 @@ from medrecipes.rules.names import TINY
 from medrecipes.rundir import RunDir
 from medrecipes.store import cache_root
 from medrecipes.tagged import TaggedSplit
+from medrecipes.trust import admit
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def limit_memory(recipe: Recipe) -> None:
 def recipe_base(recipe: Recipe, split: Split) -> Base:
     """The recipe's base; a tiny one is built on the spot, and sees the training groups alone."""
     if not recipe.model.base.startswith("tiny:"):
-        return open_base(recipe.model.base, recipe.model.revision)
+        return _admitted(recipe)
     load_libraries(recipe)
     return _tiny(recipe, [(row.group, f"{row.question}\n{row.answer}") for row in split.train])
 
@@ -240,8 +241,15 @@ def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate
 def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
     """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
     if not recipe.model.base.startswith("tiny:"):
-        return open_base(recipe.model.base, recipe.model.revision)
+        return _admitted(recipe)
     return _tiny(recipe, [(row.group, " ".join(row.tokens)) for row in split.train])
+
+
+def _admitted(recipe: Recipe) -> Base:
+    """The recipe's base of the Hub or of a folder; raises where its own code is asked for and nobody allowed it."""
+    base = open_base(recipe.model.base, recipe.model.revision)
+    admit(recipe.model, base)
+    return base
 
 
 def _tiny(recipe: Recipe, rows: Sequence[tuple[str, str]]) -> Base:

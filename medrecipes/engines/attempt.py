@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,11 +21,12 @@ from medrecipes.engines import Choice
 from medrecipes.engines.brisk import light
 from medrecipes.engines.callbacks import Interrupt, Progress, Sealed, count_peak_anew
 from medrecipes.engines.tracking import PROJECT
-from medrecipes.errors import EngineError, RunError
+from medrecipes.errors import EngineError, RunError, reason
 from medrecipes.plan import count_steps
 from medrecipes.recipe import Recipe
 from medrecipes.rundir import LossLog, RunDir, last_checkpoint
 from medrecipes.store import writing
+from medrecipes.trust import inspect_adapter
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Attempt:
         """From the last whole checkpoint, or from the beginning."""
         resume = None
         if ranks.leads() and (resume := step_back(rundir.checkpoints)):
+            inspect_adapter(resume)
             rebase(resume)
         resume = ranks.share(resume)
         step = step_of(resume) if resume else None
@@ -130,6 +133,11 @@ class Attempt:
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
+            except UnpicklingError as error:  # torch reads numbers alone
+                raise RunError(
+                    f"{self.resume}: its optimizer, scheduler or random state is damaged, or would run code when it is opened "
+                    f"({reason(error)}); delete that folder, and the run goes on from the checkpoint before"
+                ) from None
                 self.log.tell(trainer.state.global_step)  # the steps since the last log
             finally:
                 self.log.close()

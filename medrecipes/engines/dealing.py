@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.integrations import replace_with_bnb_linear
 
 from medrecipes.bases import Base
+from medrecipes.engines.opening import opening
 from medrecipes.engines.shards import Shards, matrices, own
 from medrecipes.errors import EngineError
 from medrecipes.store import read_json
@@ -28,12 +29,15 @@ LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 def deal(base: Base, dtype: torch.dtype, quantization: BitsAndBytesConfig | None, device: torch.device) -> tuple[Any, Shards]:  # fmt: skip
     """The base with this process's layers on its card, and whoever lends it the others."""
-    config = AutoConfig.from_pretrained(base.name, revision=base.revision)
+    with opening(base):
+        config = AutoConfig.from_pretrained(base.name, revision=base.revision, trust_remote_code=False)
     published = base.config.get("quantization_config")
     if published:
         quantization = BitsAndBytesConfig.from_dict(published)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+        )
     if quantization:
         whole = [*(quantization.llm_int8_skip_modules or []), "lm_head"]
         replace_with_bnb_linear(model, whole, quantization, pre_quantized=bool(published))

@@ -12,6 +12,7 @@ from medrecipes.bases import Base
 from medrecipes.engines import attention
 from medrecipes.engines.choices import choose_precision, choose_shards
 from medrecipes.engines.dealing import deal
+from medrecipes.engines.opening import bare, opening, settings
 from medrecipes.engines.training import TrlEngine
 from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
@@ -26,16 +27,16 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         where = torch.device("cuda", torch.cuda.current_device())
         model, shards = deal(base, dtype, quantization(recipe, dtype), where)
         return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach, shards)
-    model = AutoModelForCausalLM.from_pretrained(
-        base.name,
-        revision=base.revision,
-        dtype=dtype,
-        quantization_config=quantization(recipe, dtype),
-        device_map="auto" if recipe.model.cpu_offload else {"": torch.cuda.current_device()},
-        attn_implementation=attention.exact(base.config),
-        trust_remote_code=recipe.model.trust_remote_code,
-    )
-    return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach)
+    with opening(base):
+        model = AutoModelForCausalLM.from_pretrained(
+            base.name,
+            dtype=dtype,
+            quantization_config=quantization(recipe, dtype),
+            device_map="auto" if recipe.model.cpu_offload else {"": torch.cuda.current_device()},
+            attn_implementation=attention.exact(base.config),
+            **settings(recipe.model, base),
+        )
+    return TrlEngine("plain", recipe, base, template, bare(model), dtype, choices, attach)
 
 
 def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification
 
 from medrecipes.bases import Base
 from medrecipes.engines import attention
+from medrecipes.engines.opening import opening, settings
 from medrecipes.engines.plain import quantization
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
@@ -28,9 +29,11 @@ class Head(torch.nn.Linear):
 
 def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) -> Any:
     """The base in the recipe's bits with a new head, which is neither quantised nor in half precision."""
-    config = AutoConfig.from_pretrained(
-        base.name, revision=base.revision, trust_remote_code=recipe.model.trust_remote_code
-    )
+    told = settings(recipe.model, base)
+    with opening(base):
+        config = AutoConfig.from_pretrained(
+            base.name, revision=base.revision, trust_remote_code=told["trust_remote_code"]
+        )
     if type(config) not in AutoModelForTokenClassification._model_mapping:
         family = base.facts.architecture.partition("For")[0]
         raise EngineError(f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)")  # fmt: skip
@@ -52,12 +55,12 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
         config.quantization_config = {**published, "llm_int8_skip_modules": list(dict.fromkeys(skip))}
     torch.manual_seed(recipe.seed)  # the head begins from the recipe's seed
     where: Any = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
-    model = AutoModelForTokenClassification.from_pretrained(
-        base.name, config=config, revision=base.revision, dtype=dtype,
-        quantization_config=quantized if published is None else None,
-        device_map="auto" if recipe.model.cpu_offload else where,
-        attn_implementation=attention.exact(base.config), trust_remote_code=recipe.model.trust_remote_code,
-    )  # fmt: skip
+    with opening(base):
+        model = AutoModelForTokenClassification.from_pretrained(
+            base.name, config=config, dtype=dtype, quantization_config=quantized if published is None else None,
+            device_map="auto" if recipe.model.cpu_offload else where,
+            attn_implementation=attention.exact(base.config), **told,
+        )  # fmt: skip
     old = model.score
     head = Head(old.in_features, old.out_features, bias=old.bias is not None, device=old.weight.device)
     # drawn anew: what from_pretrained fills in depends on the number format

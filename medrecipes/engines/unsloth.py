@@ -6,6 +6,8 @@ import unsloth  # isort: skip
 
 import importlib
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,11 @@ import torch
 from medrecipes.bases import Base
 from medrecipes.engines import Choice, attention
 from medrecipes.engines.choices import FLASH_ATTENTION, ONE_KERNEL, choose_precision
+from medrecipes.engines.opening import bare, opening, settings
 from medrecipes.engines.training import TrlEngine
 from medrecipes.engines.updates import barred
 from medrecipes.recipe import Recipe
-from medrecipes.rendering import ChatTemplate
+from medrecipes.rendering import TEMPLATE, ChatTemplate, save_tokenizer
 
 SKIPS = "_unsloth_skip_checkpoint"  # its own mark of a layer that keeps its activations while others do not
 
@@ -29,20 +32,25 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         choices["attention"] = _choose_attention(dtype)
     else:
         said["attn_implementation"] = attention.exact(base.config)
-    model, _ = unsloth.FastLanguageModel.from_pretrained(
-        base.name,
-        max_seq_length=recipe.data.max_tokens,
-        dtype=dtype,
-        load_in_4bit=recipe.model.bits == 4,
-        load_in_8bit=recipe.model.bits == 8,
-        load_in_16bit=recipe.model.bits == 16,
-        revision=base.revision,
-        trust_remote_code=recipe.model.trust_remote_code,
-        # left to itself it maps a name to its own mirror and drops the revision
-        use_exact_model_name=True,
-        **said,
-    )
-    return TrlEngine("unsloth", recipe, base, template, model, dtype, choices, attach, recompute=recompute)
+    with opening(base), tempfile.TemporaryDirectory() as folder:
+        # its own tokenizer is the base's without code and without a chat template, which it would render to look at it
+        save_tokenizer(template, Path(folder))
+        (Path(folder) / TEMPLATE).unlink()
+        model, _ = unsloth.FastLanguageModel.from_pretrained(
+            base.name,
+            max_seq_length=recipe.data.max_tokens,
+            dtype=dtype,
+            load_in_4bit=recipe.model.bits == 4,
+            load_in_8bit=recipe.model.bits == 8,
+            load_in_16bit=recipe.model.bits == 16,
+            # left to itself it maps a name to its own mirror and drops the revision
+            use_exact_model_name=True,
+            tokenizer_name=folder,
+            fix_tokenizer=False,
+            **settings(recipe.model, base),
+            **said,
+        )
+    return TrlEngine("unsloth", recipe, base, template, bare(model), dtype, choices, attach, recompute=recompute)
 
 
 def _choose_attention(dtype: torch.dtype) -> Choice:

@@ -13,6 +13,7 @@ import torch
 from medrecipes.errors import EngineError, RunError, SpoiledError, did_you_mean, reason
 from medrecipes.recipe import Recipe
 from medrecipes.store import digest
+from medrecipes.trust import inspect_adapter
 
 AGAIN = "bring the file back, or train again"
 
@@ -66,6 +67,7 @@ def open_adapter(base: Any, folder: Path) -> Any:
 
     if not (folder / "adapter_config.json").exists():
         raise RunError(f"{folder}: holds no adapter; finish the run first")
+    inspect_adapter(folder)
     try:
         model = PeftModel.from_pretrained(base, str(folder)).eval()
         with safe_open(str(folder / "adapter_model.safetensors"), "pt") as file:

@@ -19,6 +19,7 @@ from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
 from medrecipes.store import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
+from medrecipes.trust import admit
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 QUANTS = ("q4_k_m", "q8_0", "f16")
@@ -43,9 +44,9 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
         stage.says(f"{len(prompts)} that training never saw")
     base = run_base(recipe, rundir)
     ground = merging.choose_ground(base, wanted)
-    trust = recipe.model.trust_remote_code
+    trusted = admit(recipe.model, ground.base)
     with console.stage("base") as stage, console.quiet(rundir.log):
-        model = merging.attach(merging.open_ground(ground, trust), rundir.adapter)
+        model = merging.attach(merging.open_ground(ground, recipe.model), rundir.adapter)
         stage.says(f"{ground.base.name}: {ground.merged_on} ({ground.reason})")
     with console.stage("adapter") as stage, console.quiet(rundir.log):
         reference = parity.spoken(model, template, prompts)
@@ -61,17 +62,17 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
             del model
             merging.tidy()  # one model in memory at a time
             if kind == "adapter":
-                logits = parity.torch_logits(merging.attach(merging.open_ground(ground, trust), folder))
+                logits = parity.torch_logits(merging.attach(merging.open_ground(ground, recipe.model), folder))
             elif quant:
                 longest = max(map(len, prompts)) + parity.TOKENS
                 logits = llamacpp.export(merged, folder, quant, template, longest)
                 shutil.rmtree(merged)
             else:
                 if kind == "merged-4bit":
-                    merging.quantise(merged, folder, trust)
+                    merging.quantise(merged, folder, trusted)
                     _dress(template, folder)
                     shutil.rmtree(merged)
-                logits = parity.torch_logits(merging.open_saved(folder, trust))
+                logits = parity.torch_logits(merging.open_saved(folder, trusted))
             stage.says(f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.3g} GB")
         with console.stage("parity") as stage, console.quiet(rundir.log):
             alike = read_alike(folder, quant, template, texts, prompts)
@@ -115,10 +116,14 @@ def run_base(recipe: Recipe, rundir: RunDir) -> Base:
     from medrecipes.engines import recipe_base
     from medrecipes.prepare import prepare
 
-    if not recipe.model.base.startswith("tiny:"):
-        return open_base(recipe.model.base, rundir.state.get("base_revision") or recipe.model.revision)
-    folder = Path(rundir.state["base"])
-    return Base(str(folder), folder) if intact(folder) else recipe_base(recipe, prepare(recipe))
+    revision, name = rundir.state.get("base_revision") or recipe.model.revision, recipe.model.base
+    if name.startswith("tiny:"):
+        name, revision = str(rundir.state["base"]), "main"
+        if not intact(Path(name)):
+            return recipe_base(recipe, prepare(recipe))
+    base = open_base(name, revision)
+    admit(recipe.model, base)
+    return base
 
 
 def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, list[int]]]:
@@ -144,7 +149,7 @@ def read_alike(
         return llamacpp.read_alike(folder / llamacpp.file_name(quant), [text.removeprefix(bos) for text in texts], ids)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     read = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return float(sum(one == other for one, other in zip(read, ids, strict=True)) / len(ids))
 

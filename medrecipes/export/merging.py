@@ -11,7 +11,9 @@ from typing import Any
 
 from medrecipes.bases import Base, open_base
 from medrecipes.errors import MedRecipesError, RunError
+from medrecipes.recipe import Model
 from medrecipes.store import read_json
+from medrecipes.trust import inspect_adapter
 
 QUANTISED = ("-unsloth-bnb-4bit", "-bnb-4bit")  # how names of published 4-bit bases end
 WHOLE = "the 16-bit base"
@@ -69,16 +71,20 @@ def _sibling(name: str) -> Base | None:
     return None
 
 
-def open_ground(ground: Ground, trust_remote_code: bool) -> Any:
+def open_ground(ground: Ground, said: Model) -> Any:
     """The base in its own number format, 4-bit weights dequantised layer by layer; on a card where it fits, else the CPU."""
     from transformers import AutoModelForCausalLM
 
     from medrecipes.engines.attention import exact
+    from medrecipes.engines.opening import bare, opening, settings
 
-    model = AutoModelForCausalLM.from_pretrained(
-        ground.base.name, revision=ground.base.revision, dtype="auto", device_map={"": "cpu"},
-        attn_implementation=exact(ground.base.config), trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    with opening(ground.base):
+        model = bare(AutoModelForCausalLM.from_pretrained(
+            ground.base.name, dtype="auto", device_map={"": "cpu"}, attn_implementation=exact(ground.base.config),
+            **settings(said, ground.base),
+        ))  # fmt: skip
+    if not said.trust_remote_code:  # the names of code that was not run go into no export
+        model.config.__dict__.pop("auto_map", None)
     if model.config.to_dict().get("quantization_config"):
         model = model.dequantize(dtype=_dtype(model))
         for attribute in ("quantization_config", "_pre_quantization_dtype"):
@@ -108,6 +114,7 @@ def attach(model: Any, adapter: Path) -> Any:
     import torch
     from peft import PeftModel
 
+    inspect_adapter(adapter)
     shapes = _shapes(adapter / "adapter_model.safetensors")
     rows = [shape[0] for name, shape in shapes.items() if name.endswith("embed_tokens.weight")]
     if rows and rows[0] != model.get_input_embeddings().weight.shape[0]:
@@ -142,19 +149,19 @@ def merge(model: Any, folder: Path) -> Any:
 EYES = ("vision_tower", "multi_modal_projector")  # which saw nothing in training, and need not lose anything either
 
 
-def quantise(folder: Path, target: Path, trust_remote_code: bool) -> None:
+def quantise(folder: Path, target: Path, trusted: bool) -> None:
     """Save a merged model in bitsandbytes' 4-bit NF4, double-quantised."""
     from transformers import AutoConfig, BitsAndBytesConfig
 
-    saved = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    saved = AutoConfig.from_pretrained(str(folder), trust_remote_code=trusted)
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=saved.dtype,
         llm_int8_skip_modules=["lm_head", *(EYES if hasattr(saved, "vision_config") else ())],
     )  # fmt: skip
-    open_saved(folder, trust_remote_code, quantization_config=config).save_pretrained(str(target), max_shard_size=SHARD)
+    open_saved(folder, trusted, quantization_config=config).save_pretrained(str(target), max_shard_size=SHARD)
 
 
-def open_saved(folder: Path, trust_remote_code: bool, **settings: Any) -> Any:
+def open_saved(folder: Path, trusted: bool, **settings: Any) -> Any:
     """A saved model as whoever uses it opens it."""
     from transformers import AutoModelForCausalLM
 
@@ -163,7 +170,7 @@ def open_saved(folder: Path, trust_remote_code: bool, **settings: Any) -> Any:
     place = _place(sum(file.stat().st_size for file in folder.glob("*.safetensors")))
     return AutoModelForCausalLM.from_pretrained(
         str(folder), dtype="auto", device_map={"": place}, attn_implementation=exact(read_json(folder / "config.json")),
-        trust_remote_code=trust_remote_code, **settings,
+        trust_remote_code=trusted, use_safetensors=True, **settings,
     ).eval()  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from medrecipes.engines import Decoding
 from medrecipes.errors import TemplateError
 from medrecipes.recipe import Recipe
 from medrecipes.records import Message, Role
-from medrecipes.rendering import ChatTemplate
+from medrecipes.rendering import TEMPLATE, ChatTemplate
 from medrecipes.shapes import Control
 from medrecipes.store import write_text
 
@@ -109,7 +109,9 @@ def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
     decoding = Decoding.of(recipe)
     judged = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
-    always = ["--chat-template", "chat_template.jinja", "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
+    always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
+    if recipe.model.trust_remote_code:
+        always.append("--trust-remote-code")
     if kind != "adapter":
         return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
     lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]

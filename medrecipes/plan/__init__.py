@@ -26,6 +26,7 @@ def unfit(recipe: Recipe, family: str) -> str | None:
         "lora.dropout": recipe.lora.dropout or None,
         "lora.use_dora": "true" if recipe.lora.use_dora else None,
         "model.bits": 8 if recipe.model.bits == 8 else None,
+        "model.trust_remote_code": "true" if recipe.model.trust_remote_code else None,
         "train.padding_free": None if train.padding_free or train.packing else "false",
         "train.precision": "fp32" if train.precision == "fp32" else None,
     }

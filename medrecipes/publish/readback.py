@@ -45,8 +45,8 @@ def _same_rows(repo: str, commit: str, folder: Path, back: Path) -> str:
 def _same_prompts(repo: str, commit: str, folder: Path) -> int:
     from transformers import AutoTokenizer
 
-    mine = AutoTokenizer.from_pretrained(str(folder))
-    theirs = patient(repo, lambda: AutoTokenizer.from_pretrained(repo, revision=commit))
+    mine = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    theirs = patient(repo, lambda: AutoTokenizer.from_pretrained(repo, revision=commit, trust_remote_code=False))
     if not mine.chat_template:  # of a tagging run
         if [mine(text)["input_ids"] for text in ASKED] != [theirs(text)["input_ids"] for text in ASKED]:
             raise HubError(

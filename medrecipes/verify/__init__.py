@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError, SpoiledError
+from medrecipes.errors import MedRecipesError, SpoiledError, TrustError
 from medrecipes.judge import finished
 from medrecipes.scoring.tables import aligned
 from medrecipes.store import scratch, thorough
@@ -40,21 +40,37 @@ def verify(
     name: str, overrides: Sequence[str], console: Console, revision: str | None = None, *, strict: bool = False
 ) -> bool:
     """Print every claim with its verdict; whether none of them differs, and, `strict`, all of them could be checked."""
+    claims: list[Claim] = []
+    refused = None
     if (Path(name) / "run.json").exists():
-        claims = list(_run(Evidence(finished(Path(name)), overrides), console))
+        refused = _collect(claims, _run(Evidence(finished(Path(name)), overrides), console))
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         raise MedRecipesError(f"{name}: is neither a run folder nor a repository; name a run, OWNER/NAME or datasets/OWNER/NAME")  # fmt: skip
     else:
         from medrecipes.verify.repository import repository
 
         with scratch("verify", Path(tempfile.gettempdir())) as work:
-            claims = list(repository(name, revision, overrides, work, console))
+            refused = _collect(claims, repository(name, revision, overrides, work, console))
+            if refused:  # its recipe is gone in a moment
+                refused = TrustError(f"{name}: {str(refused).replace(f'{work}/run/', '')}")
     for line in aligned([["claim", "", ""], *([c.what, c.verdict, c.found] for c in claims)]):
         console.line(line)
     of = {verdict: [claim.what for claim in claims if claim.verdict == verdict] for verdict in (OK, DIFFERS, UNKNOWN)}
     names = f" ({', '.join(of[UNKNOWN])})" if of[UNKNOWN] else ""
     console.line(", ".join(f"{len(those)} {verdict}" for verdict, those in of.items()) + names)
+    if refused:
+        raise refused
     return not of[DIFFERS] and not (strict and of[UNKNOWN])
+
+
+def _collect(claims: list[Claim], found: Iterator[Claim]) -> TrustError | None:
+    """Gather claims as they come; why the rest did not, where the base's own code may not run."""
+    try:
+        for claim in found:
+            claims.append(claim)
+    except TrustError as error:
+        return error
+    return None
 
 
 def _run(e: Evidence, console: Console) -> Iterator[Claim]:

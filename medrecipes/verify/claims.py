@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, SpoiledError, reason
+from medrecipes.errors import MedRecipesError, SpoiledError, TrustError, reason
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "not checked"
 SHOWN = 3  # differences that a claim names; the rest are counted
@@ -34,11 +34,16 @@ class Found:
 
 
 def settle(what: str, look: Callable[[], Found]) -> Claim:
-    """The verdict on a claim; a file that cannot be what a run writes differs, what is not at hand is not checked."""
+    """The verdict on a claim; a file that cannot be what a run writes differs, what is not at hand is not checked.
+
+    Code that may not run is no verdict: the whole command refuses.
+    """
     try:
         found = look()
     except SpoiledError as error:
         return Claim(what, DIFFERS, reason(error))
+    except TrustError:
+        raise
     except MedRecipesError as error:
         return Claim(what, UNKNOWN, reason(error))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 from medrecipes import seal
 from medrecipes.plan.dimensions import capped
 from medrecipes.rules.names import TINY
+from medrecipes.trust import named
 from medrecipes.verify.claims import Found, as_json, unlike
 from medrecipes.verify.evidence import Evidence
 
@@ -46,6 +47,8 @@ def facts(e: Evidence) -> Found:
     made |= {"base_revision": base.revision, "split_key": e.data["key"]}
     if e.own.task == "chat":
         made |= {"base_licence": base.licence, "base_caps": capped(base.config), "template_sha256": e.template.sha256}
+    if "base_code" in state:  # older runs asked nobody
+        made["base_code"] = named(base) if e.own.model.trust_remote_code else None
     if not e.manifest:  # which states neither
         made["peak_gb"] = e.stats["peak_gb"]
         made["proofs"] = {name: _proof(e, name) for name in e.fitted} if e.own.task == "chat" else as_json(

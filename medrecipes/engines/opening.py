@@ -1,0 +1,47 @@
+"""How a base is opened by the libraries: at its commit, from safetensors, with no code of its own but what was granted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, GenerationConfig
+
+from medrecipes.bases import Base
+from medrecipes.errors import EngineError, MedRecipesError, TrustError, reason, uncompiled
+from medrecipes.recipe import Model
+from medrecipes.trust import admit, advice, code_of
+
+
+def settings(model: Model, base: Base) -> dict[str, Any]:
+    """What every `from_pretrained` of a base is told; raises where the base needs code that may not run."""
+    trusted = admit(model, base)
+    if not trusted and code_of(base) and base.config.get("model_type") not in CONFIG_MAPPING:
+        raise TrustError(
+            f"{model.base}: transformers knows no {base.config.get('model_type')!r}, and the base's own Python code runs only "
+            f"where the recipe says so too; set model.trust_remote_code = true, {advice(base)}"
+        )
+    return {"revision": base.revision, "trust_remote_code": trusted, "use_safetensors": True}
+
+
+@contextmanager
+def opening(base: Base) -> Iterator[None]:
+    """Turn what the libraries say of a base that they cannot open into one line."""
+    try:
+        yield
+    except (MedRecipesError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and uncompiled(error):
+            raise
+        raise EngineError(
+            f"{base.name}: cannot be opened ({reason(error)}); fetch it anew, or choose another base"
+        ) from error
+
+
+def bare(model: Any) -> Any:
+    """A base without its maker's generation config, of which transformers would take whatever nobody set."""
+    model.generation_config = GenerationConfig()
+    return model
