@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, SpoiledError, reason
+from medrecipes.errors import MedRecipesError, SpoiledError, printable, reason
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "not checked"
 SHOWN = 3  # differences that a claim names; the rest are counted
@@ -35,6 +35,11 @@ class Found:
 
 def settle(what: str, look: Callable[[], Found]) -> Claim:
     """The verdict on a claim; a file that cannot be what a run writes differs, what is not at hand is not checked."""
+    claim = _verdict(what, look)
+    return Claim(what, claim.verdict, printable(" ".join(claim.found.split())))
+
+
+def _verdict(what: str, look: Callable[[], Found]) -> Claim:
     try:
         found = look()
     except SpoiledError as error:
@@ -46,7 +51,7 @@ def settle(what: str, look: Callable[[], Found]) -> Claim:
         return Claim(what, DIFFERS, f"is not as a run writes it ({type(error).__name__}: {reason(error)})")
     if found.wrong:
         more = f"; and {len(found.wrong) - SHOWN} more" if len(found.wrong) > SHOWN else ""
-        return Claim(what, DIFFERS, " ".join(f"{'; '.join(found.wrong[:SHOWN])}{more}".split()))
+        return Claim(what, DIFFERS, f"{'; '.join(found.wrong[:SHOWN])}{more}")
     return Claim(what, UNKNOWN, found.unknown) if found.unknown else Claim(what, OK, found.told)
 
 
