@@ -36,7 +36,7 @@ class Tokenizer:
         path = folder / "tokenizer.json"
         try:
             self.json: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TemplateError(
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
                 "transformers' AutoTokenizer(...).save_pretrained"
