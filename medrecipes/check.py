@@ -17,6 +17,7 @@ from medrecipes.store import cache_root
 
 if TYPE_CHECKING:
     from medrecipes.prepare import Split
+    from medrecipes.tagged import TaggedSplit
 
 # what a template is proved on where the data is not at hand: a dialogue of two questions
 DIALOGUE = Conversation(
@@ -141,6 +142,7 @@ def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
         _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test; tags "
               f"{' '.join(split.labels)}")  # fmt: skip
         split.parts()
+        _held(recipe, split, console)
         if recipe.model.base.startswith("tiny:"):
             with console.quiet(cache_root() / "log.txt"):
                 base = tag_base(recipe, split)
@@ -173,7 +175,16 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
         _note(console, "data", f"not looked at: {error}")
         return None
     _note(console, "data", f"{len(split.train)} rows to train on, {len(split.dev)} dev, {len(split.test)} test")
+    _held(recipe, split, console)
     return split
+
+
+def _held(recipe: Recipe, split: Split | TaggedSplit, console: Console) -> None:
+    """Personal data and HTML in the rows: a person decides what is to be done about them."""
+    from medrecipes.personal.survey import held
+
+    for kind, text in held(split, pushes=recipe.publish.push):
+        _note(console, kind, text)
 
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:

@@ -30,6 +30,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
     from medrecipes.hub import asked_cache
+    from medrecipes.personal.survey import held
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
@@ -48,6 +49,8 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
         )
     console.line(leakage.table(split.report["leakage"]))
     console.line(f"{'groups':<11} {split.report['groups']['are']}")
+    for kind, text in held(split, pushes=recipe.publish.push):
+        console.line(f"{kind:<11} {text}")
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = tag_base(recipe, split)

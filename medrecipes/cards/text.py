@@ -103,7 +103,10 @@ def gate_section(gates: Sequence[Gate]) -> Iterator[str]:
     """What the gates of the release said, above all those that were waived."""
     if not gates:
         return
-    yield table(("check", "result"), [(g.name, "passed" if g.passed else "**waived**" if g.waived else "not passed") for g in gates])  # fmt: skip
+    verdicts = [(g, "passed" if g.passed else "**waived**" if g.waived else "not passed") for g in gates]
+    yield table(
+        ("check", "result"), [(g.name, f"{verdict}; {g.note}" if g.note else verdict) for g, verdict in verdicts]
+    )
     if waived := [gate for gate in gates if gate.waived]:
         yield "Released in spite of:"
         yield bullets([f"**{gate.name}**: {'; '.join(gate.found)}" for gate in waived])
