@@ -19,6 +19,7 @@ from medrecipes.trust import admit
 
 if TYPE_CHECKING:
     from medrecipes.prepare import Split
+    from medrecipes.tagged import TaggedSplit
 
 # what a template is proved on where the data is not at hand: a dialogue of two questions
 DIALOGUE = Conversation(
@@ -144,6 +145,7 @@ def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
         _note(console, "data", f"{tally.parts(split.report)}; tags {' '.join(split.labels)}")
         _tell(console, split.report)
         split.parts()
+        _held(recipe, split, console)
         if recipe.model.base.startswith("tiny:"):
             with console.quiet(cache_root() / "log.txt"):
                 base = tag_base(recipe, split)
@@ -177,7 +179,16 @@ def _split(recipe: Recipe, console: Console) -> Split | None:
         return None
     _note(console, "data", tally.parts(split.report))
     _tell(console, split.report)
+    _held(recipe, split, console)
     return split
+
+
+def _held(recipe: Recipe, split: Split | TaggedSplit, console: Console) -> None:
+    """Personal data and HTML in the rows: a person decides what is to be done about them."""
+    from medrecipes.personal.survey import held
+
+    for kind, text in held(split, pushes=recipe.publish.push):
+        _note(console, kind, text)
 
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:

@@ -113,6 +113,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     from medrecipes.evaluate import data_report, held_out
     from medrecipes.hub import asked_cache
     from medrecipes.overflow import fit_parts, told
+    from medrecipes.personal.survey import held
     from medrecipes.plan.dimensions import capped
     from medrecipes.prepare import Split, prepare
     from medrecipes.proofs import prove, template_notes
@@ -133,6 +134,8 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
     for kind, text in tally.told(split.report):
         console.line(f"{kind:<11} {text}")
     console.line(leakage.table(split.report["leakage"]))
+    for kind, text in held(split, pushes=recipe.publish.push):
+        console.line(f"{kind:<11} {text}")
 
     with console.stage("engine") as stage, console.quiet(rundir.log):
         choice = load_libraries(recipe)

@@ -30,6 +30,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     from medrecipes.engines import Choice, require_trackers, tag_base
     from medrecipes.errors import RecipeError
     from medrecipes.hub import asked_cache
+    from medrecipes.personal.survey import held
     from medrecipes.store import write_json
     from medrecipes.tagged import prepare_tagged
     from medrecipes.tagging import prove
@@ -50,6 +51,8 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     for kind, text in tally.told(split.report):
         console.line(f"{kind:<11} {text}")
     console.line(leakage.table(split.report["leakage"]))
+    for kind, text in held(split, pushes=recipe.publish.push):
+        console.line(f"{kind:<11} {text}")
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = tag_base(recipe, split)

@@ -18,11 +18,15 @@ from medrecipes.build import build
 from medrecipes.errors import MedRecipesError
 from medrecipes.gates import ADVICE, NAMES, Gate, check_dataset, check_run
 from medrecipes.gates.files import pickled
+from medrecipes.gates.rows import personal_rows, rows_of_run, trained
 from medrecipes.gates.runs import TOLERANCE, terms_unmet
 from medrecipes.gates.secrets import SHAPES, secrets_of
 from medrecipes.loading import load
 from medrecipes.naming import base_name, fill
+from medrecipes.prepare import prepare
 from medrecipes.recipe import Model, Recipe
+from medrecipes.store import read_json
+from medrecipes.tagged import prepare_tagged
 from medrecipes.terms import terms_of
 from tests.conftest import ROOT
 
@@ -145,6 +149,63 @@ def test_secrets_and_personal_data_in_any_file_of_the_release(run: Path) -> None
     assert found["secrets"].found == ["README.md: Hugging Face token, line 4"]
     assert found["personal-data"].found == ["README.md: e-mail ja**.***@********.******…"]
     assert token not in str(found["secrets"])
+
+
+def planted(run: Path, tmp_path: Path, text: str) -> Recipe:
+    """The recipe of a run whose training rows hold a text, and its data report made to fit."""
+    data = tmp_path / "data"
+    shutil.copytree(ROOT / "data" / "medquad", data)
+    recipe = load(run / "recipe.toml").recipe
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})})
+    first = prepare(recipe).train[0].meta["document"]
+    file = data / f"{first.partition('/')[2]}.xml"
+    file.write_text(file.read_text().replace("</Answer>", f" {text}</Answer>", 1))
+    change(run / "data.json", key=prepare(recipe).key)
+    return recipe
+
+
+def test_the_rows_that_an_adapter_was_trained_on_are_looked_at(run: Path, tmp_path: Path) -> None:
+    recipe = planted(run, tmp_path, "Ask Dr. Harold Whitfield, 212-555-0147.")
+    found = {gate.name: gate for gate in check_run(run, released(run), recipe, "me/demo", ["reload"])}
+    gate = found["personal-data"]
+    assert not gate.open
+    [line] = gate.found
+    assert line.startswith("train row ")
+    assert line.endswith(": telephone 21*-***-****, name Dr. ****** *********")
+    assert "looked: medrecipes' rules" in str(gate)
+
+
+def test_rows_that_are_not_at_hand_are_an_open_question(run: Path, tmp_path: Path) -> None:
+    recipe = load(run / "recipe.toml").recipe
+    gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(tmp_path / "gone")})})
+    for waived in ([], ["personal-data"]):
+        found = {g.name: g for g in check_run(run, released(run), gone, "me/demo", ["reload", *waived])}
+        gate = found["personal-data"]
+        assert (gate.passed, gate.open) == (False, bool(waived))
+        [line] = gate.found
+        assert line.startswith("training rows: not looked at (")
+        assert "gone" in line
+
+
+def test_the_rows_of_a_tag_run_are_looked_at_as_texts(tag_run: tuple[Path, str], tmp_path: Path) -> None:
+    recipe, data = load(tag_run[0] / "recipe.toml").recipe, read_json(tag_run[0] / "data.json")
+    rows, silence = rows_of_run(recipe, data)
+    assert silence == ""
+    assert len(rows) == sum(data["rows"].values())
+    assert {row.part for row in rows} == {"train", "dev", "test"}
+    assert all(row.texts[0] for row in rows)
+    found = {gate.name: gate for gate in check_run(tag_run[0], {}, recipe, "me/tagger", ["reload"])}
+    assert (found["personal-data"].passed, found["personal-data"].found) == (True, [])
+    folder = tmp_path / "bio"
+    shutil.copytree(ROOT / "data" / "bio", folder)
+    words = ["Dr", ".", "John", "Smith", ",", "jane", ".", "doe", "@", "mail", ".", "com", ",", "gave"]
+    lines = "".join(f"{word}\tO\n" for word in words) + "aspirin\tB-Chemical\n\n"
+    (folder / "train.tsv").write_text(lines + (folder / "train.tsv").read_text())
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(folder)})})
+    rows, _ = rows_of_run(recipe, {"key": prepare_tagged(recipe).key})
+    [line] = list(personal_rows(trained(rows)))
+    assert line.startswith("train row train:")
+    assert line.endswith(": e-mail ja**.***@****.***, name Dr.**** *****")
 
 
 def test_weights_are_safetensors_inside_too(run: Path) -> None:

@@ -16,9 +16,9 @@ from tests.conftest import ROOT, children_seconds
 
 # A module imports only what stands above it.
 ORDER = [
-    "errors", "markup", "intake", "resources", "ranks", "notes", "store", "bio", "words", "naming", "console", "hub", "records", "recipe", "trust", "sources", "layers", "rules", "loading", "show", "schema", "tokens", "cleaning", "near", "grouping", "tally", "leakage", "reading", "repeats", "bounded", "shapes",
+    "errors", "markup", "intake", "resources", "ranks", "notes", "store", "bio", "words", "naming", "console", "hub", "records", "personal", "recipe", "trust", "sources", "layers", "rules", "loading", "show", "schema", "tokens", "cleaning", "near", "grouping", "tally", "leakage", "reading", "repeats", "bounded", "shapes",
     "prepare", "tagged", "rendering", "base_template", "gguf_base", "bases", "batching", "overflow", "proofs", "preview", "scoring", "plan", "tagging", "hardware", "checkpoints", "rundir", "seal", "plot", "engines", "outlook", "check",
-    "cases", "suites", "chatreport", "spanreport", "evaluate", "judge", "compare", "personal", "terms", "gates", "cards", "build", "conversion", "tagbuild", "export", "publish", "verify", "chat", "guard", "web", "tagline", "tagtext", "webtag", "run", "sweep", "handlers", "cli",
+    "cases", "suites", "chatreport", "spanreport", "evaluate", "judge", "compare", "terms", "gates", "cards", "build", "conversion", "tagbuild", "export", "publish", "verify", "chat", "guard", "web", "tagline", "tagtext", "webtag", "run", "sweep", "handlers", "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "medrecipes"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

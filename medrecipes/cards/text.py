@@ -107,7 +107,12 @@ def gate_section(gates: Sequence[Gate]) -> Iterator[str]:
     """What the gates of the release said, above all those that were waived."""
     if not gates:
         return
-    yield table(("check", "result"), [(g.name, "passed" if g.passed else Markup("**waived**") if g.waived else "not passed") for g in gates])  # fmt: skip
+
+    def verdict(gate: Gate) -> str:
+        told = "passed" if gate.passed else Markup("**waived**") if gate.waived else "not passed"
+        return Markup(f"{told}; {plain(gate.note)}") if gate.note else told
+
+    yield table(("check", "result"), [(gate.name, verdict(gate)) for gate in gates])
     if waived := [gate for gate in gates if gate.waived]:
         yield "Released in spite of:"
         yield bullets([Markup(f"**{plain(gate.name)}**: {plain('; '.join(gate.found))}") for gate in waived])

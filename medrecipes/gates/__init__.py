@@ -1,7 +1,7 @@
 """What must hold before anything is released: each gate says what it found, and only `--waive NAME` passes a closed one.
 
-What is searched is what leaves the machine: of a dataset every row and file, of a run the files of the release. An
-adapter's training rows stay here, so they are not searched; what a model may have learned by heart, no gate can see.
+What is searched is what leaves the machine, of a dataset every row and file, of a run the files of the release; and the
+rows that an adapter was trained on, for it may have learned them by heart.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from medrecipes.gates.rows import (
     rows_of_run,
     secret_rows,
     shared,
+    trained,
     unseen,
 )
 from medrecipes.gates.runs import reload_differs, stops_missing, terms_unmet
 from medrecipes.gates.secrets import secrets_of
+from medrecipes.personal.second import detectors
 from medrecipes.recipe import Recipe
 from medrecipes.store import read_json
 
@@ -52,6 +54,7 @@ class Gate:
     waived: bool = False
     found: list[str] = field(default_factory=list)
     advice: str = ""
+    note: str = ""  # how it was looked for
 
     @property
     def open(self) -> bool:
@@ -60,6 +63,7 @@ class Gate:
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "WAIVED" if self.waived else "CLOSED"
+        verdict += f" ({self.note})" if self.note else ""
         if self.passed:
             return f"{self.name:<14} {verdict}"
         way = "" if self.waived else f"\n{'':<15}→ {self.advice} (--waive {self.name} passes it, and the card says so)"
@@ -77,7 +81,10 @@ def check_run(
     rows, silence = rows_of_run(recipe, data)
     found = {
         "licence": [*licences(data), *(refilled(rows) if not silence else unseen(data, silence))],
-        "personal-data": list(personal_files(files)),
+        "personal-data": [
+            *personal_files(files),
+            *(personal_rows(trained(rows)) if not silence else [f"training rows: not looked at ({silence})"]),
+        ],
         "leakage": list(leaked(data, rows)),
         "secrets": [f"{name}: {what}" for name, path in files.items() for what in secrets_of(path)],
         "pickles": [f"{name}: {what}" for name, path in files.items() if (what := pickled(path))],
@@ -116,4 +123,5 @@ def _known(waived: Sequence[str]) -> None:
 def _gate(name: str, found: Sequence[str], waived: Sequence[str]) -> Gate:
     lines = list(dict.fromkeys(found))
     more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
-    return Gate(name, not lines, bool(lines) and name in waived, lines[:SHOWN] + more, ADVICE[name])
+    note = detectors() if name == "personal-data" else ""
+    return Gate(name, not lines, bool(lines) and name in waived, lines[:SHOWN] + more, ADVICE[name], note)

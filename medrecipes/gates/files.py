@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.gates.rows import strings
-from medrecipes.personal import find
+from medrecipes.personal.second import look
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5", ".keras")
 TEXTS = (".md", ".txt", ".json", ".jsonl", ".toml", ".csv", ".tsv", ".yaml", ".yml", "")
@@ -33,7 +33,7 @@ def personal_files(files: Mapping[str, Path]) -> Iterator[str]:
         for number, line in enumerate(lines, 1):
             if path.suffix in (".json", ".jsonl"):  # as it is read, not as it is escaped
                 line = "\n".join(strings(_parsed(line)))
-            if kinds := dict.fromkeys(str(finding) for finding in find(line)):
+            if kinds := dict.fromkeys(str(finding) for finding in look(line)):
                 yield f"{name}{f', line {number}' if path.suffix == '.jsonl' else ''}: {', '.join(kinds)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from medrecipes.cleaning import plain
 from medrecipes.errors import MedRecipesError
 from medrecipes.gates.secrets import secrets_in
-from medrecipes.personal import find
+from medrecipes.personal.second import look
+from medrecipes.personal.survey import joined, texts_of
 from medrecipes.recipe import Recipe
+from medrecipes.records import Record, Tagged
 
 # collections whose answers the publisher of MedQuAD removed for copyright
 ANSWERLESS = re.compile(r"10_MPlus_ADAM_QA|11_MPlusDrugs_QA|12_MPlusHerbsSupplements_QA|^(?:ADAM|MPlusDrugs|MPlusHerbsSupplements)$")  # fmt: skip
@@ -33,23 +35,31 @@ class Row:
 
 def rows_of_run(recipe: Recipe, data: Mapping[str, Any]) -> tuple[list[Row], str]:
     """The rows that the run was made of, or why they cannot be had."""
-    from medrecipes.prepare import prepare
+    from medrecipes.prepare import Split, prepare
+    from medrecipes.tagged import TaggedSplit, prepare_tagged
 
     try:
-        split = prepare(recipe)
+        split: Split | TaggedSplit = prepare_tagged(recipe) if recipe.task == "tag" else prepare(recipe)
     except MedRecipesError as error:
         return [], str(error)
     if split.key != data.get("key"):
         return [], "its data has changed since the run"
-    parts = (("train", split.train), ("dev", split.dev), ("test", split.test))
+    parts: tuple[tuple[str, Sequence[Record]], ...] = (("train", split.train), ("dev", split.dev), ("test", split.test))
     return [_row(part, record) for part, records in parts for record in records], ""
 
 
-def _row(part: str, record: Any) -> Row:
-    words = getattr(record, "tokens", None)
-    question, answer = (" ".join(words), "") if words is not None else (record.question, record.answer)
+def _row(part: str, record: Record) -> Row:
+    if isinstance(record, Tagged):
+        question, answer = " ".join(record.tokens), ""
+    else:
+        question, answer = record.question, record.answer
     where = tuple(str(record.meta.get(key, "")) for key in ("collection", "document"))
-    return Row(record.id, part, record.group, question, answer, (), (record.id, *where))
+    return Row(record.id, part, record.group, question, answer, texts_of(record), (record.id, *where))
+
+
+def trained(rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows that a model was trained on."""
+    return (row for row in rows if row.part == "train")
 
 
 def rows_of_dataset(folder: Path) -> Iterator[Row]:
@@ -68,7 +78,7 @@ def rows_of_dataset(folder: Path) -> Iterator[Row]:
         for number, row in enumerate(rows):
             meta = row.get("meta") or {}
             words = row.get("tokens")
-            texts = tuple(dict.fromkeys(strings(row if words is None else {**row, "tokens": " ".join(words)})))
+            texts = tuple(dict.fromkeys(strings(row if words is None else {**row, "tokens": joined(words)})))
             where = tuple(str(meta.get(key) or "") for key in ("id", "collection", "document"))
             yield Row(
                 str(meta.get("id") or row.get("id") or number), str(part), str(row.get("group") or ""),
@@ -144,10 +154,10 @@ def _content(row: Row) -> bytes:
     return plain(row.question) + b"\n" + plain(row.answer)
 
 
-def personal_rows(rows: Sequence[Row]) -> Iterator[str]:
+def personal_rows(rows: Iterable[Row]) -> Iterator[str]:
     """Rows that hold personal data, with what kind; the data itself is masked."""
     for row in rows:
-        kinds = dict.fromkeys(str(finding) for text in row.texts for finding in find(text))
+        kinds = dict.fromkeys(str(finding) for text in row.texts for finding in look(text))
         if kinds:
             yield f"{row.part} row {row.id}: {', '.join(kinds)}"
 
