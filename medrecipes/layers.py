@@ -95,13 +95,26 @@ class Layers:
             self.origins |= {inner: origins[inner] for inner in (key, *_keys(key, value)) if inner in origins}
 
     def drop(self, key: str) -> None:
-        """Forget a value, or a whole table."""
+        """Forget a value."""
+        node, name = self._around(key)
+        self._forget(key, node.pop(name, None))
+
+    def clear(self, key: str) -> None:
+        """Forget what stands in a table, which keeps its place among the others."""
+        node, name = self._around(key)
+        for inner in _keys(key, node.get(name)):
+            self.origins.pop(inner, None)
+            self.disputes.pop(inner, None)
+        if name in node:
+            node[name] = {}
+
+    def _around(self, key: str) -> tuple[dict[str, Any], str]:
+        """The table that a key stands in, or an empty one, and its own name."""
         *above, name = key.split(".")
         node: Any = self.values
         for part in above:
             node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            self._forget(key, node.pop(name, None))
+        return (node, name) if isinstance(node, dict) else ({}, name)
 
     def _forget(self, key: str, value: Any) -> None:
         """Where a value that goes, and all within it, came from."""

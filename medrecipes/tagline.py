@@ -48,7 +48,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
         )
     for kind, text in tally.told(split.report):
         console.line(f"{kind:<11} {text}")
-    console.line(leakage.table(split.report["leakage"]))
+    console.line(leakage.table(split.report["leakage"], console.width))
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         base = tag_base(recipe, split)
@@ -94,7 +94,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     cards.model_card(recipe, rundir, report, data, stats)
     seal.finish(rundir)
     console.line()
-    for line in spanreport.summary(report):
+    for line in spanreport.summary(report, console.width):
         console.line(line)
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
