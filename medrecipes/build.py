@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,11 +41,11 @@ class Built:
     folder: Path
     report: Mapping[str, Any]
 
-    def lines(self) -> str:
+    def lines(self, width: float = math.inf) -> str:
         """A short account for the screen."""
         said = [f"{kind:<11} {text}" for kind, text in tally.told(self.report)]
         head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
-        return "\n".join([head, *said, table(self.report["leakage"])])
+        return "\n".join([head, *said, table(self.report["leakage"], width)])
 
 
 def build(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Iterator[Built]:

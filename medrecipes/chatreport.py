@@ -8,6 +8,7 @@ from typing import Any
 
 from medrecipes.cases import exactly
 from medrecipes.engines import Decoding
+from medrecipes.errors import SpoiledError
 from medrecipes.markup import fenced, plain
 from medrecipes.recipe import Recipe
 from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
@@ -41,7 +42,8 @@ def report(
     cases: Sequence[Prediction] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`."""
-    assert [p.id for p in base] == [p.id for p in tuned]
+    if [p.id for p in base] != [p.id for p in tuned]:
+        raise SpoiledError(f"{recipe.name}: base and tuned answered different rows; answer them again with `medrecipes eval RUN --fresh`")  # fmt: skip
     draws, seed, decoding = recipe.eval.draws, recipe.seed, Decoding.of(recipe)
     figures = _compared(_figures(base), _figures(tuned), groups(base), draws, seed)
     lists = listed(base), listed(tuned)

@@ -52,6 +52,11 @@ class Console:
         console.rich = _Screen(file=console._out, highlight=False, soft_wrap=True)
         return console
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, or 80 where there is none."""
+        return self.rich.width
+
     def line(self, text: str = "") -> None:
         """Print a line as it is."""
         self.rich.print(text, markup=False)

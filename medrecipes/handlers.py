@@ -91,7 +91,7 @@ def build(arguments: argparse.Namespace) -> None:
     else:
         made = build(recipe, arguments.out, arguments.format)
     for built in made:
-        console.line(built.lines())
+        console.line(built.lines(console.width))
         folders.append(built.folder)
     if arguments.push:
         from medrecipes.publish import publish

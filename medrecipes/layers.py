@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.errors import RecipeError, nearest, short, shown
+from medrecipes.intake import BoundsError, Whole, why
 
 SET = "--set"
 MOST_BYTES = 256_000  # of a recipe, which a person writes
@@ -94,13 +95,26 @@ class Layers:
             self.origins |= {inner: origins[inner] for inner in (key, *_keys(key, value)) if inner in origins}
 
     def drop(self, key: str) -> None:
-        """Forget a value, or a whole table."""
+        """Forget a value."""
+        node, name = self._around(key)
+        self._forget(key, node.pop(name, None))
+
+    def clear(self, key: str) -> None:
+        """Forget what stands in a table, which keeps its place among the others."""
+        node, name = self._around(key)
+        for inner in _keys(key, node.get(name)):
+            self.origins.pop(inner, None)
+            self.disputes.pop(inner, None)
+        if name in node:
+            node[name] = {}
+
+    def _around(self, key: str) -> tuple[dict[str, Any], str]:
+        """The table that a key stands in, or an empty one, and its own name."""
         *above, name = key.split(".")
         node: Any = self.values
         for part in above:
             node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            self._forget(key, node.pop(name, None))
+        return (node, name) if isinstance(node, dict) else ({}, name)
 
     def _forget(self, key: str, value: Any) -> None:
         """Where a value that goes, and all within it, came from."""
@@ -175,27 +189,19 @@ def listed(problems: Sequence[str], path: Path) -> list[str]:
 
 def _read(path: Path, kind: str, most: int, by: str) -> str:
     try:
-        # a pipe or a device must not be waited for, nor be what a look before opening did not see
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-                raise RecipeError(f"{by}{path}: is {what}; {kind} is a TOML file, name one")
-            with open(handle, "rb", closefd=False) as file:
-                content = file.read(most + 1)
-        finally:
-            os.close(handle)
+        with io.BufferedReader(Whole(path)) as file:
+            content = file.read(most + 1)
         if len(content) > most:
-            raise RecipeError(
-                f"{by}{path}: is larger than {most // 1000:,} kB, and {kind} is written by hand; name another file"
-            )
+            raise BoundsError(f"is larger than {most // 1000:,} kB, and {kind} is written by hand; name another file")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"{by}{path}: no such {kind.split()[-1]}{_near(path) or '; correct the path'}") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{by}{path}: is a folder; {kind} is a TOML file, name one") from None
+    except BoundsError as error:
+        raise RecipeError(f"{by}{path}: {error}") from None
     except (OSError, ValueError) as error:  # of characters: in the text, or in the name
-        why = error.strerror if isinstance(error, OSError) else error
-        raise RecipeError(f"{by}{path}: cannot be read ({why}); {kind} is a TOML file in UTF-8") from None
+        raise RecipeError(f"{by}{path}: cannot be read ({why(error)}); {kind} is a TOML file in UTF-8") from None
 
 
 def _near(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,21 +68,26 @@ def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:
     return part
 
 
-def table(leakage: Mapping[str, Any]) -> str:
-    """The report as a few aligned lines for the screen."""
+def table(leakage: Mapping[str, Any], width: float = math.inf) -> str:
+    """The report as a few aligned lines, in shorter words and closer together where they would be wider than a terminal."""
+    whole = _lines(leakage, "rows shared with train", "by row (not used)", "near-duplicate (>= {:g})")
+    if max(map(len, whole)) <= width:
+        return "\n".join(whole)
+    short = [_lines(leakage, "shared with train", "by row (unused)", "near >= {:g}", gap) for gap in ("  ", " ")]
+    return "\n".join(next((lines for lines in short if max(map(len, lines)) <= width), short[-1]))
+
+
+def _lines(leakage: Mapping[str, Any], title: str, unused: str, near: str, gap: str = "  ") -> list[str]:
     threshold, names = leakage["threshold"], leakage.get("relations", RELATIONS)
-    heads = [
-        "near-duplicate" + (f" (>= {threshold:g})" if threshold else "") if name == "near_duplicate" else name
-        for name in names
-    ]
-    lines = [["rows shared with train", "rows", *heads]]
-    for title, key in (("grouped (used)", "grouped"), ("by row (not used)", "by_row")):
+    near = near.format(threshold) if threshold else "near-duplicate"
+    rows = [[title, "rows", *(near if name == "near_duplicate" else name for name in names)]]
+    for kind, key in (("grouped (used)", "grouped"), (unused, "by_row")):
         for part, counts in leakage[key].items():
             if counts["rows"]:
                 shown = ["-" if counts[name] is None else str(counts[name]) for name in names]
-                lines.append([f"{title}: {part}", str(counts["rows"]), *shown])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
+                rows.append([f"{kind}: {part}", str(counts["rows"]), *shown])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        gap.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

@@ -43,7 +43,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         except RecipeError as error:
             problems += error.problems
             continue
-        layers.drop(key)  # a table that is typed takes the place of the files' own, as any value does
+        if isinstance(value, dict):
+            layers.clear(key)  # a table that is typed takes the place of the files' own, as any value does
         layers.lay(nested(key, value), SET, {})
     for key, (one, other) in layers.disputes.items():
         problems.append(f"{other}: {key} contradicts {one}: {key}; say in {path} which of them holds")

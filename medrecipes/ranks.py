@@ -132,6 +132,7 @@ def launch(command: Sequence[str], gpus: int) -> int:
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=gpus, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0"
     )
+    before = logging.root.manager.disable
     logging.disable()  # what went wrong is said by the process that knows it
     try:
         elastic_launch(config, sys.executable)(*command)
@@ -145,6 +146,8 @@ def launch(command: Sequence[str], gpus: int) -> int:
                 "main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint"
             ) from None
         return int(failure.exitcode)
+    finally:
+        logging.disable(before)
     return 0
 
 

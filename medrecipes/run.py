@@ -133,7 +133,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         stage.says(f"{tally.parts(split.report)}, split by group; {dropped:,} dropped, {repaired:,} repaired")
     for kind, text in tally.told(split.report):
         console.line(f"{kind:<11} {text}")
-    console.line(leakage.table(split.report["leakage"]))
+    console.line(leakage.table(split.report["leakage"], console.width))
     for kind, text in held(split, pushes=recipe.publish.push):
         console.line(f"{kind:<11} {text}")
 
@@ -291,16 +291,18 @@ def _summary(rundir: RunDir, report: dict[str, Any], before: Any, after: Any, ca
     """Base against tuned, one answer of each, and where everything lies."""
     from medrecipes.cases import exactly
     from medrecipes.chatreport import one_line, said_on_dev
-    from medrecipes.scoring.tables import HEADLINES, METRICS, show
+    from medrecipes.scoring.tables import HEADLINES, METRICS, aligned, show
     from medrecipes.scoring.text import rouge
 
     parts = ("base", "tuned", "difference")
-    rows = f"{report['rows']} {report['split']} rows"
-    console.line()
-    console.line((f"{rows:<24}" + "".join(f"{part:<26}" for part in parts)).rstrip())
+    rows = [[f"{report['rows']} {report['split']} rows", *parts]]
     for name in (name for name in HEADLINES if name in report["base"]):
-        figures = (show(name, report[part][name], signed=part == "difference") for part in parts)
-        console.line(f"{METRICS[name][0]:<24}" + "".join(f"{figure:<26}" for figure in figures).rstrip())
+        rows.append(
+            [METRICS[name][0], *(show(name, report[part][name], signed=part == "difference") for part in parts)]
+        )
+    console.line()
+    for line in aligned(rows, console.width):
+        console.line(line)
     dev = said_on_dev(report) if not report.get("dev", {}).get("helped") else ""
     for note in filter(None, (dev, report.get("extraction", {}).get("note"))):
         console.line(f"{'note':<11} {note}")

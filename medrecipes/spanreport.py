@@ -112,10 +112,10 @@ def headline_rows(report: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def summary(report: Mapping[str, Any]) -> list[str]:
+def summary(report: Mapping[str, Any], width: float) -> list[str]:
     """The few lines that a run ends with."""
-    types = aligned(type_rows(report["strict"], report["support"], show))
-    return [f"{report['rows']:,} {report['split']} rows", *aligned(headline_rows(report)), "", *types]
+    types = aligned(type_rows(report["strict"], report["support"], show), width)
+    return [f"{report['rows']:,} {report['split']} rows", *aligned(headline_rows(report), width), "", *types]
 
 
 def as_markdown(name: str, report: Mapping[str, Any]) -> list[str]:

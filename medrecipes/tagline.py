@@ -50,7 +50,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
         )
     for kind, text in tally.told(split.report):
         console.line(f"{kind:<11} {text}")
-    console.line(leakage.table(split.report["leakage"]))
+    console.line(leakage.table(split.report["leakage"], console.width))
     for kind, text in held(split, pushes=recipe.publish.push):
         console.line(f"{kind:<11} {text}")
 
@@ -99,7 +99,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
     cards.model_card(recipe, rundir, report, data, stats)
     seal.finish(rundir)
     console.line()
-    for line in spanreport.summary(report):
+    for line in spanreport.summary(report, console.width):
         console.line(line)
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -20,7 +21,10 @@ def start(_: argparse.Namespace) -> int:
     import torch
 
     torch.cuda.device_count = lambda: 2
-    return ranks.launch(["-m", "tests.launched_cases", HOW, str(FOLDER)], 2)
+    try:
+        return ranks.launch(["-m", "tests.launched_cases", HOW, str(FOLDER)], 2)
+    finally:
+        assert logging.root.manager.disable == logging.NOTSET, "of all that this process logs from now on"
 
 
 def end(_: argparse.Namespace) -> int:

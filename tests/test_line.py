@@ -75,6 +75,15 @@ def test_what_is_printed_is_for_people(finished: tuple[Path, str]) -> None:
     assert "Warning" not in printed
 
 
+def test_both_tables_fit_a_terminal_of_eighty_columns(finished: tuple[Path, str]) -> None:
+    lines = finished[1].splitlines()
+    leaks = next(i for i, line in enumerate(lines) if "shared with train" in line)
+    figures = next(i for i, line in enumerate(lines) if line.split()[-1:] == ["difference"])
+    assert lines[figures + 2].split()[:3] == ["95%", "interval", lines[figures + 2].split()[2]]
+    tables = [*lines[leaks : leaks + 3], *lines[figures : figures + 8]]
+    assert all(0 < len(line) <= 80 for line in tables if line), tables
+
+
 def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> None:
     path, _ = finished
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}

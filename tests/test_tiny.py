@@ -157,9 +157,12 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
 
 FEW = """
 import math, sys
+import torch
 from medrecipes.engines import tiny
 from medrecipes.errors import EngineError
+torch.set_num_threads(3)
 base = tiny.build("mistral", ["Fever is a sign.", "Rest helps."], 1)
+assert torch.get_num_threads() == 3, "as before"
 from medrecipes.store import read_json
 assert all(math.isfinite(loss) for _, loss in read_json(base.folder / "manifest.json")["dev_loss"])
 try:

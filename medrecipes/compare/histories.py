@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medrecipes.chatreport import TUNED
-from medrecipes.errors import DataError, RunError
+from medrecipes.chatreport import TUNED, spoken
+from medrecipes.errors import DataError, RunError, reason, short, shown
 from medrecipes.intake import read_text
+from medrecipes.layers import read_table
 from medrecipes.plot import Point
 from medrecipes.recipe import leaves
 from medrecipes.rundir import read_losses
 from medrecipes.scoring.predictions import Prediction, read_predictions
+from medrecipes.scoring.tables import METRICS, show
 from medrecipes.store import read_json
 
 UNKNOWN = "unknown"
+VAST = 1e12  # no step, loss or count of a training reaches it
+STATISTICS = ("train_loss", "train_runtime", "train_samples_per_second", "tokens", "peak_gb")
+MOST_BYTES = 4_000_000  # of a resolved recipe
 # what a loss covers, as plots and tables label it
 COVERS = {
     "answers": "loss on answers only",
@@ -64,12 +68,52 @@ def read_history(path: Path) -> History:
 
 
 def _run(path: Path) -> History:
+    """A run folder, of which other hands may have changed any file."""
+    try:
+        run = _whole_run(path)
+        _require_numbers(run.stats)
+        _require_finite(run.bits, "what a token of it is worth")
+        if run.report:
+            _require_finite(run.report, "a figure of its report")
+            _as_shown(run.report)
+        return run
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, csv.Error) as error:
+        what = f"{type(error).__name__}: {reason(error)}"
+        raise RunError(f"{path}: is damaged ({what}); `medrecipes verify {path}` says where") from None
+
+
+def _require_finite(value: Any, what: str) -> None:
+    """Raise for a number that is none."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_finite(inner, what)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what} is {value}")
+
+
+def _require_numbers(stats: Mapping[str, Any]) -> None:
+    """Raise for a figure of a training that is shown and can be none."""
+    for name in STATISTICS:
+        value = stats.get(name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < VAST
+        ):
+            raise ValueError(f"{name} is {shown(value, 40)}")
+
+
+def _as_shown(report: Mapping[str, Any]) -> None:
+    """Write a report's figures as the tables will, which fails here where they are none."""
+    for name, figure in report[TUNED].items():
+        if name in METRICS:
+            show(name, figure)
+    if "decoding" in report:
+        spoken(report["decoding"])
+    f"{report['rows']:,} {report['split']}"
+
+
+def _whole_run(path: Path) -> History:
     state = read_json(path / "run.json")
     rows = read_losses(path / "loss.csv")
-    try:
-        recipe = tomllib.loads((path / "recipe.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}/recipe.toml: cannot be read ({error}); the run folder is damaged") from None
+    recipe, _ = read_table(path / "recipe.toml", "a run's recipe", MOST_BYTES)
     if not any(row["split"] == "train" for row in rows):
         raise RunError(f"{path}: has no training loss yet; finish it with `medrecipes run` on its recipe")
     folder = path / "eval"
@@ -104,8 +148,16 @@ def _points(rows: Sequence[Mapping[str, str]]) -> tuple[tuple[Point, ...], tuple
         if row["split"] == "train" and row["tokens_per_second"]:
             seconds += (tokens - before) / float(row["tokens_per_second"])
             before = tokens
-        found[row["split"]].append(Point(int(row["step"]), float(row["loss"]), tokens, seconds))
+        found[row["split"]].append(_point(row["step"], row["loss"], tokens, seconds))
     return tuple(found["train"]), tuple(found["dev"])
+
+
+def _point(step: str, loss: str, tokens: int | None = None, seconds: float | None = None) -> Point:
+    """A loss at a step, of such sizes as trainings have."""
+    point = Point(int(float(step)), float(loss), tokens, seconds)
+    if not (0 <= point.step < VAST and abs(point.loss) < VAST and abs(tokens or 0) < VAST and abs(seconds or 0) < VAST):
+        raise ValueError(f"step {short(step, 30)} with loss {short(loss, 30)}")
+    return point
 
 
 def _bits(path: Path) -> dict[str, float]:
@@ -147,23 +199,22 @@ def _published(path: Path) -> History:
     if not columns:
         raise RunError(f"{path}: is no run: it has no columns Step and Loss; name a run folder or such a CSV")
     points: dict[str, list[Point]] = {"train": [], "dev": []}
-    for number, row in enumerate(csv.DictReader(_lines(path)), 2):
+    try:
+        rows = list(csv.DictReader(_lines(path)))
+    except csv.Error as error:
+        raise RunError(f"{path}: broken CSV ({error}); mend it there") from None
+    for number, row in enumerate(rows, 2):
         for split in points:
             if not (text := (row.get(columns.get(split, "")) or "").strip()) or text == "No log":
                 continue
             try:
-                step, loss = int(float(row[columns["step"]])), float(text)
-                if not math.isfinite(loss):
-                    raise ValueError(text)
+                points[split].append(_point(row[columns["step"]], text))
             except (TypeError, ValueError, OverflowError):
                 raise RunError(f"{path}:{number}: step or loss is no number; correct or delete this line") from None
-            points[split].append(Point(step, loss))
     if not points["train"]:
         raise RunError(f"{path}: holds no training loss; name a CSV with at least one row of Step and Loss")
     stats, notes = _statistics(path)
     steps, runtime = points["train"][-1].step, stats.get("train_runtime")
-    if runtime and not (isinstance(runtime, int | float) and 0 < runtime < math.inf):
-        raise RunError(f"{path}: train_runtime of its statistics is no time in seconds; correct it there, or delete it")
     if runtime and steps > 0:
         notes.append("its time is train_runtime spread evenly over its steps")
         points = {
@@ -198,4 +249,8 @@ def _statistics(path: Path) -> tuple[dict[str, Any], list[str]]:
         value = value[-1]  # transformers' TrainOutput, written as the tuple that it is
     if not isinstance(value, dict):
         raise RunError(f"{found}: is no table of statistics; correct or delete it")
+    try:
+        _require_numbers(value)
+    except ValueError as error:
+        raise RunError(f"{found}: {error}, which is no figure of a training; correct or delete it") from None
     return value, []

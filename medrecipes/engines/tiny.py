@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,8 @@ def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Ba
         tokenizer = _tokenizer(spec, train, size)
         _save_tokenizer(spec, tokenizer, folder)
         write_text(folder / "chat_template.jinja", chat)
-        model, history = _pretrain(spec, tokenizer, train, dev, seed, size)
+        with _few_threads():
+            model, history = _pretrain(spec, tokenizer, train, dev, seed, size)
         model.save_pretrained(folder)
         return {"family": family, "parameters": model.num_parameters(), "dev_loss": history}
 
@@ -185,12 +187,22 @@ def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
     )  # fmt: skip
 
 
+@contextmanager
+def _few_threads() -> Iterator[None]:
+    """Two threads at most, for products so small that more only wait for one another; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _pretrain(
     spec: Family, tokenizer: Tokenizer, train: Sequence[str], dev: Sequence[str], seed: int, size: Size
 ) -> tuple[Any, list[tuple[int, float]]]:
     """Next-token training on plain text until the base's own dev loss stops falling; the best weights are kept."""
     torch.manual_seed(seed)
-    torch.set_num_threads(min(2, torch.get_num_threads()))  # products this small only wait for more of them
     ids = {name: tokenizer.token_to_id(token) for name, token in spec.named.items()}
     config = spec.config(
         vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,

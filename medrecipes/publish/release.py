@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes import __version__, cards, seal
-from medrecipes.errors import RunError
+from medrecipes.errors import DataError, RunError
 from medrecipes.export import QUANTS
 from medrecipes.gates import Gate, check_dataset, check_run
 from medrecipes.hub import Kind, content
@@ -95,7 +95,8 @@ def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Re
     disable_progress_bars()
     report = read_json(folder / "data.json")
     dataset = load_from_disk(str(folder))
-    assert isinstance(dataset, DatasetDict)
+    if not isinstance(dataset, DatasetDict):
+        raise DataError(f"{folder}: holds rows without splits, as `medrecipes build` never does; build it again")
     files = {"data.json": folder / "data.json"}
     for part, rows in dataset.items():
         files[f"data/{part}.parquet"] = work / f"{part}.parquet"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.bio import Span
-from medrecipes.errors import DataError, did_you_mean
+from medrecipes.errors import DataError, did_you_mean, short
 from medrecipes.intake import SURROGATE, JsonError, loads, read_text
 from medrecipes.scoring.entities import TASKS, as_text, parse
 from medrecipes.scoring.spans import Tagging
@@ -110,7 +109,7 @@ def read_prediction(where: str, line: str, *, own: bool) -> Prediction:
         kinds = MEASURED[name]
         if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
             raise DataError(f"{where}: {name} is {_shown(given)}; it must be {kinds[0].__name__}, or left out")
-        if isinstance(given, int | float) and not 0 <= given < math.inf:
+        if isinstance(given, int | float) and not 0 <= given <= 2**53:  # beyond, floats skip numbers
             raise DataError(f"{where}: {name} is {_shown(given)}, which nobody can have measured; correct it, or leave it out")  # fmt: skip
     return Prediction(
         texts["id"], texts["group"], task, texts["prompt"], texts["gold"], texts["prediction"], **measured
@@ -148,7 +147,10 @@ def _check_spans(where: str, name: str, text: str, words: int) -> None:
         ) from None
     for span in spans:
         if not 0 <= span.start < span.end <= words:
-            raise DataError(f"{where}: {name} has a span of words {span.start} to {span.end - 1}, but there are {words}; count words from 0")  # fmt: skip
+            place = " to ".join(short(str(number), 20) for number in (span.start, span.end - 1))
+            raise DataError(f"{where}: {name} has a span of words {place}, but there are {words}; count words from 0")
+        if not span.type.strip():
+            raise DataError(f"{where}: {name} has a span of words {span.start} to {span.end - 1} without a type; name it before them")  # fmt: skip
     for one, other in pairwise(sorted(spans)):
         if other.start < one.end:
             raise DataError(f"{where}: {name} has spans that overlap, words {one.start} to {one.end - 1} and {other.start} to {other.end - 1}; keep one of them")  # fmt: skip
@@ -157,7 +159,7 @@ def _check_spans(where: str, name: str, text: str, words: int) -> None:
 def _text(where: str, name: str, value: Any, listed: bool) -> str:
     if isinstance(value, str):
         return value
-    if name in ("id", "group") and isinstance(value, int):
+    if name in ("id", "group") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if name in ("gold", "prediction") and listed and isinstance(value, list) and all(map(_is_item, value)):
         return as_text(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,10 +72,21 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The same as plain text, columns aligned."""
+def aligned(rows: Sequence[Sequence[str]], width: float = math.inf) -> list[str]:
+    """The same as plain text, columns aligned; in a terminal that is too narrow, every figure above its interval."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return lines if max(map(len, lines), default=0) <= width else aligned(_stacked(rows))
+
+
+def _stacked(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    found = []
+    for row in rows:
+        cells = [cell.partition(" [") for cell in row]
+        found.append([figure for figure, _, _ in cells])
+        if any(interval for _, _, interval in cells):
+            found.append(["  95% interval", *(f"[{interval}" if interval else "" for _, _, interval in cells[1:])])
+    return found
 
 
 def answers_rows(task: Mapping[str, Any]) -> list[list[str]]:
