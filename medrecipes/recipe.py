@@ -191,7 +191,7 @@ class Train(Section):
         1.0, description="Passes over the training rows."
     )
     max_steps: Steps | None = Field(None, description="Steps instead of epochs.")
-    learning_rate: Annotated[float, Field(gt=0, le=10), Why("no training converges with a larger one")] = Field(
+    learning_rate: Annotated[float, Field(gt=0, le=1_000_000), Why("no training converges with a larger one")] = Field(
         2e-4, description="Peak learning rate."
     )
     batch: Batch = Field(8, description="Rows (packs, when packing) a step: micro_batch x accumulation x GPUs.")
@@ -209,7 +209,7 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0, le=100), Why("nothing is left of the weights then")] = Field(
         0.01, description="Weight decay of the optimiser."
     )
-    max_grad_norm: Annotated[float, Field(gt=0, le=1_000_000), Why("that clips nothing")] = Field(
+    max_grad_norm: Annotated[float, Field(gt=0, le=1_000_000_000), Why("that clips nothing")] = Field(
         1.0, description="Gradient norm above which it is clipped."
     )
     neftune_noise_alpha: (
