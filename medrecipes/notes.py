@@ -21,7 +21,7 @@ def note(text: str) -> None:
 def heard_on(descriptor: int) -> Iterator[None]:
     """Inside, notes go to this descriptor, for standard error's own is turned to a log; the outermost one holds."""
     global _kept
-    if _kept is not None or sys.stderr is not sys.__stderr__:
+    if _kept is not None or not _goes_there():
         yield
         return
     with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as _kept:
@@ -29,3 +29,11 @@ def heard_on(descriptor: int) -> Iterator[None]:
             yield
         finally:
             _kept = None
+
+
+def _goes_there() -> bool:
+    """Whether standard error is written to its own descriptor, and not put somewhere by whoever runs this; a library may wrap it."""
+    try:
+        return sys.stderr.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -20,6 +20,11 @@ from pathlib import Path
 from medrecipes.console import Console
 from medrecipes.notes import note
 
+class Wrapped:  # as a library does that hides lines of its own
+    def __init__(self, stream): self._stream = stream
+    def __getattr__(self, name): return getattr(self._stream, name)
+
+sys.stderr = Wrapped(sys.stderr)
 console = Console()
 with console.quiet(Path(sys.argv[1])):
     logging.getLogger("library").addHandler(logging.StreamHandler())
