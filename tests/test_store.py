@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from medrecipes.console import Console
 from medrecipes.errors import DataError, MedRecipesError
+from medrecipes.publish import publish
 from medrecipes.store import MANIFEST, digest, digest_path, read_json, stage, write_text, writing
 
 
@@ -81,3 +86,24 @@ def test_a_forbidden_folder_is_one_line(tmp_path: Path) -> None:
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_reads_every_byte_of_what_the_store_keeps(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / tiny_run.name))
+    store = Path(shutil.copytree(os.environ["MEDRECIPES_CACHE"], tmp_path / "store"))
+    monkeypatch.setenv("MEDRECIPES_CACHE", str(store))
+    key = read_json(run / "run.json")["split_key"]
+    [rows] = [path / "rows.jsonl" for path in store.glob("split-*") if read_json(path / "report.json")["key"] == key]
+    rows.write_text(rows.read_text().replace('["train"', '["test" ', 1))
+    manifest = read_json(rows.with_name(MANIFEST))
+    del manifest["sha256"]
+    now = rows.stat()
+    times = {"bytes": now.st_size, "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns}
+    manifest["files"]["rows.jsonl"].update(times)  # as if the disk had lost it, and nobody had written
+    rows.with_name(MANIFEST).write_text(json.dumps({**manifest, "sha256": digest(manifest)}))
+    capfd.readouterr()
+    with suppress(MedRecipesError):
+        publish([run], Console.silent(), push=False, waived=("reload",))
+    assert f"{rows.parent}: rows.jsonl is not as it was written; it is made anew" in capfd.readouterr().err

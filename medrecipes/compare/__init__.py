@@ -62,6 +62,7 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
         tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes)
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
+    out.mkdir(parents=True, exist_ok=True)  # for others to read, as it holds no rows
     with holding(out):
         write_text(out / "comparison.md", as_markdown(made))  # the first, by which the others are known
         panels_png(out / "losses.png", panels, colours)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,8 @@ from medrecipes.rundir import last_checkpoint
 from medrecipes.store import MANIFEST
 from tests.attack.harness import attack, refused
 from tests.attack.test_store import Harm, cut, flip, instead, manifest, put, say, swapped, zero
+from tests.conftest import DEMO, ROOT
+from tests.test_line import losses
 
 ADAPTER, OPTIMISER, SCHEDULER, RANDOM, STATE = (
     "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json",
@@ -192,3 +197,49 @@ def test_a_moved_checkpoint_names_its_best_anew_and_stays_sealed(tmp_path: Path)
     os.utime(last / ADAPTER)  # times say nothing of a checkpoint, which is copied from machine to machine
     assert flaw(last) == ""
     assert (last / MANIFEST).read_bytes() == before
+
+
+# a run that kills itself right before the n-th change that it makes in its folder
+KILLED = """
+import os, signal, sys
+left, place = int(sys.argv[1]), sys.argv[2]
+
+def watch(event, details):
+    global left
+    written = event == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR)
+    if (written or event in ("os.mkdir", "os.rename", "os.remove", "shutil.rmtree")) and str(details[0]).startswith(place):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+from medrecipes.cli import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_anywhere_ends_as_one_that_is_not(
+    tiny_run: Path, tmp_path: Path, record_property: Any
+) -> None:
+    place, kills = tmp_path / tiny_run.name, 0
+    command = [sys.executable, "-c", KILLED]
+    for step in (3, 20, 45, 75, 110, 150, 200, 260, 330, 420):
+        done = subprocess.run(
+            [*command, str(step), str(place), "run", *DEMO, "--runs", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+    else:
+        done = subprocess.run([*command, "0", str(place), "run", *DEMO, "--runs", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert kills >= 5
+    assert losses(place) == losses(tiny_run)
+    for name in ("adapter/adapter_model.safetensors", "eval/report.json"):
+        assert (place / name).read_bytes() == (tiny_run / name).read_bytes()
+    predictions = [sorted((run / "eval" / "predictions.jsonl").read_text().splitlines()) for run in (place, tiny_run)]
+    assert predictions[0] == predictions[1]
+    assert list(place.rglob(".medrecipes*")) == []
+    record_property("attacks", ("kills", kills))

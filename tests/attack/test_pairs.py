@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from medrecipes.console import Console
 from medrecipes.errors import DataError, MedRecipesError
 from medrecipes.evaluate import predict
 from medrecipes.loading import load
-from medrecipes.rundir import LOCK, holding, run_path
+from medrecipes.rundir import LOCK, holding, open_run, run_path
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.store import digest
 from medrecipes.sweep import recipes
@@ -146,6 +147,20 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, record_property: Any) ->
         pass
     assert not (tmp_path / "run" / LOCK).exists()
     record_property("attacks", ("pairs of processes", 1))
+
+
+@pytest.mark.parametrize(("mask", "files"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_others_cannot_read_a_run_folder(mask: int, files: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with open_run(tmp_path / "runs" / "run", load(DEMO).recipe) as rundir:
+            rundir.update(state="training")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(rundir.path.stat().st_mode) == 0o700
+    for name in ("run.json", "recipe.toml"):  # as the user's umask says, once the folder is opened to others
+        assert stat.S_IMODE((rundir.path / name).stat().st_mode) == files
+    assert stat.S_IMODE(rundir.path.parent.stat().st_mode) == 0o777 & ~mask
 
 
 def test_what_stands_in_the_place_of_a_lock_is_left_alone(tmp_path: Path) -> None:
