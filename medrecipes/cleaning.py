@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from medrecipes.intake import SURROGATE
+from medrecipes.intake import SURROGATE, thin
 from medrecipes.records import Conversation, Message
 from medrecipes.sources import Ledger, Source
 
@@ -39,7 +39,7 @@ def tidy(text: str, *, keeps_layout: bool = False) -> str:
     """NFC, `\\n` line ends, no unseen characters and, unless the layout means something, no runs of blanks."""
     if not UNTIDY.search(text):
         return text.strip()
-    text = UNSEEN.sub("", LINE_END.sub("\n", text))
+    text = thin(UNSEEN.sub("", LINE_END.sub("\n", text)))
     if not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
     if not keeps_layout:

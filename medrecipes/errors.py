@@ -28,7 +28,7 @@ class DataError(MedRecipesError):
     """Data that is missing, damaged or unusable; in one line, whatever names and texts of strangers it bears."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(visible(text))
+        super().__init__(visible(short(text, LONGEST)))
 
 
 class TemplateError(MedRecipesError):

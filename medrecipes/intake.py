@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,18 @@ from medrecipes.errors import DataError, reason
 
 # the longest answers that we know of have 30 KB, a book has a megabyte; what is longer is no row, and patterns crawl over it
 LONGEST = 4 << 20
-# text packs to a third, rows made from one template to a fiftieth; a bomb packs to a thousandth
-RATIO = 200
+# text packs to a third, rows made from one template to a thirtieth; a bomb packs to a thousandth
+RATIO = 100
 # below this many bytes nothing is a bomb, however well it packs
-HARMLESS = 16 << 20
+HARMLESS = 4 << 20
+MOST_BLANK = 100_000  # empty lines one after the other
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+# signs that no font stacks so high on one letter; Unicode's own limit for streams (UAX 15), as sorting more of them is slow
+MOST_MARKS = 30
+STACKED = re.compile(rf"[^\w\s\x00-\x7f]{{{MOST_MARKS + 1},}}")
 
 
 class BoundsError(Exception):
@@ -156,9 +163,15 @@ def why(error: Exception) -> str:
 
 def lines(file: BinaryIO) -> Iterator[bytes]:
     """The lines of a file; one that is longer than any row ends it."""
+    number = blank = 0
     while line := file.readline(LONGEST + 1):
+        number, blank = number + 1, blank + 1 if line.isspace() else 0
+        if blank > MOST_BLANK:
+            raise BoundsError(f"line {number}: follows {MOST_BLANK:,} empty lines, as no rows do; take them out")
         if len(line) > LONGEST:
-            raise BoundsError(f"holds a line of more than {LONGEST >> 20} MB, which is no row; put a row in each line")
+            raise BoundsError(
+                f"line {number}: has more than {LONGEST >> 20} MB, which is no row; put a row in each line"
+            )
         yield line
 
 
@@ -203,3 +216,16 @@ def loads(text: str) -> Any:
             f"invalid JSON (more follows the value, from character {end + 1} on); correct or delete the line"
         )
     return value
+
+
+def thin(text: str) -> str:
+    """A text whose letters bear at most MOST_MARKS accents each: normalising takes the square of their number."""
+    return text if text.isascii() else STACKED.sub(_thinner, text)
+
+
+def _thinner(stack: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for sign in stack[0]:
+        marks = marks + 1 if unicodedata.combining(sign) else 0
+        kept += [sign] if marks <= MOST_MARKS else []
+    return "".join(kept)

@@ -65,6 +65,10 @@ def part_of(made: Split) -> dict[str, str]:
         ("  one   two\t three  \n   four \n\n\n\n five ", "one two three\nfour\n\nfive"),
         ("नमस्\u200dते", "नमस्\u200dते"),  # a joiner that the script needs
         ("50 µg, ≥ 3 °C", "50 µg, ≥ 3 °C"),
+        (
+            "x" + "\u0323\u0301" * 50 + "!" + "…" * 40,
+            "x" + "\u0323" * 15 + "\u0301" * 15 + "!" + "…" * 40,
+        ),  # accents without end
     ],
 )
 def test_text_is_normalised(text: str, clean_text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,11 @@ def _bits(path: Path) -> dict[str, float]:
 
 
 def _published_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.csv")) if _columns(path)]
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        with suppress(DataError):  # what cannot be read is no run, whatever else it is
+            found += [path] if _columns(path) else []
+    return found
 
 
 def _lines(path: Path) -> list[str]:
@@ -182,7 +187,7 @@ def _columns(path: Path) -> dict[str, str]:
     """Which columns of a CSV hold step, training and dev loss; none if it is another kind of file."""
     try:
         head = next(csv.reader(_lines(path)), [])
-    except (DataError, csv.Error):
+    except csv.Error:
         return {}
     names = {name.strip().lower(): name for name in head}
     loss = names.get("loss") or names.get("training loss")

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medrecipes.intake import thin
+
 TASKS = ("chemicals", "diseases", "relations")
 NORMALISATION = (
     "NFKC, case folded, white space collapsed, dashes alike, punctuation, quotes and asterisks at the ends dropped; "
@@ -67,7 +69,7 @@ class Counts:
 
 def normalise(text: str) -> str:
     """A name as it is compared, e.g. ` Beta–Carotene.` is `beta-carotene`."""
-    folded = unicodedata.normalize("NFKC", text).casefold().translate(DASHES)
+    folded = unicodedata.normalize("NFKC", thin(text)).casefold().translate(DASHES)
     return " ".join(folded.split()).strip(EDGES)
 
 

@@ -19,6 +19,8 @@ from medrecipes.sources import Files, Ledger
 from medrecipes.sources._files import Blob, lines, tables
 
 BLOCK = 1 << 16
+TOO_LONG = f"a row of more than {LONGEST >> 20} MB, or a text that is not closed"
+ROWS_AT_ONCE = 512  # of Parquet
 SHOWN = 12  # columns that a message names
 MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
 Row = dict[str, Any]
@@ -150,7 +152,10 @@ class _Array:
             raise self.broken("the file ends within the array")
         while True:
             try:
-                value, self.at = decode(self.text, self.at)
+                value, end = decode(self.text, self.at)
+                if end - self.at > LONGEST:
+                    raise self.broken(TOO_LONG)
+                self.at = end
                 return value
             except JsonError as error:
                 raise DataError(f"{self.blob.name}: row {self.number + 1}: {error}") from None
@@ -158,7 +163,7 @@ class _Array:
                 if self.ended:
                     raise self.broken(error.msg) from None
                 if len(self.text) - self.at > LONGEST:
-                    raise self.broken(f"a row of more than {LONGEST >> 20} MB, or a text that is not closed") from None
+                    raise self.broken(TOO_LONG) from None
                 self._more(size)  # perhaps only cut short; doubling keeps a true error from costing quadratic time
                 size *= 2
 
@@ -223,10 +228,11 @@ def _parquet(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Row]]:
         table, meter, number = pyarrow.parquet.ParquetFile(whole), Meter(size), 0
         _once(blob, table.schema_arrow.names)
         Meter(size).count(sum(table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)))
-        for batch in table.iter_batches(batch_size=2048):
-            meter.count(batch.nbytes)
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
             for row in batch.to_pylist():
                 number += 1
+                # one text may stand for all rows of a column in the file
+                meter.count(sum(len(cell) for cell in row.values() if isinstance(cell, str)))
                 yield number, row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{blob.name}: cannot be read as Parquet ({reason(error)}); fetch it again") from None

@@ -19,6 +19,7 @@ SCHEMAS = {
     "DiseaseFile": ("source", "Focus", "QAPair", "Question", "Answer"),
     "doc": ("corpus", "doctitle-focus", "pair", "question", "answer"),
 }
+LIST = "qapairs"  # what holds them, in letters of either case; some pages have an empty one
 
 HEADING = re.compile(
     r"^(?:topics|frequently asked qu\w+ \(faqs\)|(?:how|what|is|are|can|do|does)\b[^?.\n]{0,200}\?)$", re.IGNORECASE
@@ -59,6 +60,11 @@ def _document(blob: Blob, ledger: Ledger) -> Iterator[Conversation]:
     source, focus, pair, question, answer = SCHEMAS[root.tag]
     # ids repeat across collections, so the folder is part of the name
     document = "/".join(blob.inside.with_suffix("").parts[-2:])
+    lists = [element for element in root.iter() if element.tag.lower() == LIST]
+    if not lists or any(child.tag != pair for element in lists for child in element):
+        raise DataError(
+            f"{blob.name}: holds no list of <{pair}> alone, so rows would be lost; is this MedQuAD? Fetch the file again"
+        )
     for position, element in enumerate(root.iter(pair), 1):
         asked, answered = element.findall(question), element.findall(answer)
         if len(asked) > 1 or len(answered) > 1:
