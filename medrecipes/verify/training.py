@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.plan import count_steps
+from medrecipes.plan.dimensions import Shape
 from medrecipes.recipe import Train
 from medrecipes.rundir import last_checkpoint
 from medrecipes.verify.claims import Found, unlike
 from medrecipes.verify.evidence import Evidence
 
+ROUGH = 0.02  # of a count that leaves norms out
 NEAR = 1e-3  # of sums that the trainer itself rounds
 # share of the peak learning rate at a step, of so many for warm-up and of so many in all, as transformers has it
 SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
@@ -27,7 +29,7 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
 
 def training(e: Evidence) -> Found:
     """Every row of loss.csv and every figure of trainer_stats.json that another file, or the recipe, gives too."""
-    wrong = [*_steps(e), *_rates(e), *_tokens(e), *_statistics(e), *_kept(e)]
+    wrong = [*_steps(e), *_rates(e), *_tokens(e), *_statistics(e), *_kept(e), *_size(e)]
     newest = last_checkpoint(e.rundir.checkpoints)
     if newest:
         wrong += _checkpoint(e, newest)
@@ -124,6 +126,9 @@ def _statistics(e: Evidence) -> Iterator[str]:
     seconds, rate = stats["train_runtime"], stats["train_steps_per_second"]
     if abs(seconds * rate - planned(e)) > NEAR * seconds + 0.01 * planned(e):
         yield f"trainer_stats.json has {seconds} s at {rate} steps a second, which are not {planned(e):,} steps"
+    samples = e.own.train.max_steps * e.own.train.batch if e.own.train.max_steps else e.packs * e.own.train.epochs
+    if _alone(e) and not math.isclose(seconds * stats["train_samples_per_second"], samples, rel_tol=0.01):
+        yield f"trainer_stats.json has {seconds} s at {stats['train_samples_per_second']} rows a second, which are not {samples:,.0f}"  # fmt: skip
     last = max((float(row["epoch"]) for row in e.losses), default=0.0)
     if abs(last - stats["epoch"]) > e.own.train.logging_steps * stats["epoch"] / stats["steps"] + NEAR:
         yield f"trainer_stats.json ends at epoch {stats['epoch']:g}, loss.csv at {last:g}"
@@ -131,7 +136,10 @@ def _statistics(e: Evidence) -> Iterator[str]:
 
 def _kept(e: Evidence) -> Iterator[str]:
     """Which checkpoint was kept."""
-    stats = e.stats
+    stats, wanted = e.stats, e.own.train.keep_best
+    metric = wanted if wanted != "last" and e.data["rows"]["dev"] else None
+    if "metric" in stats and stats["metric"] != metric:  # which runs of old times do not have
+        yield f"trainer_stats.json chooses by {stats['metric']}, and the recipe by {metric}"
     if stats["best_metric"] is None and stats["best_step"] != stats["steps"]:
         yield f"trainer_stats.json keeps step {stats['best_step']} of {stats['steps']}, without a figure to choose it by"
     if e.own.task != "tag":
@@ -141,6 +149,17 @@ def _kept(e: Evidence) -> Iterator[str]:
     if e.own.train.keep_best == "f1" and stats["dev"]:
         best = max(stats["dev"], key=lambda entry: entry["f1"])
         yield from unlike({"best_step": best["step"], "best_metric": best["f1"]}, {n: stats[n] for n in ("best_step", "best_metric")}, "trainer_stats.json")  # fmt: skip
+
+
+def _size(e: Evidence) -> Iterator[str]:
+    """How large the base is, by what its config says of its layers."""
+    config = e.base.config
+    if {"text_config", "num_local_experts"} & config.keys():  # it sees, or has more layers beside one another
+        return
+    shape, base = Shape.of(config), e.stats["parameters"] - e.stats["trainable_parameters"]
+    least = shape.parameters - (shape.head if e.own.task == "tag" else 0)  # whose head is another
+    if not least * (1 - ROUGH) <= base <= shape.parameters * (1 + ROUGH):
+        yield f"trainer_stats.json has {base:,} parameters of the base, its config {shape.parameters:,}"
 
 
 def _checkpoint(e: Evidence, newest: Path) -> Iterator[str]:
@@ -158,6 +177,9 @@ def _checkpoint(e: Evidence, newest: Path) -> Iterator[str]:
     yield from unlike(made, said, "loss.csv")
     if state["global_step"] == e.stats["steps"] and e.stats["best_metric"] is not None:
         best: dict[str, Any] = {"best_step": state["best_global_step"], "best_metric": state["best_metric"]}
+        if "base_metric" in e.stats:
+            name = f"eval_{e.own.train.keep_best}"
+            best["base_metric"] = next((entry[name] for entry in state["log_history"] if entry["step"] == 0 and name in entry), None)  # fmt: skip
         yield from unlike(best, {name: e.stats[name] for name in best}, "trainer_stats.json")
 
 
