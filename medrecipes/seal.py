@@ -16,6 +16,8 @@ from medrecipes.store import digest, digest_path
 KEY = "seal"  # of run.json
 # what commands and the trackers' own programs go on writing once a run is finished
 OPEN = ("run.json", "log.txt", "export", "mlflow", "trackio", "wandb")
+# what is loaded or reported from here is the run's own, and nobody else's
+OWN = ("adapter/", "checkpoints/", "eval/", "recipe.toml", "data.json", "loss.", "trainer_stats.json", "README.md")
 # what run.json is told after the seal
 LATER = (KEY, "releases")
 
@@ -49,9 +51,10 @@ def broken(rundir: RunDir) -> tuple[list[str], list[str]]:
         elif found[name] != value:
             wrong.append(f"{name} is {found[name][:12]}, sealed as {value[:12]}")
     more = sorted(found.keys() - sealed.keys())
-    # what is loaded or reported from these folders is the run's own, and nobody else's
-    wrong += [f"{name} is not of the run" for name in more if name.startswith(("adapter/", "eval/"))]
-    return wrong, [name for name in more if not name.startswith(("adapter/", "eval/"))]
+    wrong += [
+        f"{name} is not of the run, which has sealed all that it wrote there" for name in more if name.startswith(OWN)
+    ]
+    return wrong, [name for name in more if not name.startswith(OWN)]
 
 
 @lru_cache

@@ -201,7 +201,7 @@ def verdicts(out: str) -> dict[str, str]:
 
 # what can be worked out again of a run and of its release alike
 ALIKE = {
-    "files", "split", "data.json", "training", "template", "tokenizer", "stop tokens", "adapter", "figures in the card", "card",
+    "files", "recipe", "split", "data.json", "training", "template", "tokenizer", "stop tokens", "adapter", "figures in the card", "card",
     "evaluation loss", "base figures",
 }  # fmt: skip
 CLAIMS = ALIKE | {"release.json", "example in the card", "base"}
@@ -212,7 +212,7 @@ def test_a_release_is_verified_down_to_its_loss(released: Released, shell: Shell
     done = shell("verify", REPO)
     assert (done.code, done.err) == (0, "")
     assert verdicts(done.out) == {**dict.fromkeys(CLAIMS, "ok"), **NO_ANSWERS}
-    assert done.out.endswith("15 ok, 0 differs, 1 not checked (answers)\n")
+    assert done.out.endswith("16 ok, 0 differs, 1 not checked (answers)\n")
     assert shell("verify", REPO, "--strict").code == 1
 
 
@@ -265,7 +265,7 @@ def test_what_was_changed_after_the_release_is_named(released: Released, shell: 
 def test_a_run_is_verified_too(released: Released, shell: Shell, tmp_path: Path) -> None:
     done = shell("verify", released.run)
     assert (done.code, done.err) == (0, "")
-    own = {"recipe", "run.json", "predictions", "report", "report.md", "answers"}
+    own = {"run.json", "predictions", "report", "report.md", "answers"}
     assert verdicts(done.out) == dict.fromkeys(ALIKE | own, "ok")
     assert shell("verify", released.run, "--strict").code == 0
     copy = tmp_path / released.run.name
@@ -409,7 +409,7 @@ def test_a_tagging_run_is_released_and_loads_again(tag_run: tuple[Path, str], sh
     assert "push        already there, nothing pushed" in again.out
     verified = shell("verify", "ann/tagger")
     assert verified.code == 0
-    held = {"files", "release.json", "figures in the card", "card", "adapter"}
+    held = {"files", "release.json", "recipe", "figures in the card", "card", "adapter"}
     sought = {"split", "data.json", "training", "base", "tokenizer", "labels", "findings"}
     assert verdicts(verified.out) == {**dict.fromkeys(held, "ok"), **dict.fromkeys(sought, "not checked")}
     assert "name the data with --set data.path=…" in verified.out

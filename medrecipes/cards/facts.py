@@ -12,8 +12,8 @@ from medrecipes.gates import Gate
 from medrecipes.recipe import Recipe
 from medrecipes.terms import Terms, terms_of, tiny
 
-# what a card reads of run.json; a release states it, so that its card can be written again
-STATE = ("key", "task", "base", "base_revision", "base_licence", "base_caps", "versions", "commit", "hardware", "choices", "template_sha256")  # fmt: skip
+# what a card reads of run.json, and what its key is of; a release states it, so that its card can be written again
+STATE = ("key", "identity", "task", "base", "base_revision", "base_licence", "base_caps", "versions", "commit", "hardware", "choices", "template_sha256")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def of_run(rundir: RunDir, recipe: Recipe, format: str, repo: str, waived: Seque
         "name": rundir.path.name,
         "format": format,
         "repo": repo,
-        "run": {**{key: state[key] for key in cards.STATE if key in state}, "base": _named(state["base"])},
+        "run": _stated(state),
         # which version worked it out, where that is the one that words it now
         "code": seal.code() if state.get(seal.KEY, {}).get("code") == seal.code() else None,
         # a tagging run asks nothing, so it has no template
@@ -131,9 +131,13 @@ def _exports(rundir: RunDir, format: str) -> list[tuple[Path, dict[str, Any]]]:
     return [(folder, _shared(read_json(folder / EXPORTED))) for folder in folders]
 
 
-def _named(base: str) -> str:
-    """A base without the path of a folder of this machine."""
-    return Path(base).name if Path(base).is_absolute() else base
+def _stated(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a release says of its run, without the path of a base that lies in a folder of this machine."""
+    said = {key: state[key] for key in cards.STATE if key in state}
+    base = said.get("identity", {}).get("settings", {}).get("model", {}).get("base", "")
+    if Path(base).is_absolute():  # then nobody else can see what its key is of
+        del said["identity"]
+    return {**said, "base": Path(state["base"]).name if Path(state["base"]).is_absolute() else state["base"]}
 
 
 def _shared(made: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,12 @@ from medrecipes.verify.evidence import Evidence
 WEIGHTS = "adapter_model.safetensors"
 PART = re.compile(r"(.*)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.weight)?$")
 LAYER = re.compile(r"^(.*?\.layers)\.(\d+)\.(.*)$")
-# settings of peft that scale, move or leave out what was learned; nobody's recipe can say them
-UNSAID = ("alpha_pattern", "rank_pattern", "layers_to_transform", "layers_pattern", "layer_replication", "target_parameters")  # fmt: skip
+# what peft's config may say; of all else, what scales, moves or leaves out what was learned, nobody's recipe says anything
+SAID = {
+    "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "target_modules",
+    "modules_to_save", "exclude_modules", "base_model_name_or_path", "revision", "peft_version", "inference_mode", "auto_mapping",
+    "init_lora_weights", "loftq_config", "qalora_group_size", "megatron_core",
+}  # fmt: skip
 Tensor = Mapping[str, Any]
 
 
@@ -30,11 +34,13 @@ def adapter(e: Evidence) -> Found:
     count = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
     if count != e.stats["trainable_parameters"]:
         wrong.append(f"it has {count:,} parameters, and {e.stats['trainable_parameters']:,} were trained")
-    kept = e.rundir.checkpoints / f"checkpoint-{e.stats['best_step']}"
     held = ""
-    if (kept / WEIGHTS).exists():
-        wrong += _same(tensors, _tensors(kept / WEIGHTS), kept.name)
-        held = f", those of {kept.name}"
+    for kept in e.rundir.checkpoints.glob("checkpoint-*"):
+        if kept.name == f"checkpoint-{e.stats['best_step']}" and (kept / WEIGHTS).exists():
+            wrong += _same(tensors, _tensors(kept / WEIGHTS), kept.name)
+            there = e.json((kept / "adapter_config.json").relative_to(e.path).as_posix())
+            wrong += unlike(_ordered(there), _ordered(config), f"adapter_config.json, held against {kept.name}:")
+            held = f", those of {kept.name}"
     return Found(f"{len(tensors)} tensors, {count:,} parameters{held}", wrong)
 
 
@@ -63,11 +69,18 @@ def _settings(e: Evidence, config: Mapping[str, Any]) -> Iterator[str]:
         sits = sorted({*targets, *whole})
         if sits != sorted(lora.targets):
             yield f"adapter_config.json sits on {', '.join(sits)}, which are not the recipe's targets"
-    if named := [name for name in UNSAID if config.get(name)]:
+    elif not isinstance(targets, list | str):
+        yield "adapter_config.json does not say what it sits on"
+    if named := [name for name in config.keys() - SAID if config[name]]:
         yield f"adapter_config.json sets {', '.join(named)}, which no recipe does"
     base = Path(str(e.state["base"])).name, str(config["base_model_name_or_path"]).rpartition("/")[2]
     if base[0] != base[1]:
         yield f"adapter_config.json names the base {base[1]}, run.json {base[0]}"
+
+
+def _ordered(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose lists are in one order: peft writes sets."""
+    return {name: sorted(map(str, value)) if isinstance(value, list) else value for name, value in config.items()}
 
 
 def _whole(e: Evidence, tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, SpoiledError, TrustError, reason
+from medrecipes.errors import MedRecipesError, SpoiledError, TrustError, printable, reason
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "not checked"
 SHOWN = 3  # differences that a claim names; the rest are counted
@@ -38,6 +38,11 @@ def settle(what: str, look: Callable[[], Found]) -> Claim:
 
     Code that may not run is no verdict: the whole command refuses.
     """
+    claim = _verdict(what, look)
+    return Claim(what, claim.verdict, printable(" ".join(claim.found.split())))
+
+
+def _verdict(what: str, look: Callable[[], Found]) -> Claim:
     try:
         found = look()
     except SpoiledError as error:
@@ -51,7 +56,7 @@ def settle(what: str, look: Callable[[], Found]) -> Claim:
         return Claim(what, DIFFERS, f"is not as a run writes it ({type(error).__name__}: {reason(error)})")
     if found.wrong:
         more = f"; and {len(found.wrong) - SHOWN} more" if len(found.wrong) > SHOWN else ""
-        return Claim(what, DIFFERS, " ".join(f"{'; '.join(found.wrong[:SHOWN])}{more}".split()))
+        return Claim(what, DIFFERS, f"{'; '.join(found.wrong[:SHOWN])}{more}")
     return Claim(what, UNKNOWN, found.unknown) if found.unknown else Claim(what, OK, found.told)
 
 

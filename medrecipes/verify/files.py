@@ -8,7 +8,9 @@ from typing import Any
 
 from medrecipes import seal
 from medrecipes.plan.dimensions import capped
+from medrecipes.recipe import DEFAULTS
 from medrecipes.rules.names import TINY
+from medrecipes.store import digest
 from medrecipes.trust import named
 from medrecipes.verify.claims import Found, as_json, unlike
 from medrecipes.verify.evidence import Evidence
@@ -26,17 +28,51 @@ def files(e: Evidence) -> Found:
 
 
 def key(e: Evidence) -> Found:
-    """The key again, from recipe.toml, the template's text and the data's content."""
-    said = e.state["key"]
+    """The key again, and what it is of, from recipe.toml, the template's text and the data's content."""
+    said, identity = e.state["key"], e.state.get("identity")
     wrong = (
         [f"run.json is of {e.state['name']!r}, recipe.toml of {e.own.name!r}"] if e.state["name"] != e.own.name else []
     )
     if (named := KEYED.search(e.path.resolve().name)) and named[1] != said[:8]:
         wrong.append(f"the folder is named after {named[1]}, run.json says {said[:8]}")
-    if wrong:
-        return Found(wrong=wrong)
-    differs = [f"recipe.toml and its data have the key {e.given.key[:12]}, run.json says {said[:12]}"]
-    return e.by_code(differs if e.given.key != said else [], f"{said[:12]}, the key of recipe.toml and its data")
+    if identity and digest(identity) != said:
+        wrong.append(f"what run.json calls the recipe has the key {digest(identity)[:12]}, claimed {said[:12]}")
+    told = f"{said[:12]}, the key of recipe.toml and its data"
+    if wrong or e.given.key == said:
+        return Found(told, wrong)
+    if identity and identity["defaults"] == DEFAULTS:
+        return Found(told, list(unlike(as_json(e.given.identity), identity, "recipe.toml")))
+    return e.by_code([f"recipe.toml and its data have the key {e.given.key[:12]}, run.json says {said[:12]}"], told)
+
+
+def released_key(e: Evidence) -> Found:
+    """The settings of a release's recipe.toml, which leaves out paths, and names commits where the run named branches."""
+    said, identity = e.state["key"], e.state.get("identity")
+    if not identity:
+        return Found(unknown="the release does not say what its key is of")
+    if digest(identity) != said:
+        return Found(wrong=[f"what release.json calls the recipe has the key {digest(identity)[:12]}, claimed {said[:12]}"])  # fmt: skip
+    if identity["defaults"] != DEFAULTS:
+        return Found(unknown="another version of medrecipes made the key, whose defaults were others")
+    made = as_json(e.given.identity)
+    wrong = list(unlike(_branches(made["settings"]), _branches(identity["settings"]), "recipe.toml"))
+    wrong += unlike(made["template"], identity["template"], "template")
+    wrong += [
+        f"the data at hand is {here[:12]}, and was {there[:12]}"
+        for here, there in zip(made["content"], identity["content"], strict=True)
+        if here and there and here != there
+    ]
+    return Found(f"{said[:12]}, the key of these settings", wrong)
+
+
+def _branches(settings: Any) -> Any:
+    """Settings without the revisions in them."""
+    if isinstance(settings, list):
+        return [_branches(value) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    left = {name: _branches(value) for name, value in settings.items() if name != "revision"}
+    return {name: value for name, value in left.items() if value != {}}
 
 
 def facts(e: Evidence) -> Found:
@@ -45,6 +81,8 @@ def facts(e: Evidence) -> Found:
     made: dict[str, Any] = {"base": Path(base.name).name if e.own.model.base in TINY else base.name}
     said: dict[str, Any] = {"base": Path(state["base"]).name if e.own.model.base in TINY else state["base"]}
     made |= {"base_revision": base.revision, "split_key": e.data["key"]}
+    if e.own.task == "tag":
+        made["task"] = "tag"
     if e.own.task == "chat":
         made |= {"base_licence": base.licence, "base_caps": capped(base.config), "template_sha256": e.template.sha256}
     if "base_code" in state:  # older runs asked nobody

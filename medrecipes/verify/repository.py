@@ -103,7 +103,7 @@ def _laid_out(said: Mapping[str, Any], folder: Path, run: Path) -> RunDir:
 def _looks(e: Evidence) -> dict[str, Look]:
     """What can be checked of a release in its format."""
     looks: dict[str, Look] = {
-        MANIFEST: manifest, "figures in the card": texts.table, "card": card, "example in the card": example,
+        MANIFEST: manifest, "recipe": files.released_key, "figures in the card": texts.table, "card": card, "example in the card": example,
         "split": rows.split, "data.json": rows.data, "training": training.training, "base": files.facts,
     }  # fmt: skip
     if e.own.task == "chat":

@@ -14,8 +14,6 @@ from medrecipes.spanreport import DICTIONARY, TUNED
 from medrecipes.verify.claims import Found, as_json, unlike, unlike_text
 from medrecipes.verify.evidence import Evidence
 
-OF_PLACE = ("file", "revision")  # how a source was named, which may be otherwise now; its content is what counts
-
 
 def split(e: Evidence) -> Found:
     """The split again, from its source rows."""
@@ -38,8 +36,10 @@ def data(e: Evidence) -> Found:
     else:
         made = as_json({**e.tagged.report, "tokens": {n: p.counts() for n, p in e.proved.items()}})
     said = e.data
-    for one, other in zip(made["sources"], said["sources"], strict=True):
-        one |= {name: other[name] for name in OF_PLACE}
+    for one, other, entry in zip(made["sources"], said["sources"], e.own.data.entries, strict=True):
+        one["file"] = other["file"]  # which may be named otherwise here; its content is what counts
+        # as it was asked for; a release names the commit in its place
+        one["revision"] = other["revision"] if e.manifest or not other["repo"] else entry.revision
     return e.by_code(list(unlike(made, said)), f"{said['seen']:,} rows read, counted and split as it says")
 
 
@@ -59,16 +59,22 @@ def predictions(e: Evidence) -> Found:
 
 
 def _misstated(e: Evidence, answer: Prediction, row: Conversation) -> Iterator[str]:
-    """Where a line of predictions.jsonl does not state its row as it is, or its numbers cannot be."""
+    """Where a line of predictions.jsonl does not state its row as it is, or cannot be of an answer."""
     stated = evaluate.stated(row, e.own.eval.max_new_tokens)
     for name, value in stated.items():
         if getattr(answer, name) != value:
             yield f"{answer.model} {answer.id}: its {name} is not that of the row"
-    limit, tokens = e.own.eval.max_new_tokens, answer.tokens
-    if answer.stopped is None or tokens is None or answer.bits is None:
-        yield f"{answer.model} {answer.id}: says nothing of how it ended, or how likely the reference is"
-    elif tokens > limit or not (answer.stopped or tokens == limit):
+    if answer.bits is None:
+        yield f"{answer.model} {answer.id}: does not say how likely the reference is"
+    if not _ends(answer):
         yield f"{answer.model} {answer.id}: neither stopped nor reached the limit"
+
+
+def _ends(answer: Prediction) -> bool:
+    """Whether an answer stopped by itself, or was as long as it might be."""
+    if answer.stopped is None or answer.tokens is None or answer.limit is None:
+        return False
+    return answer.tokens <= answer.limit and (answer.stopped or answer.tokens == answer.limit)
 
 
 def cases(e: Evidence) -> Found:
@@ -77,6 +83,9 @@ def cases(e: Evidence) -> Found:
     wanted = [(c.id, c.id, c.task, c.prompt, c.expect) for c in read_cases(e.given.eval.cases or e.own.eval.cases)]
     wrong = [] if [(c.id, c.group, c.task, c.prompt, c.gold) for c in e.cases] == wanted else ["cases.jsonl has other cases than their file"]  # fmt: skip
     wrong += [f"answers of {case.model!r}" for case in e.cases if case.model != chatreport.TUNED]
+    for case in e.cases:
+        if (case.limit, case.bits, case.bytes) != (e.own.eval.max_new_tokens, None, None) or not _ends(case):
+            wrong.append(f"{case.id}: neither stopped nor reached the limit")
     return Found(f"{len(e.cases)} as they stand in {e.own.eval.cases.name}", wrong)
 
 

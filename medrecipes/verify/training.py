@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from medrecipes.rundir import last_checkpoint
 from medrecipes.verify.claims import Found, unlike
 from medrecipes.verify.evidence import Evidence
 
+PROVED = 0.02  # as training itself holds it, in nats and as a share
 ROUGH = 0.02  # of a count that leaves norms out
 NEAR = 1e-3  # of sums that the trainer itself rounds
 # share of the peak learning rate at a step, of so many for warm-up and of so many in all, as transformers has it
@@ -126,6 +127,9 @@ def _statistics(e: Evidence) -> Iterator[str]:
     seconds, rate = stats["train_runtime"], stats["train_steps_per_second"]
     if abs(seconds * rate - planned(e)) > NEAR * seconds + 0.01 * planned(e):
         yield f"trainer_stats.json has {seconds} s at {rate} steps a second, which are not {planned(e):,} steps"
+    proved = list(stats["proved"].values()) if chat else []
+    if proved and max(proved) - min(proved) > PROVED * (1 + min(proved)):
+        yield "trainer_stats.json has a row that was learned otherwise than it was judged"
     samples = e.own.train.max_steps * e.own.train.batch if e.own.train.max_steps else e.packs * e.own.train.epochs
     if _alone(e) and not math.isclose(seconds * stats["train_samples_per_second"], samples, rel_tol=0.01):
         yield f"trainer_stats.json has {seconds} s at {stats['train_samples_per_second']} rows a second, which are not {samples:,.0f}"  # fmt: skip
@@ -169,18 +173,32 @@ def _checkpoint(e: Evidence, newest: Path) -> Iterator[str]:
     for entry in state["log_history"]:
         if loss := {"loss": "train", "eval_loss": "dev"}.keys() & entry.keys():
             name = loss.pop()
-            made.append([entry["step"], entry[name], entry.get("learning_rate"), _real(entry.get("grad_norm"))])
+            epoch = round(entry["epoch"], 4)
+            made.append([entry["step"], epoch, entry[name], entry.get("learning_rate"), _real(entry.get("grad_norm"))])
     for row in e.losses:
         if int(row["step"]) <= state["global_step"]:
             rate, norm = row["learning_rate"], row["grad_norm"]
-            said.append([int(row["step"]), float(row["loss"]), float(rate) if rate else None, _real(norm)])
+            epoch = float(row["epoch"])
+            said.append([int(row["step"]), epoch, float(row["loss"]), float(rate) if rate else None, _real(norm)])
     yield from unlike(made, said, "loss.csv")
     if state["global_step"] == e.stats["steps"] and e.stats["best_metric"] is not None:
-        best: dict[str, Any] = {"best_step": state["best_global_step"], "best_metric": state["best_metric"]}
-        if "base_metric" in e.stats:
-            name = f"eval_{e.own.train.keep_best}"
-            best["base_metric"] = next((entry[name] for entry in state["log_history"] if entry["step"] == 0 and name in entry), None)  # fmt: skip
-        yield from unlike(best, {name: e.stats[name] for name in best}, "trainer_stats.json")
+        yield from _best(e, state)
+
+
+def _best(e: Evidence, state: Mapping[str, Any]) -> Iterator[str]:
+    """The best of the figures in the trainer's log is the one that trainer_stats.json has."""
+    metric = e.own.train.keep_best
+    figures = {entry["step"]: entry[f"eval_{metric}"] for entry in state["log_history"] if "eval_loss" in entry}
+    after = {step: figure for step, figure in figures.items() if step}
+    best = (max if metric == "f1" else min)(after, key=lambda step: after[step])
+    made = {"best_step": best, "best_metric": after[best]}
+    yield from unlike(made, {"best_step": state["best_global_step"], "best_metric": state["best_metric"]}, "trainer_state.json")  # fmt: skip
+    if e.same_code or "base_metric" in e.stats:
+        made["base_metric"] = figures.get(0)
+    yield from unlike(made, {name: e.stats[name] for name in made}, "trainer_stats.json")
+    if e.own.task == "tag":
+        looked = [{"step": step, "f1": figures[step]} for step in after] if metric == "f1" else []
+        yield from unlike(looked, [{"step": one["step"], "f1": one["f1"]} for one in e.stats["dev"]] if looked else [], "dev")  # fmt: skip
 
 
 def _real(value: Any) -> float | None:

@@ -21,6 +21,8 @@ from medrecipes.verify.evidence import Evidence
 from medrecipes.verify.model import ANSWERS as ANSWERS_AGAIN
 from medrecipes.verify.model import BASE as BASE_AGAIN
 from medrecipes.verify.model import LOSS as LOSS_AGAIN
+from tests.attack.harness import attack, refused
+from tests.conftest import Cli
 
 # what does not change with a run's files, and is worked out once for all edits of them
 FROM_SOURCE = ("base", "split", "tagged", "template", "fitted", "rows", "proved", "packs")
@@ -242,6 +244,7 @@ CHAT = [
     edit("the weight decay", RECIPE, text("weight_decay = 0.01", "weight_decay = 0.0"), "recipe"),
     edit("the name", RECIPE, text('name = "demo"', 'name = "best"'), "recipe"),
     edit("the run's key", STATE, value("key", to="0" * 64), "recipe"),
+    edit("what the run's key is of", STATE, value("identity", "settings", "train", "learning_rate", to=1), "recipe"),
     edit("the template's hash", STATE, value("template_sha256", to="0" * 64), "template"),
     edit("the split of the run", STATE, value("split_key", to="0" * 64), "split"),
     edit("the proofs", STATE, value("proofs", "train", "rows", to=9), "run.json"),
@@ -387,6 +390,84 @@ def test_no_edit_of_a_tagging_run_goes_unnoticed(tagger: Path, record_property: 
     record_property("attacks", ("edited runs", len(TAG)))
 
 
+SPOILED = (
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"{",
+    b"7",
+    b'"text"',
+    b"\xff\xfe",
+    b"[" * 5000,
+    b'{"rows": {"train": NaN}}',
+    b'{"a": 1, "a": 2}',
+)
+
+
+def test_a_file_that_is_anything_at_all_ends_in_a_verdict(
+    chat: Path, tagger: Path, record_property: Callable[[str, object], None]
+) -> None:
+    count = 0
+    for run, extra in ((chat, (CASES, STOPS, NEWEST)), (tagger, (LABELS,))):
+        pristine = opened(run)
+        assert set(verdicts(pristine).values()) == {OK}
+        for file in (REPORT, DATA, STATS, LOSS, ANSWERS, CONFIG, WEIGHTS, CARD, "adapter/tokenizer.json", *extra):
+            before = (run / file).read_bytes()
+            for content in SPOILED:
+                (run / file).write_bytes(content)
+                seal.finish(RunDir(run))
+                like = None if file == DATA else pristine
+                assert DIFFERS in verdicts(opened(run, like)).values(), (file, content)
+                count += 1
+            (run / file).write_bytes(before)
+        seal.finish(RunDir(run))
+    record_property("attacks", ("edited runs", count))
+
+
+@pytest.mark.parametrize("file", [STATE, RECIPE, CONFIG])
+def test_what_a_run_is_known_by_is_refused_in_a_line(file: str, chat: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(chat, tmp_path / chat.name))
+    for content in (None, b"\x00", b"{", b"[]", b"\xff"):
+        if content is None:
+            (run / file).unlink()
+        elif file != CONFIG:  # which is a claim's to look at
+            (run / file).write_bytes(content)
+        outcome = attack("verify", run, cwd=tmp_path)
+        refused(outcome)
+        assert outcome.err.count("\n") <= 2, outcome.err
+
+
+# --- runs that cannot show everything
+
+
+def test_a_run_without_hashes_is_verified_and_what_it_cannot_show_is_named(chat: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(chat, tmp_path / chat.name))
+    without("seal")(run / STATE)
+    without("identity")(run / STATE)
+    found = verdicts(opened(run))
+    assert {what: verdict for what, verdict in found.items() if verdict != OK} == {"files": UNKNOWN}
+    text("learning_rate = 0.002", "learning_rate = 0.0002")(run / RECIPE)
+    found = verdicts(opened(run))
+    assert found["recipe"] == UNKNOWN  # keys may have been made otherwise then
+    assert found["training"] == DIFFERS
+
+
+def test_what_another_version_wrote_is_never_called_right(chat: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(chat, tmp_path / chat.name))
+    value("seal", "code", to="0" * 64)(run / STATE)
+    assert set(verdicts(opened(run)).values()) == {OK}  # word for word what this one writes
+    text("Not a medical device", "A medical device")(run / CARD)
+    text("# demo: base", "# demo; base")(run / PROSE)
+    value("intervals", to="95%")(run / REPORT)
+    found = verdicts(opened(run))
+    assert {what: verdict for what, verdict in found.items() if verdict != OK} == {
+        "files": DIFFERS, "report": UNKNOWN, "report.md": UNKNOWN, "card": UNKNOWN,
+    }  # fmt: skip
+    value("tuned", "rougeL", "value", to=0.9)(run / REPORT)
+    assert verdicts(opened(run))["report"] == DIFFERS
+
+
 # --- edits that only the model can tell: whoever made them worked everything out again that follows, and has no checkpoints
 
 
@@ -443,3 +524,21 @@ def test_what_follows_from_nothing_but_the_model_is_asked_of_it(
         differs = {what for what, verdict in found.items() if verdict == DIFFERS}
         assert one.seen <= differs <= {LOSS_AGAIN, BASE_AGAIN, ANSWERS_AGAIN}, (one.name, done.stdout)
     record_property("attacks", ("edited runs", len(MODEL)))
+
+
+def test_a_tagger_is_asked_again(tagger: Path, tmp_path: Path, warm: Cli, record_property: Callable[[str, object], None]) -> None:  # fmt: skip
+    run = Path(shutil.copytree(tagger, tmp_path / tagger.name))
+    of_checkpoint(80)(run / WEIGHTS)
+    shutil.rmtree(run / "checkpoints")
+    seal.finish(RunDir(run))
+    assert set(verdicts(opened(run)).values()) == {OK}
+    done = warm("verify", run)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^findings +differs  row \S+: is tagged otherwise", done.stdout, re.M)
+    without("seal")(run / STATE)
+    shutil.copy(tagger / WEIGHTS, run / WEIGHTS)
+    for strict, code in (((), 0), (("--strict",), 1)):
+        done = warm("verify", run, *strict)
+        assert (done.returncode, done.stderr) == (code, "")
+        assert done.stdout.endswith("14 ok, 0 differs, 1 not checked (files)\n")
+    record_property("attacks", ("edited runs", 2))
