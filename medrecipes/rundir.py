@@ -40,6 +40,8 @@ class RunDir:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self._writes = path, writes
         self.state: dict[str, Any] = read_json(path / "run.json") if (path / "run.json").exists() else {}
+        if not isinstance(self.state, dict):
+            raise RunError(f"{path}/run.json: is no state of a run; bring the file back")
 
     @property
     def adapter(self) -> Path:

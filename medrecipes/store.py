@@ -118,7 +118,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that this project wrote."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MedRecipesError(f"{path}: cannot be read as JSON ({error}); delete it and run again") from error
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, overload
 
 from medrecipes import chatreport, evaluate, seal, spanreport
 from medrecipes.bases import Base, open_base
@@ -100,6 +100,13 @@ class Evidence:
         except (ValueError, RecursionError) as error:
             raise SpoiledError(f"{name} is no JSON that a run writes ({reason(error)})") from None
 
+    def table(self, name: str) -> dict[str, Any]:
+        """A file's JSON, which is an object."""
+        value = self.json(name)
+        if not isinstance(value, dict):
+            raise SpoiledError(f"{name} is no JSON that a run writes (no object)")
+        return value
+
     def lines(self, name: str) -> list[Any]:
         """A file's lines, each of them JSON."""
         try:
@@ -125,17 +132,17 @@ class Evidence:
     @once
     def data(self) -> dict[str, Any]:
         """data.json."""
-        return cast("dict[str, Any]", self.json("data.json"))
+        return self.table("data.json")
 
     @once
     def stats(self) -> dict[str, Any]:
         """trainer_stats.json."""
-        return cast("dict[str, Any]", self.json("trainer_stats.json"))
+        return self.table("trainer_stats.json")
 
     @once
     def report(self) -> dict[str, Any]:
         """eval/report.json."""
-        return cast("dict[str, Any]", self.json("eval/report.json"))
+        return self.table("eval/report.json")
 
     @once
     def losses(self) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from medrecipes import seal
 from medrecipes.bases import Base
 from medrecipes.rundir import RunDir
 from medrecipes.verify import by_files
-from medrecipes.verify.claims import DIFFERS, OK
+from medrecipes.verify.claims import DIFFERS, OK, UNKNOWN
 from medrecipes.verify.evidence import Evidence
 from medrecipes.verify.model import ANSWERS as ANSWERS_AGAIN
 from medrecipes.verify.model import BASE as BASE_AGAIN
@@ -414,14 +414,16 @@ def test_a_file_that_is_anything_at_all_ends_in_a_verdict(
         assert set(verdicts(pristine).values()) == {OK}
         for file in (REPORT, DATA, STATS, LOSS, ANSWERS, CONFIG, WEIGHTS, CARD, "adapter/tokenizer.json", *extra):
             before = (run / file).read_bytes()
-            for content in SPOILED:
-                (run / file).write_bytes(content)
+            try:
+                for content in SPOILED:
+                    (run / file).write_bytes(content)
+                    seal.finish(RunDir(run))
+                    like = None if file == DATA else pristine
+                    assert DIFFERS in verdicts(opened(run, like)).values(), (file, content)
+                    count += 1
+            finally:
+                (run / file).write_bytes(before)
                 seal.finish(RunDir(run))
-                like = None if file == DATA else pristine
-                assert DIFFERS in verdicts(opened(run, like)).values(), (file, content)
-                count += 1
-            (run / file).write_bytes(before)
-        seal.finish(RunDir(run))
     record_property("attacks", ("edited runs", count))
 
 
