@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medrecipes.checkpoints import checkpoints, step_of
 from medrecipes.errors import MedRecipesError, SpoiledError, reason
 from medrecipes.verify.claims import Found, unlike
 from medrecipes.verify.evidence import Evidence
@@ -35,8 +36,8 @@ def adapter(e: Evidence) -> Found:
     if count != e.stats["trainable_parameters"]:
         wrong.append(f"it has {count:,} parameters, and {e.stats['trainable_parameters']:,} were trained")
     held = ""
-    for kept in e.rundir.checkpoints.glob("checkpoint-*"):
-        if kept.name == f"checkpoint-{e.stats['best_step']}" and (kept / WEIGHTS).exists():
+    for kept in checkpoints(e.rundir.checkpoints):
+        if step_of(kept) == e.stats["best_step"] and (kept / WEIGHTS).exists():
             wrong += _same(tensors, _tensors(kept / WEIGHTS), kept.name)
             there = e.json((kept / "adapter_config.json").relative_to(e.path).as_posix())
             wrong += unlike(_ordered(there), _ordered(config), f"adapter_config.json, held against {kept.name}:")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medrecipes.checkpoints import STATE, checkpoints
 from medrecipes.plan import count_steps
 from medrecipes.plan.dimensions import Shape
 from medrecipes.recipe import Train
-from medrecipes.rundir import last_checkpoint
 from medrecipes.verify.claims import Found, unlike
 from medrecipes.verify.evidence import Evidence
 
@@ -31,7 +31,7 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
 def training(e: Evidence) -> Found:
     """Every row of loss.csv and every figure of trainer_stats.json that another file, or the recipe, gives too."""
     wrong = [*_steps(e), *_rates(e), *_tokens(e), *_statistics(e), *_kept(e), *_size(e)]
-    newest = last_checkpoint(e.rundir.checkpoints)
+    newest = next(iter(checkpoints(e.rundir.checkpoints)), None)
     if newest:
         wrong += _checkpoint(e, newest)
     held = f"as {newest.name} has it" if newest else "whose checkpoints are gone"
@@ -168,7 +168,7 @@ def _size(e: Evidence) -> Iterator[str]:
 
 def _checkpoint(e: Evidence, newest: Path) -> Iterator[str]:
     """The trainer's own log in its newest checkpoint holds the same losses, and names the same best."""
-    state = e.json((newest / "trainer_state.json").relative_to(e.path).as_posix())
+    state = e.json((newest / STATE).relative_to(e.path).as_posix())
     made, said = [], []
     for entry in state["log_history"]:
         if loss := {"loss": "train", "eval_loss": "dev"}.keys() & entry.keys():
