@@ -215,7 +215,7 @@ CHAT = [
     edit("a lower loss", LOSS, pattern(r"^(12,[\d.]+,train,)[\d.]+", r"\g<1>0.5"), "training"),
     edit("a lower dev loss", LOSS, pattern(r"^(12,[\d.]+,dev,)[\d.]+", r"\g<1>0.5"), "training"),
     edit("another learning rate", LOSS, pattern(r"^(6,[\d.]+,train,[\d.]+,)[\d.]+", r"\g<1>0.001"), "training"),
-    edit("fewer tokens", LOSS, text(",8180,5747,", ",8000,5747,", 9), "training"),
+    edit("fewer tokens", LOSS, pattern(r"^(9,(?:[^,]*,){5})\d+", r"\g<1>1"), "training"),
     edit("a step less", LOSS, lines(lambda held: held[:5] + held[6:]), "training"),
     edit("a step twice", LOSS, lines(lambda held: [*held, held[-1]]), "training"),
     edit("a loss that is no number", LOSS, pattern(r"^(3,[\d.]+,train,)[\d.]+", r"\g<1>nan"), "training"),
@@ -390,19 +390,7 @@ def test_no_edit_of_a_tagging_run_goes_unnoticed(tagger: Path, record_property: 
     record_property("attacks", ("edited runs", len(TAG)))
 
 
-SPOILED = (
-    b"",
-    b"null",
-    b"[]",
-    b"{}",
-    b"{",
-    b"7",
-    b'"text"',
-    b"\xff\xfe",
-    b"[" * 5000,
-    b'{"rows": {"train": NaN}}',
-    b'{"a": 1, "a": 2}',
-)
+SPOILED = (b"", b"null", b"{}", b"\xff\xfe", b"[" * 5000, b'{"rows": {"train": NaN}}')
 
 
 def test_a_file_that_is_anything_at_all_ends_in_a_verdict(
