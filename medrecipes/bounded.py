@@ -169,6 +169,7 @@ class Bounded(ImmutableSandboxedEnvironment):
                 f"does not end: its loops and calls take more than {TURNS + 1000 * len(self._contents):,} turns; shorten them"
             )
         self._spent = self._spent or time.thread_time() + SECONDS
+        self._until += SECONDS / 10  # that clock is slow to read
         if time.thread_time() > self._spent:
             raise TemplateError(f"does not end: one conversation takes more than {2 * SECONDS:g} s; shorten its loops")
 
@@ -209,11 +210,14 @@ class Bounded(ImmutableSandboxedEnvironment):
         while left:
             items = left.pop()
             weight += len(items)
+            for item in [*items, *items.values()] if isinstance(items, Mapping) else items:
+                if type(item) is str:
+                    weight += len(item)
+                elif type(item) not in SMALL and isinstance(item, SIZED):
+                    weight += len(item) if isinstance(item, str | bytes | range) else 0
+                    left += [item] if isinstance(item, HOLDERS) else []
             self._below(weight, ITEMS, "a list or dict of more than {:,} items and characters")
-            if not isinstance(items, str | bytes | range):
-                items = [*items, *items.values()] if isinstance(items, Mapping) else items
-                left += [item for item in items if isinstance(item, SIZED)]
-        self.spend(weight // 16)
+        self.spend(weight // LARGE)
 
     def _fits(self, values: Iterable[Any]) -> None:
         """Raise where one value worked on by another takes too long or too much, e.g. texts joined by a text."""

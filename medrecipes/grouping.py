@@ -51,7 +51,8 @@ def bind(relations: Mapping[str, Ints], pairs: Ints) -> Ints:
 
 def asked(shares: SplitRatios, official: Collection[str]) -> dict[str, float]:
     """The share of each part in the rows that are free to go anywhere; an official part takes none of them."""
-    free = {name: 0.0 if name in official else getattr(shares, name) for name in PARTS}
+    wanted = {"train": shares.train, "dev": shares.dev, "test": shares.test}
+    free = {name: 0.0 if name in official else share for name, share in wanted.items()}
     return {name: share / sum(free.values()) for name, share in free.items()}
 
 

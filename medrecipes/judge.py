@@ -22,6 +22,7 @@ from medrecipes.scoring.tables import aligned
 from medrecipes.scoring.text import bits
 from medrecipes.store import digest, read_json
 from medrecipes.suites import allow_include, parse_suite, run_suite, suite_rows
+from medrecipes.trust import inspect_adapter
 
 if TYPE_CHECKING:
     from medrecipes.bases import Base
@@ -143,6 +144,7 @@ def finished_chat(path: Path, why_not: str) -> RunDir:
 def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
     """The adapter that a run kept, or the one of a checkpoint."""
     if checkpoint is None:
+        inspect_adapter(rundir.adapter)
         return rundir.adapter
     folder = rundir.checkpoints / f"checkpoint-{checkpoint}"
     kept = [path for path in checkpoints(rundir.checkpoints) if path != folder]
@@ -153,6 +155,7 @@ def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
         raise SpoiledError(f"{folder}: {wrong}; bring it back" + (f", or choose another: {others}" if others else ""))
     if not is_sealed(folder):
         note(f"{folder}: {UNSEALED}")
+    inspect_adapter(folder)
     return folder
 
 

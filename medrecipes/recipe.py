@@ -70,6 +70,13 @@ class Model(Section):
     )
     _asked_at: str = PrivateAttr("the recipe")
 
+    def __eq__(self, other: object) -> bool:
+        """By what it says; where that stands makes no difference."""
+        return isinstance(other, Model) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     @property
     def asked_at(self) -> str:
         """The file and line that ask for the base's own code, for the message that refuses it."""

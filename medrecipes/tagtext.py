@@ -23,7 +23,7 @@ from medrecipes.records import Tagged
 from medrecipes.sources._files import Blob, lines
 from medrecipes.store import cache_root, intact, read_json
 from medrecipes.tagging import ABOUT, decode, gather
-from medrecipes.trust import admit
+from medrecipes.trust import admit, inspect_adapter
 from medrecipes.words import sentences, words
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def open_tagger(path: Path) -> Tagger:
     else:
         base = open_base(name, revision)
     admit(recipe.model, base)
+    inspect_adapter(rundir.adapter)
     engine = Tagger(recipe, base, read_json(rundir.adapter / ABOUT)["labels"])
     engine.open_adapter(rundir.adapter)
     return engine

@@ -50,7 +50,7 @@ class Grant:
     def parse(cls, word: str) -> Grant:
         """`OWNER/NAME@COMMIT`, or the path of a folder."""
         folder, (name, _, commit) = Path(word).expanduser(), word.rpartition("@")
-        if folder.is_dir():
+        if word and folder.is_dir():
             return cls(str(folder.resolve()), None)
         if name and COMMIT.fullmatch(commit):
             return cls(name, commit)

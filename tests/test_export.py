@@ -17,6 +17,7 @@ from medrecipes.base_template import saved_template
 from medrecipes.errors import MedRecipesError
 from medrecipes.export import building, export, held_out_prompts, merging, parity
 from medrecipes.loading import load
+from medrecipes.recipe import Model
 from medrecipes.rundir import RunDir
 from medrecipes.store import digest_path
 from tests.conftest import ROOT, Cli
@@ -290,7 +291,9 @@ def test_large_models_are_written_in_shards(tiny_run: Path, tmp_path: Path) -> N
     base = Path(run.state["base"])
     from medrecipes.bases import Base
 
-    model = merging.attach(merging.open_ground(merging.choose_ground(Base(str(base), base), None), False), run.adapter)
+    model = merging.attach(
+        merging.open_ground(merging.choose_ground(Base(str(base), base), None), Model()), run.adapter
+    )
     whole, merging.SHARD = merging.SHARD, "4MB"
     try:
         merging.merge(model, tmp_path)

@@ -20,7 +20,7 @@ from medrecipes.markup import cell, plain
 from medrecipes.plot import Curve, Panel, Point, panels_png, smooth
 from medrecipes.rundir import holding
 from medrecipes.scoring.tables import aligned, markdown
-from medrecipes.store import write_text
+from medrecipes.store import PRIVATE, write_text
 
 FILES = ("comparison.html", "comparison.md", "losses.png", "losses.csv", "table.csv")
 TITLE = "# Runs side by side"
@@ -62,7 +62,7 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
         tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes)
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
-    out.mkdir(parents=True, exist_ok=True)  # for others to read, as it holds no rows
+    out.mkdir(PRIVATE, parents=True, exist_ok=True)
     with holding(out):
         write_text(out / "comparison.md", as_markdown(made))  # the first, by which the others are known
         panels_png(out / "losses.png", panels, colours)

@@ -19,7 +19,7 @@ from medrecipes.recipe import Recipe
 from medrecipes.rendering import ChatTemplate, generation_config, save_tokenizer
 from medrecipes.rundir import RunDir
 from medrecipes.store import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
-from medrecipes.trust import admit
+from medrecipes.trust import admit, inspect_adapter
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 QUANTS = ("q4_k_m", "q8_0", "f16")
@@ -33,6 +33,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
     quant = (quant or QUANTS[0]) if kind == "gguf" else None
     name = f"{kind}-{quant}" if quant else kind
     rundir = finished_chat(path, f"whose one form is its adapter, in {path}/adapter; tag")
+    inspect_adapter(rundir.adapter)
     require_ours(path / "export" / name, "export", made)
     if kind == "gguf":
         llamacpp.require()

@@ -13,7 +13,6 @@ from medrecipes.bases import Base, open_base
 from medrecipes.errors import MedRecipesError, RunError
 from medrecipes.recipe import Model
 from medrecipes.store import read_json
-from medrecipes.trust import inspect_adapter
 
 QUANTISED = ("-unsloth-bnb-4bit", "-bnb-4bit")  # how names of published 4-bit bases end
 WHOLE = "the 16-bit base"
@@ -114,7 +113,6 @@ def attach(model: Any, adapter: Path) -> Any:
     import torch
     from peft import PeftModel
 
-    inspect_adapter(adapter)
     shapes = _shapes(adapter / "adapter_model.safetensors")
     rows = [shape[0] for name, shape in shapes.items() if name.endswith("embed_tokens.weight")]
     if rows and rows[0] != model.get_input_embeddings().weight.shape[0]:

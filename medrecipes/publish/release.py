@@ -181,6 +181,7 @@ def _finish(
         "made_by": f"medrecipes {__version__}",
         **claims,
         "gates": {gate.name: "waived" if gate.waived else "passed" for gate in gates if gate.passed or gate.waived},
+        "notes": {gate.name: gate.note for gate in gates if gate.note},
         "waived": {gate.name: list(gate.found) for gate in gates if gate.waived},
         "files": {name: {"sha256": c.sha256, "bytes": c.size} for name, c in contents.items()},
     }

@@ -138,7 +138,11 @@ def card(e: Evidence) -> Found:
         return Found(unknown="the release is older than this check, and does not say all that its card was made from")
     if e.state["base_revision"] is None and recipe.model.base not in TINY:  # a folder, known by its name alone
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": f"./{recipe.model.base}"})})
-    gates = [Gate(name, verdict == "passed", verdict == "waived", said["waived"].get(name, [])) for name, verdict in said["gates"].items()]  # fmt: skip
+    notes = said.get("notes", {})
+    gates = [
+        Gate(name, verdict == "passed", verdict == "waived", said["waived"].get(name, []), note=notes.get(name, ""))
+        for name, verdict in said["gates"].items()
+    ]
     made = cards.card(
         cards.Facts(
             recipe, e.path, e.state, e.report, e.data, e.stats, said["repo"], [said["format"]], gates, _exports(e)
