@@ -26,7 +26,7 @@ ANY = ("0.0.0.0", "::", "[::]", "")  # all addresses of this machine
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # all that the page asks for; what Gradio has beside it (uploads, files, proxies, recordings, its API) is not there
 READ = re.compile(
-    r"/(?:config|theme\.css|favicon\.ico|(?:static|assets|svelte)/[\w@~.,=+/-]+|gradio_api/(?:queue/data|heartbeat/\w+))?",
+    r"/(?:config|theme\.css|favicon\.ico|(?:static|assets)/[\w@~.,=+/-]+|gradio_api/(?:queue/data|heartbeat/\w+))?",
     re.ASCII,
 )
 # a question joins the queue; what fills in an example or stops an answer is told at once
