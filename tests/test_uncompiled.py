@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,11 +49,19 @@ def test_it_is_one_line_that_names_the_next_move() -> None:
     )
 
 
-def test_asked_for_it_shows_the_whole_error_and_others_are_not_hidden() -> None:
-    for arguments in (("compile", "--debug"), ("another",)):
+def test_asked_for_it_shows_the_whole_error() -> None:
+    for arguments in (("compile", "--debug"), ("another", "--debug")):
         done = ran(*arguments)
         assert done.returncode == 1
         assert "Traceback" in done.stderr
+
+
+def test_another_error_is_one_line_and_its_traceback_lies_in_a_log() -> None:
+    done = ran("another")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    [log] = re.findall(r"the full log is at (\S+);", line)
+    assert "Traceback" in Path(log).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ class Attempt:
                     f"{self.resume}: its optimizer, scheduler or random state is damaged, or would run code when it is opened "
                     f"({reason(error)}); delete that folder, and the run goes on from the checkpoint before"
                 ) from None
+            else:
                 self.log.tell(trainer.state.global_step)  # the steps since the last log
             finally:
                 self.log.close()
