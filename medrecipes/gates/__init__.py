@@ -63,11 +63,9 @@ class Gate:
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "WAIVED" if self.waived else "CLOSED"
-        verdict += f" ({self.note})" if self.note else ""
-        if self.passed:
-            return f"{self.name:<14} {verdict}"
-        way = "" if self.waived else f"\n{'':<15}→ {self.advice} (--waive {self.name} passes it, and the card says so)"
-        return f"{self.name:<14} {verdict}" + "".join(f"\n{'':<15}{line}" for line in self.found) + way
+        way = f"→ {self.advice} (--waive {self.name} passes it, and the card says so)"
+        more = [*self.found, *([] if self.open else [way]), *([self.note] if self.note else [])]
+        return "".join([f"{self.name:<14} {verdict}", *(f"\n{'':<15}{line}" for line in more)])
 
 
 def check_run(
