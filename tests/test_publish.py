@@ -112,7 +112,7 @@ def test_without_push_a_release_is_shown_and_nothing_is_sent(released: Released)
     assert f"repository  {REPO} (model, private, main, tag v1)" in shown.out
     assert re.search(r"adapter_model\.safetensors +[\d.]+ kB", shown.out)
     for gate in ("licence", "personal-data", "leakage", "secrets", "pickles", "reload", "stop-tokens", "base-terms"):
-        assert re.search(rf"^(gates)? +{gate} +passed( \\(looked: .+\\))?$", shown.out, re.M)
+        assert re.search(rf"^(gates)? +{gate} +passed$", shown.out, re.M)
     assert "            # small-mistral-medical" in shown.out  # the card
     assert shown.out.endswith("nothing pushed; --push does it\n")
 

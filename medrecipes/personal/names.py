@@ -5,115 +5,27 @@ Whoever a disease is named after, or who found something out, is no patient and 
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 
-from medrecipes.personal import scripts
+from medrecipes.personal import scripts, titles
 from medrecipes.personal.given import GIVEN, ROMANISED, SURNAMES, WORDS_TOO
-from medrecipes.personal.notnames import DISEASE, FOUND_OUT, FUNCTION, INSTITUTION, NO_NAME
-from medrecipes.personal.rule import TOKEN, Place, Rule, Rules, Seen, around, bag, either
-
-# --- what a name looks like
-
-UPPER, LOWER = "A-ZÀ-ÖØ-ÞŁŚŞČŠŽ", "a-zß-öø-ÿąćęłńóśźżšžčğışř"
-WORD = rf"[{UPPER}](?:[{LOWER}]|['’-](?=[A-Za-z])|(?<=['’-])[{UPPER}]|(?<=Mc)[A-Z]|(?<=Mac)[A-Z]){{1,24}}"
-CAPITALS = rf"[{UPPER}](?:[{UPPER}]|['’-](?=[A-Z])){{1,24}}"
-INITIAL = rf"(?:[{UPPER}]\. ?)"
-PARTICLE = r"(?:(?:de la|de los|de|del|della|di|da|dos|das|do|du|van der|van den|van|von der|von|der|den|zu|bin|ibn|binti|al|el|la|le|y|e|ter|ten) )"
-FULL = rf"{INITIAL}{{0,3}}{PARTICLE}?{WORD}(?: (?:{INITIAL}{{1,2}})?{PARTICLE}?(?:{WORD}|{CAPITALS})){{0,3}}"
-SHOUTED = rf"{CAPITALS}(?:[ ,]{{1,2}}{CAPITALS}){{0,3}}"
-LOWERCASE = rf"[{LOWER}]{{3,20}}(?: [{LOWER}'’-]{{2,20}})?"
-
-NAME_PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-ADDRESSED = bag(
-    "dr dra drs prof professor mr mrs ms miss herr herrn frau mme mlle sr sra srta sig dott shri smt med nurse"
+from medrecipes.personal.notnames import DISEASE, INSTITUTION, NO_NAME
+from medrecipes.personal.person import (
+    CAPITALS,
+    FULL,
+    INITIAL,
+    LOWERCASE,
+    PARTICLE,
+    SHOUTED,
+    WORD,
+    cued,
+    is_history,
+    known,
+    name_words,
+    plausible,
 )
-
-
-def _parts(name: str) -> list[str]:
-    """The words of a name that are neither titles nor initials, in lower case."""
-    return [word for word in NAME_PART.findall(name.lower()) if len(word) > 1 and word not in ADDRESSED]
-
-
-def _plausible(name: str) -> bool:
-    parts = _parts(name)
-    return bool(parts) and parts[0] not in NO_NAME and parts[-1] not in FUNCTION and len(set(parts[0])) > 1
-
-
-def _known(name: str) -> bool:
-    """Whether a name has a known given name or surname in it."""
-    parts = _parts(name)
-    return _plausible(name) and any(
-        part in GIVEN or part in SURNAMES or part.partition("-")[0] in GIVEN for part in parts
-    )
-
-
-def _is_history(match: re.Match[str]) -> bool:
-    """Whether a name is of somebody who found something out, and whom books name."""
-    before, after = around(match, 60, 60)
-    return (
-        FOUND_OUT.search(f"{before} {after}") is not None
-        or re.match(r"['’]s? (?:disease|syndrome|sign)", after) is not None
-    )
-
-
-# --- behind a title
-
-STRONG_TITLE = (
-    r"[Dd]r|DR|[Dd]ra|DRA|Drs|[Pp]rof|PROF|[Pp]rofessor|Profª|[Mm]r|[Mm]rs|MRS|[Mm]s|Miss|Mister|Mx|Doctor|Herrn?|Frau|HERR|FRAU|Hr|Mme|MME|Mlle|Monsieur|Madame|Mademoiselle|"
-    r"[Dd]octeure?|[Dd]octora?|[Ss]eñora?|[Ss]eñorita|Sra|SRA|Srta|[Dd]oña|Dña|[Ss]ignora?|[Ss]ig|[Ss]ig\.ra|[Ss]ig\.na|[Dd]ott|[Dd]ott\.ssa|[Dd]ottor|[Dd]ottoressa|[Dd]ottore|"
-    r"[Dd]outora?|[Ss]enhora?|[Dd]ona|Shri|SHRI|Smt|SMT|Sri|Kumari|Pt|Adv|Mgr|Dame|Sir|PD Dr|Priv\.-Doz|Univ\.-Prof|Dipl\.-Ing"
-)
-WEAK_TITLE = r"Sr|SR|Sister|Nurse|Baby|Granny|Grandma|Grandpa|Cousin|Fr|Father|Brother|Don|Seu|M|D|Me|Master|Rev|Reverend|Pastor|Captain|Officer|Sergeant|Judge|Uncle|Aunt|Auntie|Midwife|MR|MISS|MS|Km|Lady|Lord|Therapist|Coach"
-TITLED = re.compile(
-    rf"(?<![\w&.-])(?<!Your )(?<!your )(?<!My )(?<!the )(?<!Chat )(?P<title>{STRONG_TITLE}|{WEAK_TITLE})(?P<dot>\.?)(?: (?:med|rer\. nat|h\.c|phil|Dr|Dra|ssa)\.?){{0,3}}"
-    rf"(?: |\n|(?<=\.))(?P<name>{FULL}|{SHOUTED})(?![\w])"
-)
-LOWER_TITLED = re.compile(
-    rf"\b(?i:dr|mr|mrs|ms|prof|miss|herr|frau|mme|señora?|sig|dott)\.? (?P<name>[{LOWER}]{{3,20}}(?: [{LOWER}]{{3,20}})?)\b"
-)
-TITLES = """ dr dra drs prof professor mr mrs ms miss mister mx doctor herr herrn frau hr mme mlle monsieur madame mademoiselle docteur docteure doctora señor señora
-    señorita sra srta doña dña signor signora sig ra dott ssa dottor dottoressa dottore doutor doutora senhor senhora dona shri smt sri kumari pt adv dame sir doz ing sr sister nurse baby granny grandma grandpa cousin fr father brother don seu m d me master rev reverend pastor captain officer sergeant judge uncle aunt auntie km midwife lady lord therapist coach"""
-STRONG_TITLES = bag(TITLES.partition(" sr ")[0]) - {"pt", "adv", "doz", "ing"} | {"sig.ra", "sig.na", "dott.ssa"}
-STATIONS = bag(
-    "lady lord rev reverend pastor captain officer sergeant judge uncle aunt auntie midwife therapist coach"
-)  # titles before two names
-LOCAL_TITLES = bag("m d me seu don")  # letters and words that are titles where others of their language stand by
-LOCAL = re.compile(r"\b(?:el|los|las|fue|con|por|una|que|le|les|des|est|une|et|pour|du|la|em|foi)\b")
-
-
-NURSING = re.compile(
-    r"(?:pract|midw|ana?esth|special|care|line|staff|educ|call|manag|coord|assist|aide|tech|clin|train|chromat|study|site|group|compan)",
-    re.IGNORECASE,
-)
-IMAGED = re.compile(r"\w*(?:graph|scop|imag|enter|scan|signal|contrast|exam|find|guid)", re.IGNORECASE)
-
-
-def _is_titled(match: re.Match[str]) -> bool:
-    title, name = match["title"].lower(), match["name"]
-    shown = _leading(name) if name.isupper() else name
-    two = len(_parts(name)) > 1 and not name.isupper() and _parts(name)[0] not in FUNCTION  # Frau Else Ehlert
-    if INSTITUTION.search(name) or _is_history(match) or not (_plausible(shown) or two):
-        return False
-    if title == "mr" and IMAGED.match(name):
-        return False  # magnetic resonance
-    if match["dot"] and (len(title) > 5 or (match["title"] == "MS" and not name.isupper())):
-        return False  # "see a doctor. Chest pain", "have MS. Vitamin D"
-    if title in LOCAL_TITLES and not _known(name):
-        return LOCAL.search(" ".join(around(match, 60, 60))) is not None
-    if title in STATIONS and len(_parts(name)) > 1:
-        return True
-    if title in ("nurse", "sister") and not name.isupper():
-        return not NURSING.match(name)
-    return title in STRONG_TITLES or title.rstrip("n") in STRONG_TITLES or _known(name)
-
-
-def _leading(name: str) -> str:
-    """The name that words in capitals begin with: MR PALMER HAS REFUSED is of Palmer."""
-    words = re.split(r"[ ,]+", name)
-    return " ".join(itertools.takewhile(lambda word: word.lower() not in NO_NAME, words))
-
+from medrecipes.personal.rule import TOKEN, Place, Rule, Rules, Seen, around, either
 
 # --- behind a label, or as somebody says
 
@@ -220,65 +132,57 @@ def find(seen: Seen) -> Iterator[Place]:
             yield "name", match.start(), match.end()
 
 
-def _cued(match: re.Match[str]) -> bool:
-    return _plausible(match["name"]) and not INSTITUTION.search(match["name"])
-
-
 def _labels(match: re.Match[str]) -> bool:
     before, _ = around(match, 20)
     name, label = match["name"], match[0]
-    if not _cued(match) or NOT_OF_PEOPLE.search(before):
+    if not cued(match) or NOT_OF_PEOPLE.search(before):
         return False
-    if _known(name) or match["title"] or OF_ONE.match(label):
+    if known(name) or match["title"] or OF_ONE.match(label):
         return True
-    return len(_parts(name)) > 1 and not label.startswith("name")  # `name: Text Generation` is of a file
+    return len(name_words(name)) > 1 and not label.startswith("name")  # `name: Text Generation` is of a file
 
 
 def _says(match: re.Match[str]) -> bool:
     name = match["name"]
     if name[0].isupper():
-        return _cued(match)
-    first = _parts(name)[0]
+        return cued(match)
+    first = name_words(name)[0]
     return first not in NO_NAME and len(set(first)) > 1 and ("myself" not in match[0] or first in GIVEN | SURNAMES)
 
 
 def _is_me(match: re.Match[str]) -> bool:
     """`I am Kavita Deshpande`, and not `I am Hispanic` or `This is Lyme Disease`."""
-    return _cued(match) and (_known(match["name"]) or match["age"] is not None) and not _is_history(match)
+    return cued(match) and (known(match["name"]) or match["age"] is not None) and not is_history(match)
 
 
 def _person(match: re.Match[str]) -> bool:
-    return _plausible(match["name"]) and _known(match["name"]) and _is_person(match)
+    return plausible(match["name"]) and known(match["name"]) and _is_person(match)
 
 
 def _is_patient(match: re.Match[str]) -> bool:
     name = match["name"]
-    if not (_is_person(match) and _plausible(name)):
+    if not (_is_person(match) and plausible(name)):
         return False
-    return (_known(name) and match[0][0].islower()) or (len(_parts(name)) > 1 and not name.isupper())
+    return (known(name) and match[0][0].islower()) or (len(name_words(name)) > 1 and not name.isupper())
 
 
 def _is_by(match: re.Match[str]) -> bool:
     """`Reviewed by J. Whitmore`, and not `Reviewed by Mayo Clinic`."""
     initials = re.match(r"[A-Z]\. ?", match["name"]) is not None or match["degree"] is not None
-    return _is_person(match) and _plausible(match["name"]) and (initials or _known(match["name"]))
+    return _is_person(match) and plausible(match["name"]) and (initials or known(match["name"]))
 
 
 def _graduated(match: re.Match[str]) -> bool:
     """`Vincent Delacroix, MD`, and not `Duchenne MD`, a dystrophy."""
     return (
-        _cued(match)
-        and len(_parts(match["name"])) > 1
-        and ("," in match[0] or "." in match[0][-5:] or _known(match["name"]))
+        cued(match)
+        and len(name_words(match["name"])) > 1
+        and ("," in match[0] or "." in match[0][-5:] or known(match["name"]))
     )
 
 
 def _relation(match: re.Match[str]) -> bool:
-    return _cued(match) and not match["name"].isupper()
-
-
-def _lowered(match: re.Match[str]) -> bool:
-    return _plausible(match["name"]) and _parts(match["name"])[0] in GIVEN | SURNAMES and not _is_history(match)
+    return cued(match) and not match["name"].isupper()
 
 
 # fmt: off
@@ -291,11 +195,10 @@ RULES = Rules((
     Rule("name", "patient patiente patientin paciente paziente client resident neighbour pt", PATIENT, _is_patient, left=2, right=90),
     Rule("name", f"{DONE_BY} care spoke discussed met regarding ask operiert behandelt vu opéré atendido atendida visitato", BY, _is_by, left=16, right=110),
     Rule("name", "md m mbbs rn r np pa frcs mrcp frcp do d dds crna facp facs lcsw", DEGREE, _graduated, left=110, right=20),
-    Rule("name", "dear hello hi hey liebe lieber hallo cher chère salut querido querida estimado estimada hola gentile caro cara ciao prezado prezada oi olá namaste good", GREETED, _cued, left=2, right=110),
+    Rule("name", "dear hello hi hey liebe lieber hallo cher chère salut querido querida estimado estimada hola gentile caro cara ciao prezado prezada oi olá namaste good", GREETED, cued, left=2, right=110),
     Rule("name", "regards wishes thank thanks sincerely yours respectfully cheers warmly love care signed best grüße grüsse grüßen grüssen mfg lg vg cordialement amicalement merci salutations bises"
-         " vous atentamente saludo saludos gracias abrazo besos saluti grazie baci atenciosamente abraços abraço att obrigado obrigada grato grata cumprimentos dhanyavaad dhanyawad", CLOSED, _cued, left=40, right=130),
-    Rule("name", TITLES, TITLED, _is_titled, left=12),
-    Rule("name", "dr mr mrs ms prof miss herr frau mme señor señora sig dott", LOWER_TITLED, _lowered, left=2, right=60),
+         " vous atentamente saludo saludos gracias abrazo besos saluti grazie baci atenciosamente abraços abraço att obrigado obrigada grato grata cumprimentos dhanyavaad dhanyawad", CLOSED, cued, left=40, right=130),
+    *titles.RULES,
     Rule("name", "", DASHED, _person, ("\n-", "\n -", ". -", "! -", "? -", "–", "—", "~"), left=4, right=110),
 ))
 # fmt: on
@@ -339,5 +242,5 @@ def _is_person(match: re.Match[str]) -> bool:
         or (following and (INSTITUTION.search(following[0]) or DISEASE.search(following[0])))
         or re.search(r"(?:\bSt\.?|Saint|San|Santa|[-–/&]) ?$", before)
         or re.match(r"[-–/]", after)
-        or _is_history(match)
+        or is_history(match)
     )
