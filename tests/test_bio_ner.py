@@ -202,6 +202,20 @@ def test_official_parts_stay_and_what_they_hold_leaves_train(tmp_path: Path) -> 
     assert made.report["leakage"]["grouped"]["test"] == {"rows": 4, "document": None, "block": 0, "sentence": 0}
 
 
+def test_a_document_of_an_official_part_is_not_learned_from(tmp_path: Path) -> None:
+    for name, documents in (("train", "abcd"), ("test", "dx")):
+        rows = [
+            {"id": f"{name} {d}", "document": d, "text": f"{name} {d}", "labels": [{"word": name, "entity": "B-X"}, {"word": d, "entity": "O"}]}
+            for d in documents
+        ]  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    made = split(tmp_path, "data.split={train=0.5,dev=0.5,test=0.0}")
+    assert made.report["dropped"] == {"its document stands in an official part": 1}
+    assert [row.id for row in made.test] == ["test d", "test x"]
+    assert made.report["leakage"]["grouped"]["test"]["document"] == 0
+    assert (made.report["asked"], made.report["got"]["test"]) == ({"train": 0.5, "dev": 0.5, "test": None}, None)
+
+
 def test_without_official_parts_a_document_stays_together(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "all.PubTator.txt.gz", "wt") as file:
         for number in range(60):

@@ -72,9 +72,12 @@ def _record(
 
 def _tag(where: str, tag: str) -> str:
     try:
-        split_tag(tag)
+        if split_tag(tag)[1].split() not in ([], [tag[2:]]):
+            raise ValueError(tag)
     except ValueError:
-        raise DataError(f"{where}: {tag!r} is no tag; write O, or B- or I- and a type, such as B-Disease") from None
+        raise DataError(
+            f"{where}: {tag[:60]!r} is no tag; write O, or B- or I- and a type, such as B-Disease"
+        ) from None
     return tag
 
 
@@ -113,6 +116,8 @@ def _labels(blob: Blob, number: int, row: Row) -> tuple[list[str], list[str]]:
     words_of = [text(blob, number, one, "word") for one in labels]
     if not all(word.strip() for word in words_of):
         raise DataError(f"{where}: a word is blank; leave it out")
+    if any("\n" in word or "\t" in word for word in words_of):
+        raise DataError(f"{where}: a word holds a line end or a tab; part it there")
     return words_of, [_tag(where, text(blob, number, one, "entity")) for one in labels]
 
 
