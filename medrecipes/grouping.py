@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from medrecipes.near import Ints
+from medrecipes.pairs import Ints, Near, as_near
 from medrecipes.recipe import SplitRatios
 
 PARTS = ("train", "dev", "test")
@@ -20,7 +20,7 @@ def spot(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
 
 
-def bind(relations: Mapping[str, Ints], pairs: Ints) -> Ints:
+def bind(relations: Mapping[str, Ints], pairs: Near | Ints) -> Ints:
     """The group of every row: rows with the same code (not -1) in any relation are bound, in all chains.
 
     `pairs` are codes of the relation near_duplicate that count as the same.
@@ -43,9 +43,8 @@ def bind(relations: Mapping[str, Ints], pairs: Ints) -> Ints:
             if code >= 0 and (other := first.setdefault(code, row)) != row:
                 join(row, other)
         if name == "near_duplicate":
-            for a, b in pairs.tolist():
-                if a in first and b in first:
-                    join(first[a], first[b])
+            for a, b in as_near(pairs).links(codes).tolist():
+                join(first[a], first[b])
     return np.array([root(row) for row in range(rows)], np.int64)
 
 

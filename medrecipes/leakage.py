@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medrecipes.grouping import PARTS
-from medrecipes.near import Ints
+from medrecipes.pairs import Flags, Ints, Near, as_near
 
 RELATIONS = ("document", "article", "question", "answer", "near_duplicate")
 
 
 def leaks(
-    relations: Mapping[str, Ints], pairs: Ints, part: Ints, names: Sequence[str] = RELATIONS
+    relations: Mapping[str, Ints], pairs: Near | Ints, part: Ints, names: Sequence[str] = RELATIONS
 ) -> dict[str, dict[str, int | None]]:
     """For dev and test: rows, and how many share each relation with train; None where the data does not know it."""
     report: dict[str, dict[str, int | None]] = {}
@@ -31,19 +30,15 @@ def leaks(
     return report
 
 
-def alike(relation: str, codes: Ints, pairs: Ints, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def alike(relation: str, codes: Ints, pairs: Near | Ints, chosen: Flags) -> Flags:
     """Which rows share this relation with a chosen one; near-duplicates by their pairs of codes too."""
-    size = max(int(codes.max(initial=-1)), int(pairs.max(initial=-1))) + 2
-    flags = np.zeros(size, bool)  # the last entry stands for -1, nothing known
-    flags[codes[chosen]] = True
-    flags[-1] = False
+    mine = codes[chosen]
     if relation == "near_duplicate":
-        near = np.concatenate((pairs[flags[pairs[:, 0]], 1], pairs[flags[pairs[:, 1]], 0]))
-        flags[near] = True
-    return flags[codes]
+        mine = np.concatenate((mine, as_near(pairs).beside(mine)))
+    return np.isin(codes, mine[mine >= 0])
 
 
-def chained(relations: Mapping[str, Ints], pairs: Ints, rows: Sequence[int], documents: Ints) -> dict[str, int]:
+def chained(relations: Mapping[str, Ints], pairs: Near | Ints, rows: Sequence[int], documents: Ints) -> dict[str, int]:
     """What makes one group of these rows: how many share each relation with a row of another document, most first."""
     found = {}
     for name, codes in relations.items():
@@ -53,7 +48,7 @@ def chained(relations: Mapping[str, Ints], pairs: Ints, rows: Sequence[int], doc
             holders[code].add(int(documents[row]) if documents[row] >= 0 else -2 - row)
         several = {code for code, those in holders.items() if code >= 0 and len(those) > 1}
         if name == "near_duplicate":
-            several |= {code for pair in pairs.tolist() if set(pair) <= holders.keys() for code in pair}
+            several |= set(as_near(pairs).links(codes[rows]).ravel().tolist())
         found[name] = sum(code in several for code in mine)
     return {name: count for name, count in sorted(found.items(), key=lambda one: -one[1]) if count}
 

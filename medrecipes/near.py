@@ -1,45 +1,73 @@
 """Texts that are nearly the same, all of them: an exact join on Jaccard similarity, with no sampling and no luck in it.
 
 Two sets that are alike must share one of their rarest members: of n members the n - t·n + 1 rarest are enough (prefix
-filtering: Chaudhuri 2006, Bayardo 2007, Xiao 2008). So only texts that share a rare triple of words are ever compared.
+filtering: Chaudhuri 2006, Bayardo 2007, Xiao 2008). So only texts that share a rare triple of words are ever compared; and
+where many share one, as answers of one template do, `clusters` finds which without comparing every two.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from medrecipes.clusters import FEW, PENDING, similar_sets
+from medrecipes.pairs import Flags, Ints, Near, each_once, neighbours, starts
+
 WIDTH = 3  # words a triple; texts are compared as sets of these
 CHUNK = 4096  # texts sorted at a time; 12 bits of the sorting key
 RARITY_BITS, HASH_BITS = 12, 40
 BUCKETS = np.uint64((1 << 22) - 1)
-PENDING = 1 << 22  # candidates gathered before repeats among them are dropped
-Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
 
 def near_pairs(texts: Sequence[bytes], threshold: float) -> Ints:
     """All pairs (i < j) of plain texts whose sets of word triples have a Jaccard similarity of `threshold` or more."""
+    return near(texts, threshold).every()
+
+
+def near(texts: Sequence[bytes], threshold: float) -> Near:
+    """The same pairs, those of texts that share most of what they hold not named one by one."""
     if len(texts) < 2:
-        return np.empty((0, 2), np.int64)
+        return Near()
     hashes, offsets = _triples(texts)
 
     @lru_cache(maxsize=4096)
     def members(row: int) -> Hashes:
         return _distinct(hashes[offsets[row] : offsets[row + 1]])
 
-    found = []
-    for i, j in _candidates(hashes, offsets, threshold).tolist():
+    triple, row, place, sizes = _prefixes(hashes, offsets, threshold)
+    order = np.argsort(triple, kind="stable")
+    triple, row, place = triple[order], row[order], place[order]
+    count = np.diff(starts(triple), append=len(triple))
+    many = np.repeat(count > FEW, count)
+    clustered = np.zeros(len(texts), bool)
+    clustered[row[many]] = True
+    found = _in_clusters(np.flatnonzero(clustered), members, threshold)
+    few = ~many
+    pairs = []
+    for i, j in _candidates(triple[few], row[few], place[few], sizes, clustered, threshold).tolist():
         a, b = members(i), members(j)
         common = len(np.intersect1d(a, b, assume_unique=True))
         if common >= threshold * (len(a) + len(b) - common) - 1e-9:
-            found.append((i, j))
-    return np.array(found, np.int64).reshape(-1, 2)
+            pairs.append((i, j))
+    return replace(found, pairs=each_once(np.concatenate((found.pairs, np.array(pairs, np.int64).reshape(-1, 2)))))
+
+
+def _in_clusters(rows: Ints, members: Callable[[int], Hashes], threshold: float) -> Near:
+    """What is nearly the same among texts of which each shares one of its rarest triples with many."""
+    if not len(rows):
+        return Near()
+    sets = [members(row) for row in rows.tolist()]
+    of = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+    _, token = np.unique(np.concatenate(sets), return_inverse=True)
+    found = similar_sets(of, token, threshold)
+    return replace(found, pairs=rows[found.pairs], texts=rows[found.texts])
 
 
 def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
@@ -80,32 +108,22 @@ def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
 
 
-def _candidates(hashes: Hashes, offsets: Ints, threshold: float) -> Ints:
-    """Pairs that share a triple among their rarest and that their sizes do not rule out, each once, in order."""
-    n = len(offsets) - 1
-    triple, row, place, sizes = _prefixes(hashes, offsets, threshold)
-    order = np.argsort(triple, kind="stable")
-    triple, row, place = triple[order], row[order], place[order]
+def _candidates(triple: Hashes, row: Ints, place: Ints, sizes: Ints, clustered: Flags, threshold: float) -> Ints:
+    """The pairs that share one of their rarest triples and have enough left, but for those of which both are in clusters."""
+    n = len(sizes)
     known = np.empty(0, np.int64)
     pending: list[Ints] = []
-    left, distance = np.arange(len(triple)), 1
-    while True:
-        # entries whose neighbour at this distance has the same triple; the next distance has only some of these
-        left = left[left + distance < len(triple)]
-        left = left[triple[left] == triple[left + distance]]
-        if len(left):
-            right = left + distance
-            i, j = row[left], row[right]
-            after = np.minimum(sizes[i] - place[left], sizes[j] - place[right])
-            likely = after >= threshold / (1 + threshold) * (sizes[i] + sizes[j]) - 1e-9
-            i, j = i[likely], j[likely]
-            pending.append(np.minimum(i, j) * n + np.maximum(i, j))
+    for left, right in neighbours(triple):
+        i, j = row[left], row[right]
+        after = np.minimum(sizes[i] - place[left], sizes[j] - place[right])
+        likely = after >= threshold / (1 + threshold) * (sizes[i] + sizes[j]) - 1e-9
+        likely &= ~(clustered[i] & clustered[j])
+        i, j = i[likely], j[likely]
+        pending.append(np.minimum(i, j) * n + np.maximum(i, j))
         if not len(left) or sum(map(len, pending)) > PENDING:
             known = _distinct(np.concatenate([known, *pending]))
             pending = []
-        if not len(left):
-            return np.column_stack((known // n, known % n))
-        distance += 1
+    return np.column_stack((known // n, known % n))
 
 
 def _prefixes(hashes: Hashes, offsets: Ints, threshold: float) -> tuple[Hashes, Ints, Ints, Ints]:

@@ -16,7 +16,8 @@ import numpy as np
 from medrecipes.errors import DataError
 from medrecipes.grouping import PARTS, asked, assign, bind
 from medrecipes.leakage import by_row, chained, leaks
-from medrecipes.near import Ints, near_pairs
+from medrecipes.near import near
+from medrecipes.pairs import NO_TEXTS, Ints, Near
 from medrecipes.reading import Place, Rows, compared, locate, read
 from medrecipes.recipe import Recipe, SplitRatios
 from medrecipes.records import Conversation, Message
@@ -25,7 +26,7 @@ from medrecipes.sources import EXAMPLES
 from medrecipes.store import digest, digest_path, read_json, scratch, stage, write_json, writing
 
 # what decides the split; a change in any of it makes a new one
-CODE = ("intake", "records", "cleaning", "near", "grouping", "leakage", "reading", "repeats", "prepare")
+CODE = ("intake", "records", "cleaning", "pairs", "clusters", "near", "grouping", "leakage", "reading", "repeats", "prepare")  # fmt: skip
 Note = Callable[[str], None]
 Row = TypeVar("Row")
 
@@ -101,7 +102,7 @@ def _build(
     rows = read(places)
     if data.near_duplicate:
         note("near-duplicates")
-        rows.pairs = near_pairs(compared(rows), data.near_duplicate)
+        rows.pairs = near(compared(rows), data.near_duplicate)
     note("repeats and limits")
     keep_official_apart(rows)
     drop_repeats(rows, data)
@@ -125,9 +126,10 @@ def _build(
     }
     note("write")
     keys = _write(folder / "rows.jsonl", rows, kept, group, part)
-    near = {"threshold": data.near_duplicate or None, "pairs": len(rows.pairs)}
+    texts = rows.relations["near_duplicate"] if data.near_duplicate else NO_TEXTS
+    alike = {"threshold": data.near_duplicate or None, "texts": len(np.unique(rows.pairs.links(texts)))}
     report = report_of(
-        places, contents, keys, near_duplicate=near, leakage=leakage,
+        places, contents, keys, near_duplicate=alike, leakage=leakage,
         **split_report(part, group, atoms, official, data.split, relations, rows.pairs),
     )  # fmt: skip
     write_json(folder / "report.json", report)
@@ -147,7 +149,7 @@ def report_of(places: Sequence[Place], contents: Sequence[str], keys: Mapping[st
 
 def split_report(
     part: Ints, group: Ints, atoms: Sequence[str], official: Sequence[str | None], shares: SplitRatios,
-    relations: Mapping[str, Ints], pairs: Ints,
+    relations: Mapping[str, Ints], pairs: Near | Ints,
 ) -> dict[str, Any]:  # fmt: skip
     """What data.json says of the split: what was asked and got, and of how many groups; a part that is empty is an error.
 

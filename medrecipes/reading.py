@@ -13,7 +13,7 @@ import numpy as np
 
 from medrecipes.cleaning import clean, plain
 from medrecipes.errors import DataError
-from medrecipes.near import Ints
+from medrecipes.pairs import Ints, Near
 from medrecipes.recipe import Data, Mix
 from medrecipes.records import Conversation
 from medrecipes.sources import Files, Ledger, Source, _hub, open_source
@@ -48,9 +48,7 @@ class Rows:
     document: list[str] = field(default_factory=list)
     content: list[bytes] = field(default_factory=list)
     relations: dict[str, Ints] = field(default_factory=dict)
-    pairs: Ints = field(
-        default_factory=lambda: np.empty((0, 2), np.int64)
-    )  # near-duplicates, as codes of that relation
+    pairs: Near = field(default_factory=Near)  # near-duplicates, as codes of that relation
     kept: list[bool] = field(default_factory=list)
 
     def drop(self, row: int, reason: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from medrecipes.errors import DataError
 from medrecipes.grouping import sample, shares
 from medrecipes.leakage import alike
+from medrecipes.pairs import Floats, Ints, Near, starts
 from medrecipes.reading import Rows
 from medrecipes.recipe import Data
 
@@ -29,12 +31,8 @@ def drop_repeats(rows: Rows, data: Data) -> None:
     """Keep the first of rows that say the same; official test rows stay as they are."""
     question, answer = rows.relations["question"].tolist(), rows.relations["answer"].tolist()
     text = rows.relations["near_duplicate"].tolist() if data.near_duplicate else None
-    near: defaultdict[int, list[int]] = defaultdict(list)
-    for a, b in rows.pairs.tolist():
-        near[a].append(b)
-        near[b].append(a)
+    texts = Kept(rows.pairs)
     whole: set[Any] = set()
-    texts: set[Any] = set()
     questions: set[Any] = set()
     for row in rows.alive():
         if rows.official(row):
@@ -43,9 +41,9 @@ def drop_repeats(rows: Rows, data: Data) -> None:
         side = rows.places[rows.place[row]].source.compared
         if (question[row], answer[row], task) in whole:
             rows.drop(row, "exact duplicate")
-        elif text and (text[row], task) in texts:
+        elif text and texts.has(text[row], task):
             rows.drop(row, f"repeated {side}")
-        elif text and any((other, task) in texts for other in near[text[row]]):
+        elif text and texts.has_near(text[row], task):
             rows.drop(row, f"near-duplicate {side}")
         elif data.answers == "one" and (question[row], task) in questions:
             rows.drop(row, "another answer to the same question")
@@ -53,7 +51,48 @@ def drop_repeats(rows: Rows, data: Data) -> None:
             whole.add((question[row], answer[row], task))
             questions.add((question[row], task))
             if text:
-                texts.add((text[row], task))
+                texts.add(text[row], task)
+
+
+class Kept:
+    """The texts that were kept, each under its task."""
+
+    def __init__(self, near: Near) -> None:
+        self._partners = _by_text(np.concatenate((near.pairs, near.pairs[:, ::-1])))
+        self._clusters = _by_text(np.column_stack((near.texts, near.cluster)), near.weights)
+        self._texts: set[tuple[int, Any]] = set()
+        self._lightest: dict[tuple[int, Any], float] = {}  # of each cluster
+
+    def add(self, text: int, task: Any) -> None:
+        """Keep a text."""
+        self._texts.add((text, task))
+        for cluster, weight in self._clusters(text):
+            self._lightest[cluster, task] = min(weight, self._lightest.get((cluster, task), weight))
+
+    def has(self, text: int, task: Any) -> bool:
+        """Whether this very text was kept."""
+        return (text, task) in self._texts
+
+    def has_near(self, text: int, task: Any) -> bool:
+        """Whether one that is nearly the same was kept, where the text itself was not."""
+        return any((other, task) in self._texts for (other,) in self._partners(text)) or any(
+            weight + self._lightest.get((cluster, task), math.inf) <= 0 for cluster, weight in self._clusters(text)
+        )
+
+
+def _by_text(pairs: Ints, *more: Floats) -> Callable[[int], Iterable[tuple[Any, ...]]]:
+    """What stands beside a text in pairs, and more of each, as tuples."""
+    order = np.argsort(pairs[:, 0], kind="stable")
+    known, *columns = (column[order] for column in (*pairs.T, *more))
+    begin = starts(known)
+    ends = np.append(begin[1:], len(known))
+    spans = dict(zip(known[begin].tolist(), zip(begin.tolist(), ends.tolist(), strict=False), strict=False))
+
+    def of(text: int) -> Iterable[tuple[Any, ...]]:
+        first, last = spans.get(text, (0, 0))
+        return zip(*(column[first:last].tolist() for column in columns), strict=True) if last else ()
+
+    return of
 
 
 def draw(rows: Rows, data: Data, seed: int) -> None:

@@ -15,7 +15,7 @@ from medrecipes.bio import OUTSIDE, read_spans, split_tag
 from medrecipes.errors import DataError
 from medrecipes.grouping import PARTS, assign, bind, sample
 from medrecipes.leakage import by_row, leaks
-from medrecipes.near import Ints
+from medrecipes.pairs import Ints
 from medrecipes.prepare import Parts, code_of, report_of, split_report
 from medrecipes.reading import Place, locate
 from medrecipes.recipe import Recipe

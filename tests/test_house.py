@@ -16,7 +16,7 @@ from tests.conftest import ROOT, children_seconds
 
 # A module imports only what stands above it.
 ORDER = [
-    "errors", "markup", "intake", "resources", "ranks", "notes", "store", "bio", "words", "naming", "console", "hub", "records", "personal", "recipe", "trust", "sources", "layers", "rules", "loading", "show", "schema", "tokens", "cleaning", "near", "grouping", "tally", "leakage", "reading", "repeats", "bounded", "shapes",
+    "errors", "markup", "intake", "resources", "ranks", "notes", "store", "bio", "words", "naming", "console", "hub", "records", "personal", "recipe", "trust", "sources", "layers", "rules", "loading", "show", "schema", "tokens", "cleaning", "pairs", "clusters", "near", "grouping", "tally", "leakage", "reading", "repeats", "bounded", "shapes",
     "prepare", "tagged", "rendering", "base_template", "gguf_base", "bases", "batching", "overflow", "proofs", "preview", "scoring", "plan", "tagging", "hardware", "checkpoints", "rundir", "seal", "plot", "engines", "outlook", "check",
     "cases", "suites", "chatreport", "spanreport", "evaluate", "judge", "compare", "terms", "gates", "cards", "build", "conversion", "tagbuild", "export", "publish", "verify", "chat", "guard", "web", "tagline", "tagtext", "webtag", "run", "sweep", "handlers", "cli",
 ]  # fmt: skip
