@@ -74,7 +74,10 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     settings = recipe.template
     alike = (name for name in template_names() if template_path(name).read_text(encoding="utf-8") == text)
     name = settings.name or next(alike, OWN)
-    return ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+    try:
+        return ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+    except TemplateError as error:
+        raise TemplateError(f"{path}: {error}") from None
 
 
 def own_text(folder: Path) -> str | None:

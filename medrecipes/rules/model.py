@@ -22,12 +22,12 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if base.startswith("tiny:"):
         if base not in TINY:
             yield unknown(at, "model.base", base, TINY)
-    elif not base.startswith((".", "/", "~")) and not HUB_ID.fullmatch(base) and not os.path.isdir(base):
+    elif not base.startswith((".", "/", "~", "package:")) and not HUB_ID.fullmatch(base) and not os.path.isdir(base):
         # a name before a colon is meant as tiny:
         hint = did_you_mean(base, TINY) if ":" in base else ""
         text = "is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY"
         yield key, f"{at('model.base')} = {shown(base)} {text}{hint or '; correct it'}"
-    local = base.startswith(("tiny:", ".", "/", "~")) or os.path.isdir(base)
+    local = base.startswith(("tiny:", "package:", ".", "/", "~")) or os.path.isdir(base)
     if local and recipe.model.revision != "main":
         yield (*key, "model.revision"), f"{at('model.revision')} is read for bases of the Hub only; leave it out"
 
