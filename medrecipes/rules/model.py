@@ -27,6 +27,11 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
         hint = did_you_mean(base, TINY) if ":" in base else ""
         text = "is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY"
         yield key, f"{at('model.base')} = {shown(base)} {text}{hint or '; correct it'}"
+    if base.startswith("tiny:") and recipe.model.trust_remote_code:
+        yield (
+            (*key, "model.trust_remote_code"),
+            f"{at('model.trust_remote_code')} asks for code of a base, and {base} is built here without any; leave it out",
+        )
     local = base.startswith(("tiny:", "package:", ".", "/", "~")) or os.path.isdir(base)
     if local and recipe.model.revision != "main":
         yield (*key, "model.revision"), f"{at('model.revision')} is read for bases of the Hub only; leave it out"

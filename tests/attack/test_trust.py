@@ -47,7 +47,6 @@ AUTO = {
     "AutoModelForTokenClassification": "evil.Model",
 }
 RECIPE = """
-extends = "{root}/recipes/base/tiny.toml"
 {task}
 [model]
 base = "{base}"
@@ -59,8 +58,11 @@ source = "{source}"
 path = "{root}/data/{path}"
 {limit}
 [train]
+optim = "adamw_torch"
 warmup_steps = 0
 batch = 64
+eval_steps = "epoch"
+save_steps = "epoch"
 {rest}
 """
 CHAT = {
@@ -108,7 +110,7 @@ def plain(place: Path, libraries: None) -> Path:
     torch.manual_seed(1)
     config = transformers.MistralConfig(
         vocab_size=32000, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2,
+        num_key_value_heads=1, max_position_embeddings=2048, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     folder = place / "plain"
     transformers.MistralForCausalLM(config).save_pretrained(folder)
@@ -187,10 +189,10 @@ def run(poison: Poison) -> Path:
         "setup.py": poison.code("setup"), "__init__.py": poison.code("init"), "conftest.py": poison.code("conftest"),
     })  # fmt: skip
     done = attack(
-        "run", poison.recipe(base, trust=False, name="laden"), "--runs", poison.place / "runs", cwd=poison.place
+        "run", poison.recipe(base, trust=False, name="laden"), "--runs", poison.place / "laden", cwd=poison.place
     )
     assert done.code == 0, done
-    [folder] = (poison.place / "runs").iterdir()
+    [folder] = (poison.place / "laden").iterdir()
     return folder
 
 
@@ -240,13 +242,13 @@ def test_a_base_that_asks_is_refused_by_every_command_that_opens_it(
     ]
     for command, *more in commands:
         outcome = attack(command, asks, *more, cwd=poison.place)
-        told(outcome, f"{asks}:7: model.trust_remote_code = true", base, f"{OPTION} {base}")
+        told(outcome, f"{asks}:6: model.trust_remote_code = true", base, f"{OPTION} {base}")
     swept = poison.recipe(base, rest='[sweep]\n"lora.rank" = [2, 4]', name="swept")
     outcome = attack("sweep", swept, cwd=poison.place)
-    refused(outcome, f"{swept}:7: model.trust_remote_code = true", f"{OPTION} {base}")
+    refused(outcome, f"{swept}:6: model.trust_remote_code = true", f"{OPTION} {base}")
     tagged = poison.recipe(base, name="tagged", **TAG)
     for command in ("check", "run"):
-        told(attack(command, tagged, cwd=poison.place), f"{tagged}:7: model.trust_remote_code", f"{OPTION} {base}")
+        told(attack(command, tagged, cwd=poison.place), f"{tagged}:6: model.trust_remote_code", f"{OPTION} {base}")
     # a recipe that does not say it needs code gets none either, and says what is missing
     told(
         attack("run", quiet, cwd=poison.place),
@@ -297,16 +299,37 @@ def test_only_the_command_line_grants_and_only_what_it_names(
     record_property("attacks", ("bases and runs that bring code", 12))
 
 
-def test_code_runs_where_the_command_line_says_so(poison: Poison, marker: Path) -> None:
+@pytest.mark.slow
+def test_a_run_with_code_that_was_granted_says_so(poison: Poison, marker: Path) -> None:
     base = poison.custom()
     recipe = poison.recipe(base, name="granted")
     outcome = attack("run", recipe, "--runs", poison.place / "granted", OPTION, base, cwd=poison.place)
-    assert marker.read_text().startswith("custom\n")
+    assert marker.read_text() == "custom\n"
     marker.unlink()
     assert outcome.code == 0, outcome
     [run] = (poison.place / "granted").iterdir()
     assert json.loads((run / "run.json").read_text())["base_code"] == str(base)
     assert "brings Python code of its own" in (run / "README.md").read_text()
+
+
+def test_code_runs_where_the_command_line_says_so(poison: Poison, marker: Path, tmp_path: Path) -> None:
+    theirs = tagged(poison, tmp_path)
+    attack("tag", theirs, "Naloxone.", OPTION, poison.base("other"), cwd=tmp_path)
+    assert not marker.exists()
+    attack("tag", theirs, "Naloxone.", OPTION, poison.custom(), cwd=tmp_path)  # whose adapter is none
+    assert marker.read_text() == "custom\n"
+    marker.unlink()
+
+
+def tagged(poison: Poison, folder: Path) -> Path:
+    """What looks like a tagging run of a base with code of its own."""
+    theirs = folder / "theirs"
+    lay(theirs, {
+        "run.json": {"state": "finished", "task": "tag", "base": str(poison.custom()), "base_revision": None},
+        "adapter/adapter_config.json": {"peft_type": "LORA"}, "adapter/tagging.json": {"labels": ["O"]},
+    })  # fmt: skip
+    shutil.copy(poison.recipe(poison.custom(), name="tags", **TAG), theirs / "recipe.toml")
+    return theirs
 
 
 BROUGHT: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
@@ -392,15 +415,8 @@ def test_a_run_whose_recipe_was_made_to_ask_is_refused(
 def test_a_tagging_run_that_asks_is_refused(
     poison: Poison, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    base = poison.custom()
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    shutil.copy(poison.recipe(base, name="tags", **TAG), theirs / "recipe.toml")
-    lay(theirs, {
-        "run.json": {"state": "finished", "task": "tag", "base": str(base), "base_revision": None},
-        "adapter/adapter_config.json": {"peft_type": "LORA"}, "adapter/tagging.json": {"labels": ["O"]},
-    })  # fmt: skip
-    told(attack("tag", theirs, "Naloxone.", cwd=tmp_path), f"{theirs}/recipe.toml:7", f"{OPTION} {base}")
+    base, theirs = poison.custom(), tagged(poison, tmp_path)
+    told(attack("tag", theirs, "Naloxone.", cwd=tmp_path), f"{theirs}/recipe.toml:6", f"{OPTION} {base}")
     record_property("attacks", ("bases and runs that bring code", 1))
 
 
@@ -481,7 +497,7 @@ def resumed(theirs: Path, poison: Poison, name: str) -> None:
     import torch
 
     runs = theirs.parent / "runs"
-    folder = runs / next((poison.place / "runs").iterdir()).name
+    folder = runs / next((poison.place / "laden").iterdir()).name
     shutil.rmtree(runs, ignore_errors=True)
     shutil.copytree(theirs, folder)
     lay(folder, {"run.json": {"state": "training"}})
@@ -552,8 +568,10 @@ def test_task_files_of_plain_words_need_no_word(tmp_path: Path) -> None:
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A Hub on loopback, for the clients of this process."""
     from huggingface_hub import constants, hf_api
+    from huggingface_hub.utils import disable_progress_bars
 
     with Hub() as made:
+        disable_progress_bars()  # which this harness would take for what a command says
         for name, value in {
             "ENDPOINT": made.url, "HUGGINGFACE_CO_URL_TEMPLATE": made.url + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(tmp_path / "hub"),
@@ -581,7 +599,7 @@ def test_a_base_of_the_hub_is_trusted_at_its_commit_alone(
         outcome = attack(command, recipe, *more, cwd=poison.place)
         told(
             outcome,
-            f"{recipe}:7: model.trust_remote_code = true",
+            f"{recipe}:6: model.trust_remote_code = true",
             f"{OPTION} {OWNER}@{first}",
             f"{hub.url}/{OWNER}/tree/{first}",
         )
@@ -820,11 +838,10 @@ def test_a_broken_tokenizer_config_is_one_line(poison: Poison, record_property: 
     for text in CONFIGS.values():
         base = poison.base("broken", {"tokenizer_config.json": text})
         recipe = poison.recipe(base, trust=False, name="broken")
-        for command in ("check", "preview"):
-            refused(attack(command, recipe, cwd=poison.place), str(base))
+        told(attack("check", recipe, cwd=poison.place), base)
     base = poison.base("latin", {"tokenizer_config.json": b"\xff\xfe\x00"})
     told(attack("check", poison.recipe(base, trust=False, name="latin"), cwd=poison.place), base)
-    record_property("attacks", ("broken tokenizers", 2 * len(CONFIGS) + 1))
+    record_property("attacks", ("broken tokenizers", len(CONFIGS) + 1))
 
 
 def test_a_broken_tokenizer_is_one_line(poison: Poison, record_property: Callable[[str, object], None]) -> None:
