@@ -94,7 +94,7 @@ def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: b
             engine.open_adapter(adapter)
         with_what = "without an adapter" if base else f"with {adapter.relative_to(path)}"
         stage.says(f"{recipe.model.base} {with_what}, template {template.name}")
-    return Opened(recipe, engine, template, path.name, rundir.log)
+    return Opened(recipe, engine, template, path.name, cache_root() / "log.txt")
 
 
 def typed() -> str:

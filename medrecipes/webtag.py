@@ -114,4 +114,4 @@ def serve(path: Path, console: Console, host: str, port: int) -> None:
         types = sorted({label[2:] for label in engine.labels if label != OUTSIDE})
         stage.says(f"{engine.recipe.model.base} with adapter, which marks {' and '.join(types)}")
     blocks = build(path.name, types, samples(path), lambda text: tag_texts(engine, [text])[0])
-    web.keep(blocks, CSS, console, web.Place(host, port, finished(path).log))
+    web.keep(blocks, CSS, console, web.Place(host, port, cache_root() / "log.txt"))

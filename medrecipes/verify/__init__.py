@@ -11,6 +11,7 @@ from pathlib import Path
 from medrecipes.console import Console
 from medrecipes.errors import MedRecipesError, SpoiledError, TrustError
 from medrecipes.judge import finished
+from medrecipes.rundir import holding
 from medrecipes.scoring.tables import aligned
 from medrecipes.store import scratch, thorough
 from medrecipes.verify import adapter, files, model, rows, texts, training
@@ -43,7 +44,8 @@ def verify(
     claims: list[Claim] = []
     refused = None
     if (Path(name) / "run.json").exists():
-        refused = _collect(claims, _run(Evidence(finished(Path(name)), overrides), console))
+        with holding(Path(name)):  # or another command changes what is looked at
+            refused = _collect(claims, _run(Evidence(finished(Path(name)), overrides), console))
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         raise MedRecipesError(f"{name}: is neither a run folder nor a repository; name a run, OWNER/NAME or datasets/OWNER/NAME")  # fmt: skip
     else:

@@ -101,6 +101,7 @@ PAIRS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "publish + publish, the second of two runs": (
         lambda runs: (finished(runs / "s"), finished(runs / "r"))[1], ("publish", "runs/s", "runs/r"),
     ),
+    "eval + verify": (lambda runs: finished(runs / "r"), ("verify", "runs/r")),
     "run + run": (of_run, ("run", str(DEMO), "--runs", "runs")),
     "run + eval": (lambda runs: finished(of_run(runs)), ("eval", "RUN")),
     "run + export": (lambda runs: finished(of_run(runs)), ("export", "RUN", "--format", "adapter")),
