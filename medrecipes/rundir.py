@@ -18,8 +18,9 @@ from medrecipes import ranks
 from medrecipes.checkpoints import looked_over
 from medrecipes.errors import MedRecipesError, RunError, SpoiledError
 from medrecipes.naming import folder_name
+from medrecipes.notes import note
 from medrecipes.recipe import DEFAULTS, Recipe
-from medrecipes.store import SCRATCH, locked, read_json, write_json, write_text, writing
+from medrecipes.store import SCRATCH, digest, digest_path, locked, read_json, write_json, write_text, writing
 
 LOSS_COLUMNS = (
     "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
@@ -89,6 +90,24 @@ class RunDir:
             "seconds": {**seconds, **self.state.get("seconds", {})},
             "peak_gb": stats["peak_gb"],
         }
+
+    def train_ends(self, choices: Mapping[str, Any], seconds: Mapping[str, float], stats: Mapping[str, Any]) -> None:
+        """Training is done, and its adapter saved: nothing of it is done again, should this process be killed."""
+        self.update(state=TRAINED, trained=self._left(), **self.account(choices, seconds, stats))
+
+    @property
+    def trained(self) -> bool:
+        """Whether training is done, and what it left is as it was; else it goes on from the last checkpoint."""
+        if self.state.get("state") != TRAINED:
+            return False
+        whole = bool(self.state.get("trained") == self._left())
+        if not whole:
+            note(f"{self.adapter}: is not as training left it; it is made again")
+        return whole
+
+    def _left(self) -> str:
+        """The sha256 of what training left."""
+        return digest([digest_path(self.path / name) for name in ("adapter", "trainer_stats.json") if (self.path / name).exists()])  # fmt: skip
 
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe with base and data of the Hub at the commits that this run had, wherever their branches stand now."""
