@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medrecipes.errors import MedRecipesError
 from medrecipes.notes import note
-from medrecipes.store import MANIFEST, damage, read_json, seal, write_json
+from medrecipes.store import MANIFEST, clear_left, damage, read_json, seal, write_json
 
 STATE = "trainer_state.json"  # what transformers writes last of a checkpoint
 NEEDED = ("adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state*.pth")
@@ -75,6 +75,8 @@ def looked_over(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def step_back(folder: Path) -> Path | None:
     """The newest checkpoint that training can go on from; those after it are told of and set aside."""
+    for checkpoint in checkpoints(folder):
+        clear_left(checkpoint)  # of a process that was killed while it sealed it
     found = list(looked_over(folder))
     sound = next((checkpoint for checkpoint, wrong in found if not wrong), None)
     for checkpoint, wrong in found:

@@ -190,13 +190,7 @@ def _walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> N
         before = _ask_base(asked, led, rundir, console) if evaluate else []
         stats = _train(recipe, rundir, led, (train, dev), console)
         if not evaluate:
-            rundir.update(
-                state=TRAINED,
-                split_key=split.key,
-                template=template.name,
-                template_sha256=template.sha256,
-                **rundir.account(engine.choices, console.stages, stats),
-            )
+            rundir.update(split_key=split.key, template=template.name, template_sha256=template.sha256)
             console.line(f"{'adapter':<15} {rundir.adapter}")
             return
         after, answered = _ask_tuned(asked, led, rundir, console)
@@ -266,7 +260,7 @@ def _train(
     from medrecipes.store import read_json, write_json
 
     with console.stage("train") as stage, console.quiet(rundir.log):
-        if rundir.state.get("state") == TRAINED:
+        if rundir.trained:
             stats: dict[str, Any] = read_json(rundir.path / "trainer_stats.json")
             engine.open_adapter(rundir.adapter)
             stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
@@ -284,6 +278,7 @@ def _train(
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)
+    rundir.train_ends(engine.choices, console.stages, stats)
     return stats
 
 

@@ -16,10 +16,11 @@ from typing import Any, TextIO
 
 from medrecipes import ranks
 from medrecipes.checkpoints import looked_over
-from medrecipes.errors import MedRecipesError, RunError
+from medrecipes.errors import MedRecipesError, RunError, SpoiledError
 from medrecipes.naming import folder_name
+from medrecipes.notes import note
 from medrecipes.recipe import DEFAULTS, Recipe
-from medrecipes.store import SCRATCH, locked, read_json, write_json, write_text, writing
+from medrecipes.store import SCRATCH, digest, digest_path, locked, read_json, write_json, write_text, writing
 
 LOSS_COLUMNS = (
     "step", "epoch", "split", "loss", "learning_rate", "grad_norm",
@@ -31,7 +32,19 @@ LOSS_COLUMNS = (
 STARTED = re.compile(rf"(\.medrecipes)?\.lock$|recipe\.toml$|{re.escape(SCRATCH)}")
 
 LOCK = ".medrecipes.lock"
+BACK = "bring the file back, or start another run beside it with --fresh"
 TRAINED = "trained"  # the state of a run whose held-out rows are not answered yet
+
+
+def _state(file: Path) -> dict[str, Any]:
+    """What a run.json says; without one, nothing is done yet."""
+    try:
+        value = read_json(file) if file.exists() else {}
+    except (MedRecipesError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise SpoiledError(f"{file}: is not what a run wrote; {BACK}")
+    return value
 
 
 class RunDir:
@@ -39,9 +52,7 @@ class RunDir:
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self._writes = path, writes
-        self.state: dict[str, Any] = read_json(path / "run.json") if (path / "run.json").exists() else {}
-        if not isinstance(self.state, dict):
-            raise RunError(f"{path}/run.json: is no state of a run; bring the file back")
+        self.state: dict[str, Any] = _state(path / "run.json")
 
     @property
     def adapter(self) -> Path:
@@ -79,6 +90,24 @@ class RunDir:
             "seconds": {**seconds, **self.state.get("seconds", {})},
             "peak_gb": stats["peak_gb"],
         }
+
+    def train_ends(self, choices: Mapping[str, Any], seconds: Mapping[str, float], stats: Mapping[str, Any]) -> None:
+        """Training is done, and its adapter saved: nothing of it is done again, should this process be killed."""
+        self.update(state=TRAINED, trained=self._left(), **self.account(choices, seconds, stats))
+
+    @property
+    def trained(self) -> bool:
+        """Whether training is done, and what it left is as it was; else it goes on from the last checkpoint."""
+        if self.state.get("state") != TRAINED:
+            return False
+        whole = bool(self.state.get("trained") == self._left())
+        if not whole:
+            note(f"{self.adapter}: is not as training left it; it is made again")
+        return whole
+
+    def _left(self) -> str:
+        """The sha256 of what training left."""
+        return digest([digest_path(self.path / name) for name in ("adapter", "trainer_stats.json") if (self.path / name).exists()])  # fmt: skip
 
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe with base and data of the Hub at the commits that this run had, wherever their branches stand now."""
@@ -234,11 +263,26 @@ class LossLog:
 
 
 def read_losses(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a loss.csv; a line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
+    """The rows of a loss.csv; a last line that a crash cut short is left out, any other that is no row is an error."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        rows = list(csv.DictReader(text.splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpoiledError(f"{path}: cannot be read ({error}); {BACK}") from None
+    if rows and not text.endswith("\n") and not _is_row(rows[-1]):
+        rows.pop()
+    if wrong := [number for number, row in enumerate(rows, 2) if not _is_row(row)]:
+        raise SpoiledError(f"{path}:{wrong[0]}: is no row of losses; {BACK}")
+    return rows
+
+
+def _is_row(row: Mapping[str | None, Any]) -> bool:
+    """Whether a line has every column, and in those that are counted with, numbers."""
+    try:
+        int(row["step"]), float(row["loss"]), int(row.get("tokens") or 0)
+    except (KeyError, ValueError, TypeError):
+        return False
+    return None not in row and None not in row.values()
 
 
 def last_checkpoint(folder: Path) -> Path | None:

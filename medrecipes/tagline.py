@@ -8,7 +8,7 @@ from medrecipes import ranks
 from medrecipes.console import Console
 from medrecipes.errors import EngineError
 from medrecipes.recipe import Recipe
-from medrecipes.rundir import TRAINED, RunDir
+from medrecipes.rundir import RunDir
 from medrecipes.tagged import TaggedSplit
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def walk(recipe: Recipe, rundir: RunDir, console: Console, evaluate: bool) -> No
 
     stats = _train(recipe, rundir, engine, split, console)
     if not evaluate:
-        rundir.update(state=TRAINED, split_key=split.key, **rundir.account(engine.choices, console.stages, stats))
+        rundir.update(split_key=split.key)
         console.line(f"{'adapter':<15} {rundir.adapter}")
         return
 
@@ -114,7 +114,7 @@ def _train(recipe: Recipe, rundir: RunDir, engine: Tagger, split: TaggedSplit, c
     from medrecipes.store import read_json, write_json
 
     with console.stage("train") as stage, console.quiet(rundir.log):
-        if rundir.state.get("state") == TRAINED:
+        if rundir.trained:
             stats: dict[str, Any] = read_json(rundir.path / "trainer_stats.json")
             engine.open_adapter(rundir.adapter)
             stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
@@ -132,4 +132,5 @@ def _train(recipe: Recipe, rundir: RunDir, engine: Tagger, split: TaggedSplit, c
         )
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)
+    rundir.train_ends(engine.choices, console.stages, stats)
     return stats

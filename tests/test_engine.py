@@ -274,26 +274,26 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_rows(train: Train,
 def test_a_best_checkpoint_damaged_before_it_is_loaded_is_named_and_the_next_attempt_begins_anew(
     train: Train, rows: list[Example], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # so fast that it unlearns: the last checkpoint is not the best
+    # so slow that no dev loss is lower than the first: its checkpoint stays the best
     settings = ("train.max_steps=6", "train.batch=2", "train.save_steps=2", "train.eval_steps=2", "train.keep_best=loss",
-                "train.learning_rate=0.5")  # fmt: skip
+                "train.learning_rate=1e-30")  # fmt: skip
     whole, expected, _ = train(*settings, dev=rows[:2])
     assert (
-        json.loads((expected.checkpoints / "checkpoint-6" / "trainer_state.json").read_text())["best_global_step"] == 4
+        json.loads((expected.checkpoints / "checkpoint-6" / "trainer_state.json").read_text())["best_global_step"] == 2
     )
     (tmp_path / "run").mkdir()
     rundir = RunDir(tmp_path / "run")
-    best = rundir.checkpoints / "checkpoint-4" / "adapter_model.safetensors"
+    best = rundir.checkpoints / "checkpoint-2" / "adapter_model.safetensors"
 
     def before(engine: Any) -> None:
         def harm(*_: Any) -> None:
-            if best.with_name("manifest.json").exists() and best.read_bytes()[-8:] != bytes(8):
+            if (rundir.checkpoints / "checkpoint-4" / "manifest.json").exists() and best.read_bytes()[-8:] != bytes(8):
                 best.write_bytes(best.read_bytes()[:-8] + bytes(8))
 
         engine.model.register_forward_pre_hook(harm)
 
     with pytest.raises(
-        SpoiledError, match=r"checkpoint-4: adapter_model\.safetensors is not as it was written, and it is"
+        SpoiledError, match=r"checkpoint-2: adapter_model\.safetensors is not as it was written, and it is"
     ):
         train(*settings, dev=rows[:2], rundir=rundir, before=before)
     capfd.readouterr()
@@ -301,6 +301,18 @@ def test_a_best_checkpoint_damaged_before_it_is_loaded_is_named_and_the_next_att
     told = capfd.readouterr().err
     assert told.count("; training goes on from the beginning, and it is kept as set-aside/checkpoint-") == 2
     assert [row["loss"] for row in read_losses(rundir.path / "loss.csv")] == [row["loss"] for row in read_losses(expected.path / "loss.csv")]  # fmt: skip
+    assert difference(again, whole) == 0
+
+
+def test_a_training_that_was_at_its_end_takes_no_step_more(train: Train) -> None:
+    settings = ("train.max_steps=3", "train.batch=2", "train.save_steps=3")  # in the midst of an epoch
+    whole, rundir, _ = train(*settings)
+    before = (rundir.path / "loss.csv").read_text()
+    again, rundir, seen = train(*settings, rundir=rundir)
+    assert rundir.state["resumed_from_step"] == 3
+    assert seen == []
+    assert (rundir.path / "loss.csv").read_text() == before
+    assert [path.name for path in rundir.checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
     assert difference(again, whole) == 0
 
 

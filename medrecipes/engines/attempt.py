@@ -130,6 +130,9 @@ class Attempt:
             trainer.add_callback(Sealed(rundir.checkpoints))
             trainer.add_callback(interrupt)
             count_peak_anew(device)
+            if self.step is not None and self.step >= count_steps(count, recipe):
+                # after the last step transformers would take one more, where that is not the end of an epoch
+                trainer._run_epoch = lambda *_, **__: setattr(trainer.control, "should_training_stop", True)
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)

@@ -115,8 +115,8 @@ class Sealed(TrainerCallback):
         self._folder = folder
 
     def on_save(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
-        """A checkpoint is complete."""
-        ranks.share(None)
+        """A checkpoint is complete, once the last process has written what is its own."""
+        ranks.total(0)
         if ranks.leads():
             with writing(self._folder):
                 seal_checkpoint(self._folder / f"checkpoint-{state.global_step}")

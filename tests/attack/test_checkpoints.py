@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from medrecipes.checkpoints import SET_ASIDE, flaw, is_sealed, rebase, seal_checkpoint, step_back
-from medrecipes.rundir import last_checkpoint
+from medrecipes.errors import SpoiledError
+from medrecipes.rundir import LOSS_COLUMNS, LossLog, last_checkpoint, read_losses
 from medrecipes.store import MANIFEST
-from tests.attack.harness import attack, refused
+from tests.attack.harness import attack, fingerprint, refused
 from tests.attack.test_store import Harm, cut, flip, instead, manifest, put, say, swapped, zero
 from tests.conftest import DEMO, ROOT
 from tests.test_line import losses
@@ -197,6 +198,43 @@ def test_a_moved_checkpoint_names_its_best_anew_and_stays_sealed(tmp_path: Path)
     os.utime(last / ADAPTER)  # times say nothing of a checkpoint, which is copied from machine to machine
     assert flaw(last) == ""
     assert (last / MANIFEST).read_bytes() == before
+
+
+HEAD = ",".join(LOSS_COLUMNS)
+ROW = "{},0.5,train,2.5,0.001,1.0,100,50,10.0,0.5"
+LOSSES: dict[str, Any] = {
+    "a line cut short in the middle": lambda lines: [*lines[:2], lines[2][:9], *lines[3:]],
+    "zeros": lambda lines: [*lines[:2], "\0" * 40, *lines[3:]],
+    "a loss that is no number": lambda lines: [*lines[:2], lines[2].replace("2.5", "low"), *lines[3:]],
+    "a step that is none": lambda lines: [*lines[:2], lines[2].replace("2,", "x,", 1), *lines[3:]],
+    "a column more": lambda lines: [*lines[:2], f"{lines[2]},1", *lines[3:]],
+    "another file": lambda lines: ["Step,Loss", "1,2.5", "2,2.25"],
+    "not UTF-8": lambda lines: [*lines[:2], "\udcff", *lines[3:]],
+}
+
+
+def test_a_spoiled_log_of_losses_is_never_gone_on_with(tmp_path: Path, record_property: Any) -> None:
+    path = tmp_path / "loss.csv"
+    lines = [HEAD, *(ROW.format(step) for step in range(1, 5))]
+    for what, change in LOSSES.items():
+        path.write_text("\n".join(change(lines)) + "\n", errors="surrogateescape")
+        with pytest.raises(SpoiledError, match="loss\\.csv"):
+            LossLog(path, 4)
+        assert what
+    for torn in range(1, len(lines[-1])):  # as a killed process leaves it
+        path.write_text("\n".join([*lines[:-1], lines[-1][:torn]]))
+        assert [row["step"] for row in read_losses(path)][:3] == ["1", "2", "3"]
+    record_property("attacks", ("spoiled logs", len(LOSSES)))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\0" * 50, "[" * 100_000, '{"state": "finished"'])
+def test_a_spoiled_state_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(text)
+    before = fingerprint(tmp_path)
+    for command in (("eval", "run"), ("chat", "run"), ("export", "run", "--format", "adapter"), ("publish", "run"), ("verify", "run")):  # fmt: skip
+        refused(attack(*command, cwd=tmp_path), "run.json: is not what a run wrote; bring the file back")
+    assert fingerprint(tmp_path) == before
 
 
 # a run that kills itself right before the n-th change that it makes in its folder

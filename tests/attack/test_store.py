@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
+from medrecipes.errors import DataError
+from medrecipes.export import run_base
 from medrecipes.loading import load
 from medrecipes.prepare import prepare
-from medrecipes.recipe import Data, Recipe, SplitRatios
-from medrecipes.store import MANIFEST, digest, intact, stage, thorough
+from medrecipes.recipe import Data, Model, Recipe, SplitRatios
+from medrecipes.rundir import RunDir
+from medrecipes.store import MANIFEST, digest, intact, scratch, stage, thorough
 from medrecipes.tagged import prepare_tagged
 from tests.attack.harness import limited
+from tests.attack.test_kills import killed
 from tests.conftest import ROOT
 
 ROWS = "rows.jsonl"
@@ -300,6 +304,35 @@ def test_a_base_that_a_run_names_by_its_folder_is_used_only_whole(
     assert not intact(tmp_path / "gone")
     assert capfd.readouterr().err == ""  # it is absent, and no harm in that
     record_property("attacks", ("damaged store entries", len(BASE)))
+
+
+def test_a_run_opens_no_damaged_base(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = stage("base", "f" * 64, build, tmp_path)
+    recipe = Recipe(data=Data(source="synthetic_qa", path=tmp_path / "gone.jsonl"), model=Model(base="tiny:mistral"))
+    rundir = RunDir(tmp_path / "run")
+    rundir.state["base"] = str(place)
+    assert run_base(recipe, rundir).folder == place
+    zero("model.safetensors", 3000, 7000)(place)
+    with pytest.raises(DataError):  # it would be built again, from rows that are not there
+        run_base(recipe, rundir)
+    assert f"{place}: model.safetensors is not as it was written; it is not used" in capfd.readouterr().err
+
+
+def test_a_damaged_stage_is_made_anew_by_whoever_is_not_killed(tmp_path: Path, record_property: Any) -> None:
+    step, kills = 1, 0
+    while True:
+        place = stage("base", "f" * 64, build, tmp_path)
+        (place / "config.json").write_text("{}")
+        if not killed(lambda: stage("base", "f" * 64, build, tmp_path), step):
+            break
+        assert stage("base", "f" * 64, build, tmp_path) == place
+        assert (place / "config.json").read_text() == '{"layers": 1}'
+        with scratch("next", tmp_path):  # whatever is made next there clears what was left
+            pass
+        assert list(tmp_path.iterdir()) == [place]
+        step, kills = step + 3, kills + 1
+    assert kills >= 10
+    record_property("attacks", ("kills", kills))
 
 
 def test_others_cannot_read_what_lies_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
