@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes.errors import MedRecipesError, TemplateError, reason
+from medrecipes.errors import LimitError, MedRecipesError, TemplateError, reason
 from medrecipes.recipe import Recipe, template_names, template_path
 from medrecipes.records import Message
 from medrecipes.rendering import OWN, TEMPLATE, ChatTemplate
@@ -77,17 +77,21 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     try:
         return ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
     except TemplateError as error:
-        raise TemplateError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 def own_text(folder: Path) -> str | None:
     """The chat template that a base is published with, if it has one."""
     if (file := folder / TEMPLATE).exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
     config = folder / "tokenizer_config.json"
     written: Any = read_json(config).get("chat_template") if config.exists() else None
     if isinstance(written, list):  # several by name
-        written = {entry["name"]: entry["template"] for entry in written}.get("default")
+        named = [entry for entry in written if isinstance(entry, dict) and entry.get("name") == "default"]
+        written = named[0].get("template") if named else None
     return written if isinstance(written, str) and written.strip() else None
 
 
@@ -96,6 +100,13 @@ def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTempla
 
     A base's own template that behaves as one of `templates/` gets that one, whose answers are marked.
     """
+    try:
+        return _base_template(recipe, tokenizer, base)
+    except LimitError as error:
+        raise LimitError(f"{base}: its own chat template, or that of the recipe: {error}") from None
+
+
+def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTemplate:
     settings, own = recipe.template, own_text(tokenizer.folder)
     if settings.name is None:
         if own is None:
@@ -152,6 +163,8 @@ def _written(shapes: Shapes, probe: Probe) -> str:
     """The text of a probe, or how the template refuses it."""
     try:
         return shapes.text([(message.role, message.content) for message in probe.messages], ask=probe.ask)
+    except LimitError:
+        raise
     except TemplateError as error:
         return f"({error})"
 

@@ -25,7 +25,7 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from medrecipes.errors import TemplateError
+from medrecipes.errors import LimitError, TemplateError
 
 LONGEST = 64_000  # characters of a template; the longest that makers publish have some 20,000
 TURNS = 200_000  # of loops and calls together, and a thousand more for each message of the conversation
@@ -125,7 +125,7 @@ class Bounded(ImmutableSandboxedEnvironment):
     def compiled(self, text: str) -> jinja2.Template:
         """A template of this environment; raises, in one line, where it is none."""
         if len(text) > LONGEST:
-            raise TemplateError(f"has {len(text):,} characters; {LONGEST:,} are enough for any, shorten it")
+            raise LimitError(f"has {len(text):,} characters; {LONGEST:,} are enough for any, shorten it")
         many = text.count("+") + text.count("~") > JOINED
         with self._lock:
             self._begin(())
@@ -165,13 +165,13 @@ class Bounded(ImmutableSandboxedEnvironment):
     def _late(self) -> None:
         """Raise where the turns are used up, or the time: some seconds, and then as many of this thread's own."""
         if self._left < 0:
-            raise TemplateError(
+            raise LimitError(
                 f"does not end: its loops and calls take more than {TURNS + 1000 * len(self._contents):,} turns; shorten them"
             )
         self._spent = self._spent or time.thread_time() + SECONDS
         self._until += SECONDS / 10  # that clock is slow to read
         if time.thread_time() > self._spent:
-            raise TemplateError(f"does not end: one conversation takes more than {2 * SECONDS:g} s; shorten its loops")
+            raise LimitError(f"does not end: one conversation takes more than {2 * SECONDS:g} s; shorten its loops")
 
     def turns(self, items: Iterable[Any]) -> Iterator[Any]:
         """What a loop goes over, each turn counted."""
@@ -192,7 +192,7 @@ class Bounded(ImmutableSandboxedEnvironment):
             if isinstance(value, HOLDERS):
                 self._weigh(value)
             elif isinstance(value, int) and value.bit_length() > BITS:
-                raise TemplateError(f"makes a number of more than {BITS:,} bits; shorten it")
+                raise LimitError(f"makes a number of more than {BITS:,} bits; shorten it")
         return value
 
     def printed(self, value: Any) -> Any:
@@ -202,7 +202,7 @@ class Bounded(ImmutableSandboxedEnvironment):
     def _below(self, size: int, most: int, what: str) -> None:
         """Raise for a size beyond what a value may have, and eight times as much more as the conversation's texts."""
         if size > most and size > (most := most + 8 * sum(map(len, self._contents))):
-            raise TemplateError(f"makes {what.format(most)}; shorten it")
+            raise LimitError(f"makes {what.format(most)}; shorten it")
 
     def _weigh(self, value: Any) -> None:
         """Raise for what would be too large as a text, e.g. a list of two lists of two lists of two …"""
@@ -235,7 +235,7 @@ class Bounded(ImmutableSandboxedEnvironment):
         # as the sandbox calls them, without what only other functions need
         if type(__obj) is BuiltinMethodType:
             if __obj.__name__ in PADDING:
-                raise TemplateError(f"pads a text ({__obj.__name__}); write it as it is")
+                raise LimitError(f"pads a text ({__obj.__name__}); write it as it is")
             return __self.held(__obj(*args, **_own(kwargs)))
         if type(__obj) is MethodType and isinstance(__obj.__self__, Extension):
             return __obj(*args, **_own(kwargs))
@@ -283,7 +283,7 @@ class Bounded(ImmutableSandboxedEnvironment):
             values = (*args, *kwargs.values())
             if len(values) > 1:
                 if any(isinstance(value, int) and abs(value) > WIDTH for value in values[1:]):
-                    raise TemplateError(f"asks a filter for more than {WIDTH:,}; ask for less")
+                    raise LimitError(f"asks a filter for more than {WIDTH:,}; ask for less")
                 self._fits(values)
             return self.held(do(*args, **kwargs))
 
@@ -312,5 +312,5 @@ def _length(value: Any) -> int:
 def _narrow(format: str) -> str:
     """A format; raises where it pads."""
     if WIDE.search(format):
-        raise TemplateError(f"pads a text ({format[:40]!r}); write it as it is")
+        raise LimitError(f"pads a text ({format[:40]!r}); write it as it is")
     return format

@@ -35,6 +35,10 @@ class TemplateError(MedRecipesError):
     """A chat template or tokenizer that cannot be used together, or a conversation that they cannot render."""
 
 
+class LimitError(TemplateError):
+    """A chat template that does not end, or makes more of a conversation than any needs."""
+
+
 class EngineError(MedRecipesError):
     """A training engine that is missing, or a setting that it would not honour."""
 

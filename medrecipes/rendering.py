@@ -94,7 +94,10 @@ class ChatTemplate:
         self.tokenizer = tokenizer.with_control(tokenizer.mentioned(self.text))
         self.shapes = Shapes(self.text, self.tokenizer.control, (), self.variables, finds=True)
         ends = [part for part in self.shapes.parts((("user", None), ("assistant", None)), False) if part.supervised]
-        assert isinstance(ends[-1], Control)
+        if not ends or not isinstance(ends[-1], Control):
+            raise TemplateError(
+                "writes no answer that ends with a control token; name one of templates/ as template.name"
+            )
         eos = self.tokenizer.named.get("eos_token", "")
         self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
 
@@ -255,7 +258,7 @@ def _about(name: str) -> Iterator[None]:
     try:
         yield
     except TemplateError as error:
-        raise TemplateError(f"template {name!r} {error}") from None
+        raise type(error)(f"template {name!r} {error}") from None
 
 
 def save_tokenizer(template: ChatTemplate, folder: Path) -> None:

@@ -137,9 +137,11 @@ class _Generation(jinja2.ext.Extension):
         return f"{marks.begin}{answer}{marks.end}"
 
 
-def _json(value: Any, indent: int | None = None) -> str:
+def _json(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
     """As transformers writes JSON in a template: without HTML's escapes."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise(message: str) -> None:
