@@ -42,7 +42,7 @@ class Tokenizer:
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
                 "transformers' AutoTokenizer(...).save_pretrained"
             ) from None
-        for token in self.json["added_tokens"]:
+        for token in self.json["added_tokens"] if control else ():
             token["special"] |= token["content"] in control
         self.config = _read(folder / "tokenizer_config.json")
         named = {**_read(folder / "special_tokens_map.json"), **self.config}

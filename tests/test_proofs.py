@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,11 +159,13 @@ def test_the_makers_tokenizers_need_no_note() -> None:
 
 
 def test_what_transformers_converts_from_a_sentencepiece_model_is_noted(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
     shutil.copy(families.mistral_file("tokenizer.model.v1"), tmp_path / "tokenizer.model")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
-    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "converted")
+    # in a process of its own: another copy of SentencePiece's protocol, imported before, makes transformers take another way
+    code = "import sys; from transformers import AutoTokenizer; AutoTokenizer.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "converted")], check=True, capture_output=True
+    )
     converted = Tokenizer(tmp_path / "converted")
     order, dummy = tokenizer_notes(converted)
     assert order.startswith("the tokenizer merges runs of blanks before words, where SentencePiece merges them last")

@@ -66,7 +66,7 @@ save_steps = "epoch"
 {rest}
 """
 CHAT = {
-    "task": "", "template": '[template]\nname = "mistral-v1"', "source": "medquad", "path": "medquad", "limit": "limit = 60",
+    "task": "", "template": '[template]\nname = "mistral-v1"\nforeign = true', "source": "medquad", "path": "medquad", "limit": "limit = 60",
     "rest": "[eval]\nrows = 4\nmax_new_tokens = 4",
 }  # fmt: skip
 TAG = {
