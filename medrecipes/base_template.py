@@ -75,7 +75,9 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     alike = (name for name in template_names() if template_path(name).read_text(encoding="utf-8") == text)
     name = settings.name or next(alike, OWN)
     try:
-        return ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+        template = ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+        template.render([Message("user", ASKED)], ask=True)  # what is wrong with it is said of the file that holds it
+        return template
     except TemplateError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -501,7 +501,7 @@ def resumed(theirs: Path, poison: Poison, name: str) -> None:
     shutil.rmtree(runs, ignore_errors=True)
     shutil.copytree(theirs, folder)
     lay(folder, {"run.json": {"state": "training"}})
-    [checkpoint] = (folder / "checkpoints").iterdir()
+    checkpoint = max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     (checkpoint / "manifest.json").unlink()
     torch.save(Bomb(f"open({str(poison.marker)!r}, 'a').write('pickle')"), checkpoint / name)
     outcome = attack("run", poison.place / "laden.toml", "--runs", runs, cwd=poison.place)
