@@ -59,7 +59,9 @@ def limited(seconds: int = LIMIT_S) -> Iterator[None]:
 
 def refused(outcome: Outcome, *words: str) -> None:
     """Hold that a command ended with exit code 2 and printable lines that name the problem, and no traceback."""
-    said = outcome.err.strip()
+    said = "\n".join(
+        line.rpartition("\r")[2] for line in outcome.err.strip().split("\n")
+    )  # bars of libraries overwrite themselves
     assert outcome.code == 2, outcome
     assert said, outcome
     assert "Traceback" not in said + outcome.out, said
