@@ -1,8 +1,8 @@
 """Planted personal data of ten countries and eighteen kinds, in sentences as people write them; nobody of these exists.
 
 Each line: the country's letters, the kind that HIPAA's Safe Harbor lists, the words that must be found, and the sentence.
-Check digits are right where a number has them. The first list was written before the rules. The other two were written
-when the rules were done and tried on them unseen: 89% and 92% were found, and what was missed was mended by rule.
+Check digits are right where a number has them. The first list was written before the rules. The others were written
+when the rules were done, each tried unseen: 89%, 92% and all were found, and what was missed was mended by rule.
 """
 
 from __future__ import annotations
@@ -474,11 +474,79 @@ IT | record number | RSSMRA80A01H501U | CF RSSMRA80A01H501U
 JP | record number | 1234 5678 9018 | マイナンバー 1234 5678 9018
 DE | record number | A123456780 | Versichertennr. A123456780
 """
+UNSEEN_LAST = r"""
+US | name | Dr. Samuel Okonkwo | My cardiologist is Dr. Samuel Okonkwo.
+US | name | Mr. Petrosyan | Mr. Petrosyan was given 5 mg of morphine at midnight.
+US | name | HOLLOWAY, DEREK | PATIENT: HOLLOWAY, DEREK. DISCHARGED.
+US | name | Mrs. Edith Crane | The chart of Mrs. Edith Crane was misplaced.
+US | name | Prof. Nakagawa | Prof. Nakagawa proposed a second biopsy.
+US | name | Jamal Whitaker | Jamal Whitaker complained of ringing ears.
+US | name | Kristen Boyle | Please contact Kristen Boyle regarding the bill.
+US | name | Ms. Ada Brightwater | Ms. Ada Brightwater, a retired pilot, has glaucoma.
+US | name | Rosalind Achterberg | Author of this note: Rosalind Achterberg, RN
+US | name | Tommy | our son Tommy swallowed a coin
+GB | name | Mr Singh | Mr Singh will be reviewed in six weeks.
+DE | name | Dr. Brinkmann | Laut Dr. Brinkmann ist der Befund unauffällig.
+FR | name | Mme Sylvie Garnier | Mme Sylvie Garnier présente une toux sèche.
+ES | name | Dra. Lucía Herrero | La Dra. Lucía Herrero recomienda reposo.
+IT | name | Paolo Venturini | Il paziente Paolo Venturini è stato operato.
+BR | name | Sra. Conceição | A Sra. Conceição precisa de repouso.
+JP | name | 中村健太 | 中村健太様の検査結果です。
+CN | name | 赵敏 | 患者赵敏，女，34岁。
+IN | name | Arvind Swaminathan | Mr. Arvind Swaminathan has been fasting since morning.
+US | age over 89 | 91-year-old | The patient is a 91-year-old man with atrial fibrillation.
+US | age over 89 | 98 years | She lived to 98 years of age and never smoked.
+US | age over 89 | aged 95 | Our neighbour, aged 95, broke her hip.
+US | date of stay | 03/15/2021 | He was discharged on 03/15/2021.
+US | date of stay | January 12, 2022 | She was admitted to the ICU on January 12, 2022.
+US | telephone | (917) 555-0155 | Emergency contact: (917) 555-0155
+US | telephone | 646.555.0111 | 646.555.0111 is my daughter's cell
+FR | telephone | 06 12 34 56 78 | Mon téléphone est le 06 12 34 56 78.
+BR | telephone | (11) 91234-5678 | Meu celular é (11) 91234-5678.
+JP | telephone | 03-1234-5678 | 03-1234-5678にお電話ください。
+CN | telephone | 13912345678 | 电话：13912345678
+IN | telephone | +91 98765 43210 | Call +91 98765 43210 after 6 pm.
+IN | telephone | 080-25551234 | clinic landline 080-25551234
+DE | telephone | 030 1234567 | Rufen Sie 030 1234567 an.
+DE | telephone | +49 151 23456789 | Mobil: +49 151 23456789
+GB | telephone | 07700 900123 | You can text me on 07700 900123.
+BR | record number | 111.444.777-35 | O CPF 111.444.777-35 consta no cadastro.
+ES | record number | 00000000T | Su DNI es 00000000T.
+FR | record number | 1 84 12 76 451 089 46 | Numéro NIR 1 84 12 76 451 089 46
+US | record number | 123456789 | MRN #123456789
+US | record number | 00-4471-22 | His record number is 00-4471-22.
+US | record number | H123-456 | Account: H123-456
+US | record number | XYZ123456789 | Blue Cross ID XYZ123456789
+US | licence number | BB1388568 | DEA: BB1388568
+US | licence number | 1245319599 | NPI number is 1245319599
+US | licence number | CA-D1234567 | driver's license CA-D1234567
+US | licence number | 25MA08812300 | NJ medical license 25MA08812300
+US | machine address | 2001:4860:4860::8888 | The request came from 2001:4860:4860::8888.
+US | device | 4F5G-7789-KL | Device serial 4F5G-7789-KL
+US | device | 00801741016370 | UDI number 00801741016370
+US | device | SJM123456 | His pacemaker's serial number is SJM123456.
+US | vehicle | 6TRJ244 | His license plate is 6TRJ244.
+US | vehicle | 1FTFW1ET5DFC10312 | the VIN was 1FTFW1ET5DFC10312
+US | vehicle | NYC 4821 | registered plate NYC 4821
+US | address | 742 Evergreen Terrace | She lives at 742 Evergreen Terrace, Springfield.
+US | address | 02139 | Cambridge, MA 02139
+DE | address | Bahnhofstraße 5 | Bahnhofstraße 5, 10115 Berlin
+FR | address | 12 rue de la Paix | J'habite 12 rue de la Paix, Paris.
+IN | address | 221, MG Road | 221, MG Road, Bangalore 560001
+US | e-mail | o.petrenko@example.org | o.petrenko@example.org
+US | user link | https://www.facebook.com/maria.lopez.771 | https://www.facebook.com/maria.lopez.771
+US | date of birth | 12/05/1947 | Date of birth: 12/05/1947
+US | biometric | BIO-7781-XK | Biometric ID: BIO-7781-XK
+US | photo | face.jpg | Full face photo: face.jpg
+US | record number | 987654321 | passport no 987654321
+GB | record number | 485 777 3456 | NHS: 485 777 3456
+US | record number | 078-05-1120 | ssn 078-05-1120
+"""
 
 
 def planted() -> list[tuple[str, str, str, str]]:
     """Country, kind, the words that must be found, and the sentence they stand in."""
-    lines = [line for line in (PLANTED + UNSEEN + UNSEEN_TOO).splitlines() if line]
+    lines = [line for line in (PLANTED + UNSEEN + UNSEEN_TOO + UNSEEN_LAST).splitlines() if line]
     found = []
     for line in lines:
         country, kind, words, sentence = (part.strip(" ") for part in line.split(" | ", 3))
