@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from medrecipes import chatreport, evaluate, seal, spanreport
 from medrecipes.base_template import base_template
@@ -33,6 +33,7 @@ from medrecipes.tagging import Proof, prove
 from medrecipes.verify.claims import Found
 
 T = TypeVar("T")
+OTHER_DATA = "the data at hand is not what it was made of; name that with --set data.path=…"
 
 
 class once(Generic[T]):  # noqa: N801 - read like cached_property, which forgets an error and works for it again
@@ -185,14 +186,38 @@ class Evidence:
     # --- what is worked out anew
 
     @once
+    def from_source(self) -> Split | TaggedSplit:
+        """The split made anew from its source rows, as this version makes it of the data at hand."""
+        make: Callable[..., Split | TaggedSplit] = prepare if self.own.task == "chat" else prepare_tagged
+        try:
+            return make(self.recipe, fresh=True)
+        except MedRecipesError as error:
+            raise MedRecipesError(f"{reason(error)}; name the data with --set data.path=…") from None
+
+    @once
+    def same_data(self) -> bool:
+        """Whether the data at hand are what the run was made of: a key holds the content of local ones."""
+        contents = [
+            [source["content"] for source in report["sources"]] for report in (self.from_source.report, self.data)
+        ]
+        return contents[0] == contents[1] or bool(self.given.key == self.state["key"])
+
+    @once
     def split(self) -> Split:
         """The split of a run of conversations, from its source rows."""
-        return _from_source(lambda: prepare(self.recipe, fresh=True))
+        return cast("Split", self._own_split())
 
     @once
     def tagged(self) -> TaggedSplit:
         """The split of a tagging run, from its source rows."""
-        return _from_source(lambda: prepare_tagged(self.recipe, fresh=True))
+        return cast("TaggedSplit", self._own_split())
+
+    def _own_split(self) -> Split | TaggedSplit:
+        """The split from its source, where that may be the run's; of other rows nothing can be held against anything."""
+        made, claimed = self.from_source, str(self.state["split_key"])
+        if made.key == claimed or (self.same_code and self.same_data):
+            return made
+        raise MedRecipesError(f"this version splits the rows into {made.key[:12]}, and {claimed[:12]} was claimed" if self.same_data else OTHER_DATA)  # fmt: skip
 
     @once
     def base(self) -> Base:
@@ -264,13 +289,6 @@ class Evidence:
         if not wrong or self.same_code:
             return Found(told, wrong)
         return Found(unknown=f"{wrong[0]}; either it was edited, or another version of medrecipes wrote it")
-
-
-def _from_source(make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except MedRecipesError as error:
-        raise MedRecipesError(f"{reason(error)}; name the data with --set data.path=…") from None
 
 
 def _parsed(text: str) -> Any:

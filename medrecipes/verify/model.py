@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from medrecipes import chatreport, evaluate, hardware, judge, spanreport
 from medrecipes.console import Console
-from medrecipes.engines import Engine
+from medrecipes.engines import Choice, Engine
 from medrecipes.gates.runs import TOLERANCE
 from medrecipes.records import Message
 from medrecipes.rendering import ChatTemplate
@@ -21,18 +21,30 @@ from medrecipes.tagging import Decoded, decode, gather
 from medrecipes.verify.claims import Claim, Found, as_json, settle, unlike
 from medrecipes.verify.evidence import Evidence
 
+if TYPE_CHECKING:
+    from medrecipes.engines.tagger import Tagger
+
 T = TypeVar("T")
 LOSS, BASE, ANSWERS, FINDINGS = "evaluation loss", "base figures", "answers", "findings"
 SAMPLE = 32  # rows that the base is asked again, drawn anew each time
 ANSWERED = 8  # rows that both models answer again, and cases, also drawn anew; and up to how many tokens of each
 TOKENS = 32
-# bits per byte of one row's answer: a reload in the same number format on the same versions, and any other
-ROW_EXACT, ROW = 0.001, 0.02
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-LIKELY = 0.02  # of a probability that is noted with four digits
 SAME = 16  # characters by which an answer in half precision is the same, whatever follows
-FAR = 0.02  # between span figures on one machine and on another
-FEW = 0.25  # share of such answers that may part before
+FEW = 0.5  # share of answers, or of tagged rows, that may part before in half precision; of one from elsewhere nearly all do
+
+
+@dataclass(frozen=True)
+class Room:
+    """How far a figure may be from the one that was noted: bits of one row, by its bytes and at all; a probability; an F1."""
+
+    per_byte: float
+    bits: float
+    likely: float
+    f1: float
+
+
+EXACT, ROUGH = Room(0.001, 0.01, 0.001, 1e-6), Room(0.02, 0.5, 0.1, 0.1)
 
 
 @dataclass(frozen=True)
@@ -80,16 +92,16 @@ def with_tagger(e: Evidence, console: Console) -> Iterator[Claim]:
             found = engine.windows(split.held_out)
             said = [decode(words, engine.labels) for words in gather(len(split.held_out), found, list(engine.predict(found)))]  # fmt: skip
             stage.says(f"{len(said)} rows tagged again")
-        return _findings(e, said)
+        return _findings(e, engine, said)
 
     yield settle(FINDINGS, ask)
 
 
-def exact(e: Evidence) -> bool:
-    """Whether this machine computes as the run's did, so that only the last digits may differ."""
-    known = hardware.versions()
+def exact(e: Evidence, choices: Mapping[str, Choice]) -> bool:
+    """Whether this machine computes as the run's did, in full precision, so that only the last digits may differ."""
+    known, then = hardware.versions(), e.state.get("choices", {}).get("precision", {}).get("value")
     same = all(known.get(name) == e.state["versions"].get(name) for name in LIBRARIES)
-    return same and e.state.get("choices", {}).get("precision", {}).get("value") == "fp32"
+    return same and then == choices["precision"].value == "fp32"
 
 
 # --- how likely the references are
@@ -98,7 +110,7 @@ def exact(e: Evidence) -> bool:
 def loss(e: Evidence, model: Model) -> Found:
     """Every reference under the saved adapter, in all and row by row."""
     nats = model.engine.answer_nats([example for _, example in model.rows])
-    return _likelihood(e, model.rows, nats, chatreport.TUNED)
+    return _likelihood(e, model, model.rows, nats, chatreport.TUNED)
 
 
 def base(e: Evidence, model: Model) -> Found:
@@ -108,27 +120,23 @@ def base(e: Evidence, model: Model) -> Found:
         rows = random.SystemRandom().sample(rows, SAMPLE)
     with model.engine.base():
         nats = model.engine.answer_nats([example for _, example in rows])
-    return _likelihood(e, rows, nats, chatreport.BASE)
+    return _likelihood(e, model, rows, nats, chatreport.BASE)
 
 
-def _likelihood(e: Evidence, rows: Sequence[evaluate.Row], nats: Sequence[float], model: str) -> Found:
+def _likelihood(e: Evidence, model: Model, rows: Sequence[evaluate.Row], nats: Sequence[float], name: str) -> Found:
     """Bits per byte of these rows as they are now, as the answers' lines have them, and as the report does."""
     size = sum(conversation.answer_bytes for conversation, _ in rows)
     made = [bits(value) for value in nats]
-    mean, wrong = sum(made) / size, []
-    if e.manifest:  # the answers are not released
-        claimed = e.report[model]["bits_per_byte"]["value"]
-    else:
-        lines = {p.id: p.bits for p in e.predictions[model]}
+    mean, reported, wrong = sum(made) / size, e.report[name]["bits_per_byte"]["value"], []
+    claimed, room = reported, EXACT if exact(e, model.engine.choices) else ROUGH
+    if not e.manifest:  # the answers are not released
+        lines = {p.id: p.bits for p in e.predictions[name]}
         said = [lines[conversation.id] for conversation, _ in rows]
-        claimed = sum(value for value in said if value is not None) / size
-        room = ROW_EXACT if exact(e) else ROW
         for (conversation, _), one, other in zip(rows, made, said, strict=True):
-            if other is None or not abs(one - other) <= room * conversation.answer_bytes:
-                yours = "none" if other is None else f"{other:.2f}"
-                wrong.append(f"row {conversation.id}: {one:.2f} bits, claimed {yours}")
-        if len(rows) == len(lines) and not abs(e.report[model]["bits_per_byte"]["value"] - mean) <= TOLERANCE:
-            claimed = e.report[model]["bits_per_byte"]["value"]
+            if other is None or not abs(one - other) <= room.per_byte * conversation.answer_bytes + room.bits:
+                wrong.append(f"row {conversation.id}: {one:.2f} bits, claimed {other}")
+        if len(rows) < len(lines):  # the report is of all of them
+            claimed = sum(value or 0.0 for value in said) / size
     told = f"{mean:.4f} bits per byte of answer on {len(rows)} rows, claimed {claimed:.4f}"
     return Found(told, wrong if abs(mean - claimed) <= TOLERANCE else [told, *wrong])
 
@@ -149,9 +157,10 @@ def answers(e: Evidence, model: Model) -> Found:
     after = list(model.engine.generate([*prompts, *asked]))
     lines = {name: {p.id: p for p in e.predictions[name]} for name in (chatreport.BASE, chatreport.TUNED)}
     said = [lines[name][conversation.id] for name in lines for conversation, _ in rows] + cases
-    parted = [p for p, ids in zip(said, [*before, *after], strict=True) if not _gives(e, model, p, ids)]
+    whole = exact(e, model.engine.choices)
+    parted = [p for p, ids in zip(said, [*before, *after], strict=True) if not _gives(e, model, p, ids, whole=whole)]
     told = f"{len(said)} given again up to {min(TOKENS, e.own.eval.max_new_tokens)} tokens"
-    if exact(e) or len(parted) > FEW * len(said):
+    if whole or len(parted) > FEW * len(said):
         return Found(told, [f"{p.model} {p.id}: is answered otherwise" for p in parted])
     return Found(told + (f", {len(parted)} of them otherwise, as half precision may" if parted else ""))
 
@@ -160,38 +169,41 @@ def _some(rows: Sequence[T]) -> list[T]:
     return list(rows) if len(rows) <= ANSWERED else random.SystemRandom().sample(rows, ANSWERED)
 
 
-def _gives(e: Evidence, model: Model, said: Prediction, ids: Sequence[int]) -> bool:
-    """Whether an answer is the one that its line has, as far as it was given again."""
+def _gives(e: Evidence, model: Model, said: Prediction, ids: Sequence[int], *, whole: bool) -> bool:
+    """Whether an answer is the one that its line has, as far as it was given again; not `whole`: by how it begins."""
     text = model.template.tokenizer.decode([ids])[0].strip()
     stopped = bool(ids) and ids[-1] in model.template.stop_ids
-    if not exact(e):
+    if not whole:
         return said.prediction[:SAME] == text[:SAME]
     if stopped or len(ids) == e.own.eval.max_new_tokens:
         return (said.prediction, said.stopped, said.tokens) == (text, stopped, len(ids))
     return said.prediction.startswith(text.rstrip("\ufffd"))  # half of a character, where it was cut
 
 
-def _findings(e: Evidence, said: Sequence[Decoded]) -> Found:
+def _findings(e: Evidence, engine: Tagger, said: Sequence[Decoded]) -> Found:
     """What the model tags now, held against the lines that it wrote, or against the figures of a release."""
-    found = [one.spans for one in said]
-    told, repaired = f"{len(said)} rows tagged again", sum((one.repaired for one in said), Counter[str]())
+    whole, found = exact(e, engine.choices), [one.spans for one in said]
+    room, told = EXACT if whole else ROUGH, f"{len(said)} rows tagged again"
+    repaired = sum((one.repaired for one in said), Counter[str]())
     if e.manifest:
-        made = as_json(e.span_report(found, repaired))
-        if exact(e):
-            return Found(told, list(unlike(made, e.report)))
-        far = [name for name, figure in made["tuned"].items() if not abs(figure["value"] - e.report["tuned"][name]["value"]) <= FAR]  # fmt: skip
-        return Found(told, [f"{name} is {made['tuned'][name]['value']:.3f} here" for name in far])
+        made = as_json(e.span_report(found, repaired))["tuned"]
+        far = [n for n, figure in made.items() if not _near(figure["value"], e.report["tuned"][n]["value"], room.f1)]
+        return Found(told, [f"{name} is {made[name]['value']} here" for name in far])
     lines = [line for line in e.lines("eval/predictions.jsonl") if line["model"] == spanreport.TUNED]
-    written = spanreport.predictions(spanreport.taggings(e.tagged.held_out, found), spanreport.TUNED, [one.probabilities for one in said])  # fmt: skip
-    parted = [one["id"] for one, other in zip(written, lines, strict=True) if not _finds(one, other)]
-    wrong = [f"row {id}: is tagged otherwise" for id in parted]
-    if exact(e):
-        return Found(told, [*wrong, *unlike(dict(repaired), e.report["tagging"]["repaired"], "repaired")])
-    return Found(told + (f", {len(parted)} of them otherwise" if parted else ""), wrong if len(parted) > FEW * len(said) else [])  # fmt: skip
+    rows = spanreport.taggings(e.tagged.held_out, found)
+    written = spanreport.predictions(rows, spanreport.TUNED, [one.probabilities for one in said])
+    parted = [
+        f"row {one['id']}: is tagged otherwise"
+        for one, other in zip(written, lines, strict=True)
+        if one["prediction"] != other["prediction"]
+        or not all(_near(a, b, room.likely) for a, b in zip(one["probabilities"], other["probabilities"], strict=True))
+    ]
+    if whole:
+        return Found(told, [*parted, *unlike(dict(repaired), e.report["tagging"]["repaired"], "repaired")])
+    many = len(parted) > FEW * len(said)
+    return Found(told + (f", {len(parted)} of them otherwise" if parted else ""), parted if many else [])
 
 
-def _finds(made: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
-    one, other = made["probabilities"], said["probabilities"]
-    return made["prediction"] == said["prediction"] and all(
-        abs(a - b) <= LIKELY for a, b in zip(one, other, strict=True)
-    )
+def _near(one: float | None, other: float | None, room: float) -> bool:
+    """Whether two figures are the same, or neither of them exists."""
+    return one is other is None if one is None or other is None else abs(one - other) <= room

@@ -12,7 +12,7 @@ from medrecipes.scoring.predictions import Prediction, read_spans_text
 from medrecipes.scoring.spans import look_up, majority
 from medrecipes.spanreport import DICTIONARY, TUNED
 from medrecipes.verify.claims import Found, as_json, unlike, unlike_text
-from medrecipes.verify.evidence import Evidence
+from medrecipes.verify.evidence import OTHER_DATA, Evidence
 
 
 def split(e: Evidence) -> Found:
@@ -20,13 +20,11 @@ def split(e: Evidence) -> Found:
     claimed, data = e.state["split_key"], e.data
     if data["key"] != claimed:
         return Found(wrong=[f"data.json is of split {data['key'][:12]}, claimed {claimed[:12]}"])
-    made = e.split if e.own.task == "chat" else e.tagged
-    if made.key == claimed:
-        return Found(f"{claimed[:12]}, made again from {', '.join(source['title'] for source in data['sources'])}")
-    same = [source["content"] for source in made.report["sources"]] == [source["content"] for source in data["sources"]]
-    if same or e.given.key == e.state["key"]:  # the key holds the content of local data
-        return Found(wrong=[f"the same data gives {made.key[:12]} here, claimed {claimed[:12]}"])
-    return Found(unknown="the data at hand is not what it was made of; name that with --set data.path=…")
+    made = e.from_source
+    if made.key != claimed and not e.same_data:
+        return Found(unknown=OTHER_DATA)
+    wrong = [] if made.key == claimed else [f"the same data gives {made.key[:12]} here, claimed {claimed[:12]}"]
+    return e.by_code(wrong, f"{claimed[:12]}, made again from {', '.join(source['title'] for source in data['sources'])}")  # fmt: skip
 
 
 def data(e: Evidence) -> Found:

@@ -31,7 +31,7 @@ def template(e: Evidence) -> Found:
         e.template if e.own.template.name is None else ChatTemplate(e.own.template.name, Tokenizer(e.path / "adapter"))
     )
     same = template.sha256 == said
-    return Found(told, [] if same else [f"{told}, and template {template.name} is {template.sha256[:12]}"])
+    return e.by_code([] if same else [f"{told}, and template {template.name} is {template.sha256[:12]}"], told)
 
 
 def tokenizer(e: Evidence) -> Found:

@@ -25,7 +25,7 @@ from tests.attack.harness import attack, refused
 from tests.conftest import Cli
 
 # what does not change with a run's files, and is worked out once for all edits of them
-FROM_SOURCE = ("base", "split", "tagged", "template", "fitted", "rows", "proved", "packs")
+FROM_SOURCE = ("base", "from_source", "same_data", "split", "tagged", "template", "fitted", "rows", "proved", "packs")
 Change = Callable[[Path], None]
 
 
@@ -456,6 +456,19 @@ def test_what_another_version_wrote_is_never_called_right(chat: Path, tmp_path: 
     }  # fmt: skip
     value("tuned", "rougeL", "value", to=0.9)(run / REPORT)
     assert verdicts(opened(run))["report"] == DIFFERS
+
+
+def test_rows_that_another_version_split_otherwise_are_held_against_nothing(chat: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(chat, tmp_path / chat.name))
+    value("split_key", to="0" * 64)(run / STATE)
+    value("key", to="0" * 64)(run / DATA)
+    value("split_key", to="0" * 64)(run / REPORT)
+    seal.finish(RunDir(run))
+    assert verdicts(opened(run))["split"] == DIFFERS  # this very version would have made another
+    value("seal", "code", to="0" * 64)(run / STATE)
+    found = verdicts(opened(run))
+    assert DIFFERS not in found.values()
+    assert {found[what] for what in ("split", "data.json", "training", "predictions", "run.json")} == {UNKNOWN}
 
 
 # --- edits that only the model can tell: whoever made them worked everything out again that follows, and has no checkpoints
