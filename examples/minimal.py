@@ -131,7 +131,7 @@ def train(model: Any, parameters: list[nn.Parameter], examples: list[tuple[list[
 
 def base_folder(rows: list[Row]) -> str:
     """A base in the store, pre-trained on the training subjects alone: nothing of the test subjects is in it."""
-    from medrecipes.engines.tiny import build
+    from medrecipes.engines.tiny_bases import build
 
     subjects: dict[str, list[str]] = {}
     for row in rows:

@@ -13,12 +13,12 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from trl.trainer import utils
 
-from medrecipes.console import Console
-from medrecipes.engines import head
-from medrecipes.engines.brisk import Brisk, light
-from medrecipes.engines.callbacks import Progress
-from medrecipes.errors import EngineError
-from medrecipes.rundir import LossLog, read_losses
+from medrecipes.core.console import Console
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.kernels import loss_head
+from medrecipes.engines.trainer.async_logging import Brisk, light
+from medrecipes.engines.trainer.callbacks import Progress
+from medrecipes.runs.folder import LossLog, read_losses
 from tests.together_cases import LogProbabilities
 
 SHAPE: dict[str, Any] = {
@@ -137,7 +137,7 @@ def heads() -> dict[str, Any]:
     utils._ChunkedLogProbFunction = LogProbabilities
     torch.manual_seed(0)
     base: Any = LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
-    utils.add_fused_lm_head(base, outputs=head.FIGURES)
+    utils.add_fused_lm_head(base, outputs=loss_head.FIGURES)
     model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "up_proj"])).double()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -145,7 +145,7 @@ def heads() -> dict[str, Any]:
     ids = torch.randint(0, 29, (2, 11))
     labels = ids.clone()
     labels[0, :4], labels[1, 8:] = -100, -100  # the second line's first word is a label that nothing stands before
-    found: dict[str, Any] = {"places": head.learned(labels).tolist()}
+    found: dict[str, Any] = {"places": loss_head.learned(labels).tolist()}
 
     def step(labels: torch.Tensor, **more: Any) -> list[Any]:
         model.zero_grad()
@@ -155,11 +155,11 @@ def heads() -> dict[str, Any]:
         return [*figures, *(float(p.grad.norm()) for p in model.parameters() if p.grad is not None)]
 
     found["trl"] = step(labels)
-    with head.told(model):
-        found["told"] = step(labels, learned=head.learned(labels))
+    with loss_head.told(model):
+        found["told"] = step(labels, learned=loss_head.learned(labels))
         found["not told"] = step(labels)
         nothing = torch.full_like(labels, -100)
-        found["nothing"] = step(nothing, learned=head.learned(nothing))
+        found["nothing"] = step(nothing, learned=loss_head.learned(nothing))
     found["behind"] = step(labels)
     return found
 

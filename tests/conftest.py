@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from filelock import FileLock
 
-from medrecipes.rundir import read_losses
+from medrecipes.runs.folder import read_losses
 
 if TYPE_CHECKING:
-    from medrecipes.rendering import Example
-    from medrecipes.rundir import RunDir
+    from medrecipes.rendering.chat_template import Example
+    from medrecipes.runs.folder import RunDir
 
 ROOT = Path(__file__).parent.parent
 # the tiny runs that tests look at, with a tracker, which is told at the end what the test found
@@ -76,7 +76,7 @@ def cli() -> Cli:
     """Runs `medrecipes …` as a user does: `cli("run", "recipes/demo.toml")`."""
 
     def call(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "medrecipes.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "medrecipes", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **settings)  # type: ignore[call-overload]
 
     return call
@@ -144,11 +144,11 @@ def start(path: Path, step: int, *arguments: str) -> subprocess.Popen[bytes]:
 
 def rendered_rows(max_tokens: int = 256, *overrides: str) -> list[Example]:
     """The demo's training rows as ids and labels, the shortest first."""
+    from medrecipes.data.split import prepare
     from medrecipes.engines import load_libraries, recipe_base
-    from medrecipes.loading import load
-    from medrecipes.overflow import fit
-    from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
+    from medrecipes.recipe.load import load
+    from medrecipes.rendering.chat_template import ChatTemplate
+    from medrecipes.rendering.overflow import fit
 
     recipe = load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}", *overrides]).recipe
     split = prepare(recipe)
@@ -166,7 +166,7 @@ def extremes(examples: Sequence[Example]) -> list[Example]:
 def libraries() -> None:
     """What training is made of, imported in the order it wants; modules that import it come behind."""
     from medrecipes.engines import load_libraries
-    from medrecipes.loading import load
+    from medrecipes.recipe.load import load
 
     load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
 
@@ -186,12 +186,12 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
     """
     import torch
 
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
+    from medrecipes.data.split import prepare
     from medrecipes.engines import load_libraries, open_engine, recipe_base
-    from medrecipes.loading import load
-    from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
-    from medrecipes.rundir import RunDir
+    from medrecipes.recipe.load import load
+    from medrecipes.rendering.chat_template import ChatTemplate
+    from medrecipes.runs.folder import RunDir
 
     def call(
         *overrides: str, examples: Sequence[Example] = rows, dev: Sequence[Example] = (), rundir: RunDir | None = None,

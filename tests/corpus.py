@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from medrecipes.records import Conversation, Message
+from medrecipes.data.records import Conversation, Message
 
 ROOT = Path(__file__).parent.parent
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medrecipes.store import digest, digest_path, stage
+from medrecipes.core.files import digest, digest_path, stage
 
 ROOT = Path(__file__).parent.parent
 BLANK = "▁"

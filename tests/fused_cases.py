@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from medrecipes.engines import attention, fused
-from medrecipes.engines.proving import Proving
-from medrecipes.engines.recorded import Recorded
-from medrecipes.errors import EngineError
-from medrecipes.recipe import Lora, Model, Recipe
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.kernels import fused_layer, varlen_attention
+from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.trainer.runtime_proofs import Proving
+from medrecipes.recipe.schema import Lora, Model, Recipe
 
 LENGTHS = [5, 9, 1, 7]
 SHAPE: dict[str, Any] = {
@@ -75,7 +75,7 @@ def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: 
     if inputs_learn:
         model.enable_input_require_grads()
     loss, grads = step(model)
-    with fused.layers(model, torch.float64, keep, decode_once=keep[0], recorded=recording if recorded else None):
+    with fused_layer.layers(model, torch.float64, keep, decode_once=keep[0], recorded=recording if recorded else None):
         own_loss, own = step(model, **WHERE)
     assert own.keys() == grads.keys()
     apart = max(float((own[name] - grad).abs().max() / grad.abs().max()) for name, grad in grads.items())
@@ -85,9 +85,9 @@ def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: 
 def calls() -> list[int]:
     """How often the own attention had run after a training step, a step while judging, and a step after the context."""
     model, seen, counts = build("mistral", ALL), [], []
-    usual = attention.attend
-    attention.attend = lambda *values: (seen.append(1), usual(*values))[1]  # type: ignore[assignment]
-    with fused.layers(model, torch.float64, [True] * 3, decode_once=False):
+    usual = varlen_attention.attend
+    varlen_attention.attend = lambda *values: (seen.append(1), usual(*values))[1]  # type: ignore[assignment]
+    with fused_layer.layers(model, torch.float64, [True] * 3, decode_once=False):
         step(model, **WHERE)
         counts.append(len(seen))
         model.eval()
@@ -95,7 +95,7 @@ def calls() -> list[int]:
         model.train()
         counts.append(len(seen))
     step(model)
-    attention.attend = usual
+    varlen_attention.attend = usual
     return [*counts, len(seen)]
 
 
@@ -106,7 +106,7 @@ def neighbours() -> dict[str, Any]:
     positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
     batch = {"input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100)}
     blurred = {**WHERE, "cu_seq_lens_q": torch.tensor([0, 5, 14, 22], dtype=torch.int32)}
-    with fused.layers(model, torch.float64, [True, False, True], decode_once=False):
+    with fused_layer.layers(model, torch.float64, [True, False, True], decode_once=False):
         for name, where in (("kept", WHERE), ("blurred", blurred)):
             proving = Proving("llama", packing=False, judge=None)
             try:
@@ -121,7 +121,7 @@ def neighbours() -> dict[str, Any]:
 def two_steps() -> list[float]:
     """The loss before and after a step of the optimiser, and the library's after it."""
     model = build("llama", ALL)
-    with fused.layers(model, torch.float64, [True] * 3, decode_once=False):
+    with fused_layer.layers(model, torch.float64, [True] * 3, decode_once=False):
         before, grads = step(model, **WHERE)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -137,11 +137,11 @@ def reasons() -> dict[str, str | None]:
         "dropout": Recipe(lora=Lora(dropout=0.1)), "dora": Recipe(lora=Lora(use_dora=True)),
         "8 bits": Recipe(model=Model(bits=8)), "none": Recipe(),
     }  # fmt: skip
-    found = {name: fused.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
+    found = {name: fused_layer.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
     other, sharp = build("mistral", ALL), build("mistral", ALL)
     other.config.model_type = "gemma2"
     sharp.get_decoder().layers[0].mlp.act_fn, sharp.config.hidden_act = torch.nn.ReLU(), "relu"
-    return {**found, "gemma2": fused.unfit(other, Recipe()), "relu": fused.unfit(sharp, Recipe())}
+    return {**found, "gemma2": fused_layer.unfit(other, Recipe()), "relu": fused_layer.unfit(sharp, Recipe())}
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 
-from medrecipes import engines, handlers, judge, ranks
-from medrecipes.engines.together import leading
-from medrecipes.errors import EngineError
+from medrecipes import engines
+from medrecipes.commands import handlers
+from medrecipes.core import processes
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.multi_gpu.leader import leading
+from medrecipes.evaluation import reopen
 
 
 class Noting:
@@ -21,7 +24,7 @@ class Noting:
 
     def __init__(self) -> None:
         self.name, self.choices = "noting", {}  # type: ignore[var-annotated]
-        self.adapter, self.notes = True, [f"opened {ranks.rank()}"]
+        self.adapter, self.notes = True, [f"opened {processes.rank()}"]
 
     @contextmanager
     def base(self) -> Iterator[None]:
@@ -30,7 +33,7 @@ class Noting:
         self.adapter = True
 
     def open_adapter(self, folder: Path) -> None:
-        if folder.name == "torn" and not ranks.leads():
+        if folder.name == "torn" and not processes.leads():
             raise EngineError("the adapter of card 1 is torn")
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -40,7 +43,7 @@ class Noting:
 
     def answer_nats(self, examples: Sequence[Any]) -> list[float]:
         self.notes.append(f"{'tuned' if self.adapter else 'base'} judges {examples}")
-        return ranks.spread(examples, lambda rows: [float(row) + ranks.rank() / 10 for row in rows])
+        return processes.spread(examples, lambda rows: [float(row) + processes.rank() / 10 for row in rows])
 
 
 def main() -> int:
@@ -54,9 +57,9 @@ def main() -> int:
 
     def do() -> bool:
         for name in ("torn", "whole"):
-            ranks.share((None, Path(name)))
+            processes.share((None, Path(name)))
             try:
-                engine = judge._load(None, None, None, None, Path(name))  # type: ignore[arg-type]
+                engine = reopen._load(None, None, None, None, Path(name))  # type: ignore[arg-type]
             except EngineError as error:
                 lines.append(str(error))
                 continue
@@ -67,15 +70,15 @@ def main() -> int:
         return False
 
     def part() -> None:
-        for notes in ranks.gather([*lines, *(note for engine in made for note in engine.notes)]):
-            if ranks.leads():
+        for notes in processes.gather([*lines, *(note for engine in made for note in engine.notes)]):
+            if processes.leads():
                 print("\n".join(notes))
         leave()
 
-    leave, ranks.part = ranks.part, part
-    ranks.join = lambda: torch.distributed.init_process_group("gloo")
+    leave, processes.part = processes.part, part
+    processes.join = lambda: torch.distributed.init_process_group("gloo")
     engines.open_engine, engines.foundation = open_engine, lambda recipe, split: (None, None, None)  # type: ignore[assignment]
-    judge.prepare = lambda recipe: None  # type: ignore[assignment]
+    reopen.prepare = lambda recipe: None  # type: ignore[assignment]
     return handlers._on_cards(Namespace(gpus=2), do)
 
 

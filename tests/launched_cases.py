@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from medrecipes import cli, handlers, ranks
-from medrecipes.errors import EngineError
+from medrecipes import commands
+from medrecipes.commands import handlers
+from medrecipes.core import processes
+from medrecipes.core.errors import EngineError
 
 HOW, FOLDER = sys.argv[1], Path(sys.argv[2])
 
@@ -22,7 +24,7 @@ def start(_: argparse.Namespace) -> int:
 
     torch.cuda.device_count = lambda: 2
     try:
-        return ranks.launch(["-m", "tests.launched_cases", HOW, str(FOLDER)], 2)
+        return processes.launch(["-m", "tests.launched_cases", HOW, str(FOLDER)], 2)
     finally:
         assert logging.root.manager.disable == logging.NOTSET, "of all that this process logs from now on"
 
@@ -32,15 +34,15 @@ def end(_: argparse.Namespace) -> int:
     if HOW == "asked":
         asked: list[int] = []
         signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
-        (FOLDER / f"waits-{ranks.rank()}").touch()
+        (FOLDER / f"waits-{processes.rank()}").touch()
         while not asked:
             time.sleep(0.02)
         time.sleep(0.5)  # the step is finished and saved
-        (FOLDER / f"saved-{ranks.rank()}").touch()
+        (FOLDER / f"saved-{processes.rank()}").touch()
         raise KeyboardInterrupt
     if HOW == "all":
         raise EngineError("all have met it")
-    if not ranks.leads():
+    if not processes.leads():
         if HOW == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise EngineError("card 1 alone has met it")
@@ -49,5 +51,5 @@ def end(_: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    handlers.check = start if ranks.size() == 1 else end  # type: ignore[assignment]
-    sys.exit(cli.main(["check", "-"]))
+    handlers.check = start if processes.size() == 1 else end  # type: ignore[assignment]
+    sys.exit(commands.main(["check", "-"]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from medrecipes.bases import open_base
-from medrecipes.records import Conversation
-from medrecipes.rendering import ChatTemplate
+from medrecipes.data.records import Conversation
+from medrecipes.engines.bases import open_base
+from medrecipes.rendering.chat_template import ChatTemplate
 from tests.conftest import ROOT
 
 if __name__ == "__main__":

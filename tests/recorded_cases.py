@@ -12,10 +12,10 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BitsAndBytesConfig, MistralConfig, MistralForCausalLM
 
-from medrecipes import ranks
-from medrecipes.engines import attention, fused
-from medrecipes.engines import recorded as module
-from medrecipes.engines.recorded import Recorded
+from medrecipes.core import processes
+from medrecipes.engines.kernels import cuda_graphs as module
+from medrecipes.engines.kernels import fused_layer, varlen_attention
+from medrecipes.engines.kernels.cuda_graphs import Recorded
 from tests.fused_cases import ALL, recording
 
 SHAPE: dict[str, Any] = {
@@ -73,13 +73,15 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
         for model, played in zip(models, (False, True), strict=True):
             if bits == 16:
                 model.enable_input_require_grads()
-            model.set_attn_implementation(attention.NAME)
+            model.set_attn_implementation(varlen_attention.NAME)
             stack.enter_context(
-                fused.layers(model, torch.bfloat16, keep, decode_once=False, recorded=recording if played else None)
+                fused_layer.layers(
+                    model, torch.bfloat16, keep, decode_once=False, recorded=recording if played else None
+                )
             )
-        several = ranks.size() > 1
+        several = processes.size() > 1
         wrapped = [DistributedDataParallel(model) if several else model for model in models]
-        first = 5 * ranks.rank()
+        first = 5 * processes.rank()
         for number, lengths in enumerate([*BATCHES[first:], *BATCHES, *BATCHES[:first]]):
             found = []
             for model in wrapped:
@@ -111,25 +113,25 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
 
 def differing() -> dict[str, Any]:
     """What is told where the work changes while it is recorded, and whether training goes on."""
-    usual, calls = attention.attend, [0]
+    usual, calls = varlen_attention.attend, [0]
 
     def attend(*values: Any) -> Any:
         calls[0] += 1
         out, lse = usual(*values)
         return out * (1.0 + 0.1 * calls[0]), lse
 
-    attention.attend = attend  # type: ignore[assignment]
+    varlen_attention.attend = attend  # type: ignore[assignment]
     found = steps(3, room=1e9)
-    attention.attend = usual
+    varlen_attention.attend = usual
     return found
 
 
 def steps(count: int, room: float) -> dict[str, Any]:
     """What is told in so many steps of one size, and the loss of the last."""
     model, told = build(16), list[str]()
-    model.set_attn_implementation(attention.NAME)
+    model.set_attn_implementation(varlen_attention.NAME)
     recorded = partial(Recorded, largest=LARGEST, room=room, tell=told.append)
-    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
+    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
         for _ in range(count):
             loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
             loss.backward()
@@ -148,8 +150,8 @@ def room() -> dict[str, Any]:
                 held.append(self._studio.held / asked)
             return out
 
-    model.set_attn_implementation(attention.NAME)
-    with fused.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, largest=2048, room=asked, tell=print)):  # fmt: skip
+    model.set_attn_implementation(varlen_attention.NAME)
+    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, largest=2048, room=asked, tell=print)):  # fmt: skip
         for size in range(128, 2049, 128):
             for _ in range(3):
                 model(**batch([size], 0), use_cache=False).loss.backward()
@@ -159,18 +161,18 @@ def room() -> dict[str, Any]:
 def main() -> None:
     """On one card all cases, on several what they do together; the leader tells."""
     module.SIGHTS = 1
-    ranks.join()
+    processes.join()
     keeps = {"kept": [True] * 3, "some again": [False, True, False]}
     own = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in keeps.items()}
-    cards = ranks.gather(own)
+    cards = processes.gather(own)
     found: dict[str, Any] = {
         "cases": {f"card {card}, {case}": apart for card, own in enumerate(cards) for case, apart in own.items()}
     }
     if len(cards) == 1:
         found |= {"differing": differing(), "no_room": steps(4, room=1e15), "room": room()}
-    if ranks.leads():
+    if processes.leads():
         print(json.dumps(found))
-    ranks.part()
+    processes.part()
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
-from medrecipes import ranks
-from medrecipes.bases import Base
-from medrecipes.engines import fused
-from medrecipes.engines.dealing import deal
-from medrecipes.engines.updates import begin, count
-from medrecipes.errors import EngineError
+from medrecipes.core import processes
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.bases import Base
+from medrecipes.engines.kernels import fused_layer
+from medrecipes.engines.lora import begin, count
+from medrecipes.engines.multi_gpu.shared_loading import deal
 from tests.fused_cases import ALL, FAMILIES, SHAPE, WHERE, step
 
 LAYERS = 5  # not to be shared evenly
@@ -76,7 +76,7 @@ def answers(model: Any, prompts: Sequence[list[int]], **more: Any) -> list[list[
 
 def refusals(folder: Path) -> list[str]:
     """What is said of bases that cannot be shared."""
-    if ranks.leads():
+    if processes.leads():
         for name, like in (("pickled", "16-gemma"), ("cut", "16-gemma"), ("unlike", "published-mistral")):
             shutil.copytree(folder / like, folder / name)
         for file in (folder / "pickled").glob("*.safetensors*"):
@@ -110,7 +110,7 @@ def main(folder: Path) -> None:
     said: dict[str, Any] = {}
     for kind, family in CASES:
         place = folder / f"{kind}-{family}"
-        if ranks.leads():
+        if processes.leads():
             save(place, family, published=kind == "published")
         torch.distributed.barrier()
         quantization = None if kind == "16" else nf4()
@@ -122,7 +122,7 @@ def main(folder: Path) -> None:
         dealt = ready(dealt)
         prompts = [[3, 5, 8, 13], [2, 4], [90, 80, 70, 60, 61], [7] * 6, [9, 8, 7]]
         expected = answers(whole, prompts)
-        found = ranks.spread(prompts, partial(answers, dealt, synced_gpus=True))
+        found = processes.spread(prompts, partial(answers, dealt, synced_gpus=True))
         apart = {}
         for name, keep in {
             "kept": [True] * LAYERS,
@@ -132,7 +132,7 @@ def main(folder: Path) -> None:
             results = []
             for model, lender in ((whole, None), (dealt, shards)):
                 model.train()
-                with fused.layers(model, torch.float32, keep, decode_once=False, shards=lender):
+                with fused_layer.layers(model, torch.float32, keep, decode_once=False, shards=lender):
                     results.append(step(model, **WHERE))
             (loss, grads), (own_loss, own) = results
             apart[name] = [
@@ -146,7 +146,7 @@ def main(folder: Path) -> None:
             "adapters": sorted(n for n, _ in dealt.named_parameters() if "lora" in n) == sorted(n for n, _ in whole.named_parameters() if "lora" in n),
         }  # fmt: skip
     said["refusals"] = refusals(folder)
-    (folder / f"said-{ranks.rank()}.json").write_text(json.dumps(said))
+    (folder / f"said-{processes.rank()}.json").write_text(json.dumps(said))
 
 
 if __name__ == "__main__":

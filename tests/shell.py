@@ -37,7 +37,7 @@ class Shell:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said.open("w"),
         )  # fmt: skip
         # before anything else imports what it changes
-        self.python("from medrecipes.engines import load_libraries\nfrom medrecipes.recipe import Recipe\nload_libraries(Recipe())\nresult = 1")  # fmt: skip
+        self.python("from medrecipes.engines import load_libraries\nfrom medrecipes.recipe.schema import Recipe\nload_libraries(Recipe())\nresult = 1")  # fmt: skip
 
     def __enter__(self) -> Shell:
         return self
@@ -69,7 +69,7 @@ class Shell:
 
 
 def _command(arguments: list[str], typed: str, environment: dict[str, str]) -> dict[str, Any]:
-    from medrecipes.cli import main
+    from medrecipes.commands import main
 
     before, jobs = dict(os.environ), sys.stdin
     os.environ.update(environment)

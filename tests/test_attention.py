@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.errors import EngineError
+from medrecipes.core.errors import EngineError
 
 
 @pytest.fixture(scope="module")
 def attention(libraries: None) -> Any:
     """The module, imported behind the engine's own libraries."""
-    return importlib.import_module("medrecipes.engines.attention")
+    return importlib.import_module("medrecipes.engines.kernels.varlen_attention")
 
 
 ENDS = torch.tensor([0, 5, 6, 14], dtype=torch.int32)

@@ -16,15 +16,15 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from medrecipes import chatreport
-from medrecipes.base_template import base_template, own_text
-from medrecipes.errors import TemplateError
-from medrecipes.proofs import prove
-from medrecipes.recipe import Recipe, Template
-from medrecipes.records import Conversation, Message, Role
-from medrecipes.rendering import MASKED, OWN, ChatTemplate, generation_config
+from medrecipes.core.errors import TemplateError
+from medrecipes.data.records import Conversation, Message, Role
+from medrecipes.evaluation import chat_report
+from medrecipes.recipe.schema import Recipe, Template
+from medrecipes.rendering.base_template import base_template, own_text
+from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
+from medrecipes.rendering.proofs import prove
+from medrecipes.rendering.tokenizer import Tokenizer
 from medrecipes.scoring.predictions import Prediction
-from medrecipes.tokens import Tokenizer
 from tests.attack.harness import attack, refused
 from tests.conftest import ROOT
 
@@ -238,8 +238,8 @@ def test_a_report_says_that_its_template_is_foreign(tmp_path: Path) -> None:
     row = Prediction("1", "g", "qa", "q", "gold", "said", "base", True, 3, 8, 4.0, 4)
     for foreign in (True, False):
         recipe = Recipe(template=Template(name="llama3", foreign=foreign))
-        made = chatreport.report(recipe, "test", "key", [row], [row])
-        chatreport.write_report("x", tmp_path, made, [row], [row])
+        made = chat_report.report(recipe, "test", "key", [row], [row])
+        chat_report.write_report("x", tmp_path, made, [row], [row])
         assert ("Template llama3 is not that of the base" in (tmp_path / "report.md").read_text()) == foreign
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrecipes.batching import collate, learn_all, pack
-from medrecipes.rendering import MASKED, Example
+from medrecipes.rendering.chat_template import MASKED, Example
+from medrecipes.rendering.packing import collate, learn_all, pack
 
 M = MASKED
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrecipes.bio import Span, malformed, read_spans, scheme, split_tag, write_tags
-from medrecipes.words import covering, sentences, words
+from medrecipes.data.bio_tags import Span, malformed, read_spans, scheme, split_tag, write_tags
+from medrecipes.data.segment import covering, sentences, words
 
 A, B = "Chem", "Dis"
 # tags of five words, and their spans

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.bio import Span, read_spans
-from medrecipes.errors import DataError
-from medrecipes.leakage import table
-from medrecipes.loading import load
-from medrecipes.records import Tagged
-from medrecipes.sources import Files, Ledger
-from medrecipes.sources.bio_ner import SOURCE
-from medrecipes.tagged import TaggedSplit, prepare_tagged
+from medrecipes.core.errors import DataError
+from medrecipes.data.bio_tags import Span, read_spans
+from medrecipes.data.leakage import table
+from medrecipes.data.records import Tagged
+from medrecipes.data.sources import Files, Ledger
+from medrecipes.data.sources.bio_ner import SOURCE
+from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
+from medrecipes.recipe.load import load
 from tests.conftest import ROOT
 
 DATA = ROOT / "data"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from datasets import DatasetDict, load_dataset, load_from_disk
 
-from medrecipes.build import build, variants
-from medrecipes.loading import load
-from medrecipes.prepare import prepare
-from medrecipes.recipe import Data, Recipe
+from medrecipes.data.split import prepare
+from medrecipes.pipeline.build import build, variants
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Data, Recipe
 from tests.conftest import ROOT
 
 COLUMNS = ["messages", "prompt", "instruction", "input", "output", "group", "source", "meta"]

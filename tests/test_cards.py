@@ -16,15 +16,15 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
-from medrecipes.build import build
-from medrecipes.cards import DISCLAIMER, dataset_card, release_card
-from medrecipes.cards.facts import Facts
-from medrecipes.cards.model import card
-from medrecipes.cards.use import snippets
-from medrecipes.gates import Gate
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe
-from medrecipes.store import read_json
+from medrecipes.core.files import read_json
+from medrecipes.pipeline.build import build
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe
+from medrecipes.release.cards import DISCLAIMER, dataset_card, release_card
+from medrecipes.release.cards.facts import Facts
+from medrecipes.release.cards.model import card
+from medrecipes.release.cards.use import snippets
+from medrecipes.release.gates import Gate
 from tests.conftest import ROOT
 from tests.hub.card import check_card
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.loading import load
-from medrecipes.rundir import last_checkpoint, read_losses, run_path
+from medrecipes.recipe.load import load
+from medrecipes.runs.folder import last_checkpoint, read_losses, run_path
 from tests.conftest import Cli, need_cards, sets, start
 
 pytestmark = pytest.mark.cuda

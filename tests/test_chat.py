@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from medrecipes.chat import KEYS, UNPRINTABLE, Talk, trimmed
-from medrecipes.errors import MedRecipesError
-from medrecipes.records import Message
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.data.records import Message
+from medrecipes.use.chat import KEYS, UNPRINTABLE, Talk, trimmed
 from tests.conftest import ROOT, Cli
 from tests.test_serving import bound
 
@@ -93,9 +93,7 @@ def test_a_key_of_the_terminal_is_no_part_of_a_question() -> None:
 
 
 def test_the_arrow_keys_bring_earlier_lines_back() -> None:
-    code = (
-        "from medrecipes.chat import typed, _write\nfor _ in range(3):\n    _write('\\n> ')\n    print(f'<{typed()}>')"
-    )
+    code = "from medrecipes.use.chat import typed, _write\nfor _ in range(3):\n    _write('\\n> ')\n    print(f'<{typed()}>')"
     leader, follower = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=follower, stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm"})  # fmt: skip
     os.close(follower)
@@ -129,15 +127,15 @@ def resident_mb() -> float:
 
 @pytest.fixture(scope="module")
 def opened(tiny_run: Path) -> Any:
-    from medrecipes.chat import open_chat
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
+    from medrecipes.use.chat import open_chat
 
     return open_chat(tiny_run, ["eval.max_new_tokens=4"], Console(), base=False, checkpoint=None)
 
 
 def test_two_hundred_turns_take_no_more_memory_than_fifty(opened: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from medrecipes.chat import chat
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
+    from medrecipes.use.chat import chat
 
     asked, used = 0, {}
 
@@ -157,8 +155,8 @@ def test_two_hundred_turns_take_no_more_memory_than_fifty(opened: Any, capsys: p
 
 
 def test_an_answer_is_stopped_and_the_conversation_goes_on(opened: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from medrecipes.chat import chat
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
+    from medrecipes.use.chat import chat
 
     class Interrupted:
         """The engine, with Ctrl-C pressed after the first piece of the first answer."""

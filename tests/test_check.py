@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.bases import MODULES, contradictions, read_facts, tiny_facts
-from medrecipes.check import check_all
-from medrecipes.console import Console
-from medrecipes.errors import RecipeError
-from medrecipes.layers import read_layers
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe
-from medrecipes.rules.names import OPTIMISERS, SCHEDULERS, TINY
+from medrecipes.core.console import Console
+from medrecipes.core.errors import RecipeError
+from medrecipes.engines.bases import MODULES, contradictions, read_facts, tiny_facts
+from medrecipes.pipeline.check import check_all
+from medrecipes.recipe.load import load
+from medrecipes.recipe.overlay import read_layers
+from medrecipes.recipe.rules.names import OPTIMISERS, SCHEDULERS, TINY
+from medrecipes.recipe.schema import Recipe
 from tests import families
 from tests.conftest import ROOT, Cli
 from tests.hub import Fault, Harm, Hub
@@ -334,7 +334,7 @@ def folder_base(tmp_path: Path) -> Path:
 def checked(folder: Path, text: str, *overrides: str) -> tuple[list[str], str]:
     """What a full check finds, and what it prints."""
     (folder / "r.toml").write_text(text)
-    command = [sys.executable, "-m", "medrecipes.cli", "check", str(folder / "r.toml")]
+    command = [sys.executable, "-m", "medrecipes", "check", str(folder / "r.toml")]
     command += [word for override in overrides for word in ("--set", override)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == (2 if done.stderr else 0)
@@ -374,7 +374,7 @@ def test_a_template_of_another_family_is_refused_before_any_weight_is_loaded(fol
 
 def run_check(recipe: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-m", "medrecipes.cli", "check", *recipe.split()]
+    command = [sys.executable, "-m", "medrecipes", "check", *recipe.split()]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**settings, **environment}
     )
@@ -429,7 +429,7 @@ def hub(folder_base: Path) -> Iterator[Hub]:
 
 def test_a_hub_that_never_answers_costs_seconds_once(silent: str, tmp_path: Path) -> None:
     code = (
-        "import time; from medrecipes.hub import hub_silence as ask\n"
+        "import time; from medrecipes.core.hub import hub_silence as ask\n"
         "began = time.monotonic(); print(ask()); ask(); ask(); print(time.monotonic() - began)"
     )
     settings = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": silent}
@@ -442,7 +442,7 @@ def test_a_hub_that_never_answers_costs_seconds_once(silent: str, tmp_path: Path
 
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_hub_that_cannot_be_reached_costs_less(listens: bool) -> None:
-    code = "import time; began = time.monotonic(); from medrecipes.hub import hub_silence; print(hub_silence()); print(time.monotonic() - began)"
+    code = "import time; began = time.monotonic(); from medrecipes.core.hub import hub_silence; print(hub_silence()); print(time.monotonic() - began)"
     with socket.socket() as door, contextlib.ExitStack() as stack:
         door.bind(("127.0.0.1", 0))
         if listens:  # and takes nobody in: who comes now is kept waiting for a connection
@@ -461,7 +461,7 @@ def test_a_hub_that_cannot_be_reached_costs_less(listens: bool) -> None:
 
 def test_a_slow_hub_is_no_silent_one(hub: Hub) -> None:
     hub.faults.add(Fault("^HEAD /$", Harm(slow=4)))
-    code = "from medrecipes.hub import hub_silence; print([hub_silence()])"
+    code = "from medrecipes.core.hub import hub_silence; print([hub_silence()])"
     settings = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=settings)
     assert done.stdout == "['']\n", done.stderr

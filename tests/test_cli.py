@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes import cli, handlers
+from medrecipes import commands as cli
+from medrecipes.commands import handlers
 from tests.attack.harness import attack, refused
 from tests.conftest import ROOT
 
-COMMAND = [sys.executable, "-m", "medrecipes.cli"]
+COMMAND = [sys.executable, "-m", "medrecipes"]
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from medrecipes.chatreport import report, write_report
-from medrecipes.compare import make_panels, read_runs
-from medrecipes.compare.histories import read_history
-from medrecipes.console import Console
-from medrecipes.plot import smooth
-from medrecipes.recipe import Recipe
-from medrecipes.rundir import LOSS_COLUMNS
+from medrecipes.core.console import Console
+from medrecipes.evaluation.chat_report import report, write_report
+from medrecipes.evaluation.compare import make_panels, read_runs
+from medrecipes.evaluation.compare.histories import read_history
+from medrecipes.recipe.schema import Recipe
+from medrecipes.runs.folder import LOSS_COLUMNS
+from medrecipes.runs.loss_plot import smooth
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from tests.conftest import ROOT, Cli, children_seconds
 
@@ -295,7 +295,7 @@ class _Page(HTMLParser):
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(tmp_path: Path, pair: list[Path]) -> None:
-    from medrecipes.compare import compare
+    from medrecipes.evaluation.compare import compare
 
     odd = tmp_path / "a<b>&c"
     shutil.copytree(pair[0], odd)
@@ -331,7 +331,7 @@ def test_four_runs_of_2000_steps_take_under_three_seconds(tmp_path: Path, cli: C
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_plots_are_drawn_whatever_backend_a_kernel_names(tmp_path: Path, backend: str) -> None:
     code = (
-        "import os, sys, pathlib\nfrom medrecipes.plot import Curve, Panel, Point, loss_png, panels_png\n"
+        "import os, sys, pathlib\nfrom medrecipes.runs.loss_plot import Curve, Panel, Point, loss_png, panels_png\n"
         "one, other = (pathlib.Path(sys.argv[1]) / name for name in ('one.png', 'other.png'))\n"
         "loss_png(one, 't', [{'step': '1', 'loss': '2.5', 'split': 'train'}], 'answers')\n"
         "panels_png(other, [Panel('t', 'u', '', (Curve('x', [Point(1, 2.0), Point(2, 1.0)], []),))], {'x': 0})\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.compare import compare
-from medrecipes.console import Console
+from medrecipes.core.console import Console
+from medrecipes.evaluation.compare import compare
 from tests.test_compare import make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

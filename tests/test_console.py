@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.console import Console
+from medrecipes.core.console import Console
 from tests.conftest import ROOT
 
 SCRIPT = """
 import logging, os, sys
 from pathlib import Path
-from medrecipes.console import Console
-from medrecipes.notes import note
+from medrecipes.core.console import Console
+from medrecipes.core.notes import note
 
 class Wrapped:  # as a library does that hides lines of its own
     def __init__(self, stream): self._stream = stream
@@ -103,7 +103,7 @@ def test_marks_and_escape_sequences_of_names_are_shown_as_they_are(capsys: pytes
 def test_a_bar_shows_its_text_as_it_is() -> None:
     """On a terminal, where rich draws it."""
     code = (
-        "from medrecipes.console import Console\nc = Console()\n"
+        "from medrecipes.core.console import Console\nc = Console()\n"
         "with c.bar('train', 2) as bar:\n    bar.at(1, 'n[/x] \\x1b[31m')\n    bar._progress.refresh()\n"
     )
     ours, theirs = pty.openpty()

@@ -60,7 +60,7 @@ def follow(title: str, folder: Path) -> tuple[list[str], str]:
 def run(command: str, folder: Path) -> str:
     words = shlex.split(command)
     words[:1] = {
-        "medrecipes": [sys.executable, "-m", "medrecipes.cli"],
+        "medrecipes": [sys.executable, "-m", "medrecipes"],
         "python": [sys.executable],
         "scripts/readme": [sys.executable, "scripts/readme"],
     }[words[0]]
@@ -86,7 +86,7 @@ GENERATED = {"README.md", "docs/recipe.md", "docs/recipe.schema.json"}
 @pytest.mark.slow
 def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> None:
     written, printed = follow("Adding a dataset", copy)
-    assert written == ["medrecipes/sources/first_aid.py", "data/first_aid.jsonl", "recipes/first_aid.toml"]
+    assert written == ["medrecipes/data/sources/first_aid.py", "data/first_aid.jsonl", "recipes/first_aid.toml"]
     assert changed(copy) == {*written, *GENERATED}
     assert len(re.findall(r"(train|dev|test) +\d rows proved", printed)) == 3
     assert "first_aid.toml" in (copy / "README.md").read_text()

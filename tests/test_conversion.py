@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.bio import Span, read_spans
-from medrecipes.conversion import as_spans, find_items, read_tagged, to_conversations
-from medrecipes.errors import DataError
-from medrecipes.records import Tagged
+from medrecipes.core.errors import DataError
+from medrecipes.data.bio_tags import Span, read_spans
+from medrecipes.data.records import Tagged
+from medrecipes.data.sources import Files, Ledger
+from medrecipes.data.sources.ner_instruct import SOURCE as INSTRUCT
+from medrecipes.pipeline.tags_as_questions import as_spans, find_items, read_tagged, to_conversations
 from medrecipes.scoring.predictions import Prediction, as_taggings
 from medrecipes.scoring.spans import micro
-from medrecipes.sources import Files, Ledger
-from medrecipes.sources.ner_instruct import SOURCE as INSTRUCT
 from tests.conftest import ROOT, Cli
 
 ROW = Tagged(

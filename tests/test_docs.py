@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.cli import _parser
+from medrecipes.commands import _parser
 from tests.conftest import ROOT
 
 GUIDES = ("quickstart", "splits", "publishing", "uses-and-limits")
@@ -53,7 +53,7 @@ def follow(guide: str, place: Path, chosen: tuple[str, ...], *more: str) -> str:
 
 
 def run(words: list[str], place: Path) -> str:
-    shell = " ".join([shlex.quote(sys.executable), "-m medrecipes.cli", *(w if "*" in w else shlex.quote(w) for w in words[1:])])  # fmt: skip
+    shell = " ".join([shlex.quote(sys.executable), "-m medrecipes", *(w if "*" in w else shlex.quote(w) for w in words[1:])])  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(["bash", "-c", shell], cwd=place, capture_output=True, text=True, timeout=400, env=environment)  # fmt: skip
     assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

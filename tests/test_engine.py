@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from medrecipes.core.errors import EngineError, SpoiledError
 from medrecipes.engines import CAPPED, Decoding, choose_engine
-from medrecipes.errors import EngineError, SpoiledError
-from medrecipes.loading import load
-from medrecipes.rendering import MASKED, Example
-from medrecipes.rundir import RunDir, read_losses
+from medrecipes.recipe.load import load
+from medrecipes.rendering.chat_template import MASKED, Example
+from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ROOT, Train, extremes, rendered_rows
 from tests.test_templates import bound
 
@@ -25,7 +25,7 @@ from tests.test_templates import bound
 @pytest.fixture(scope="module")
 def answering(libraries: None) -> Any:
     """The module, imported behind the engine's own libraries as they want it."""
-    return importlib.import_module("medrecipes.engines.answering")
+    return importlib.import_module("medrecipes.engines.generation")
 
 
 def adapter(engine: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_accumulation_is_no_other_training(train: Train) -> None:
 
 
 def test_packing_is_no_other_training(train: Train, rows: list[Example]) -> None:
-    from medrecipes.batching import pack
+    from medrecipes.rendering.packing import pack
 
     packs = len(pack(rows, 256, packing=True))
     assert packs < 15
@@ -92,10 +92,10 @@ def test_packing_is_no_other_training(train: Train, rows: list[Example]) -> None
 
 
 def test_a_rows_loss_in_a_pack_does_not_know_its_neighbours(train: Train, rows: list[Example]) -> None:
-    from medrecipes.batching import pack
+    from medrecipes.rendering.packing import pack
 
     engine, _, _ = train(*STEP)
-    from medrecipes.engines.microbatch import tensors  # behind the engine's own libraries
+    from medrecipes.engines.trainer.collate import tensors  # behind the engine's own libraries
 
     engine.model.eval()
     first = rows[20]
@@ -191,7 +191,7 @@ def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
 def test_judging_takes_fewer_rows_at_a_time_from_where_memory_ran_out(answering: Any) -> None:
     import torch
 
-    from medrecipes.errors import EngineError
+    from medrecipes.core.errors import EngineError
 
     sizes = []
 

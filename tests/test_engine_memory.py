@@ -20,7 +20,7 @@ def test_a_card_that_is_too_small_gets_a_smaller_micro_batch(train: Train) -> No
     need_cards(1)
     import torch
 
-    from medrecipes.rundir import RunDir, read_losses
+    from medrecipes.runs.folder import RunDir, read_losses
 
     examples = rendered_rows(1024)
 

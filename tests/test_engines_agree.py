@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.rundir import read_losses
+from medrecipes.runs.folder import read_losses
 from tests.conftest import Cli, need_cards, sets
 
 pytestmark = pytest.mark.cuda

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from medrecipes.cases import read_cases
-from medrecipes.chatreport import kept, on_dev, report, said_on_dev, write_report
-from medrecipes.console import Console
+from medrecipes.core.console import Console
+from medrecipes.core.errors import DataError
+from medrecipes.data.records import Conversation
 from medrecipes.engines import Choice, Decoding, Engine
-from medrecipes.errors import DataError
-from medrecipes.evaluate import Row, answer_cases, count_tokens, predict
-from medrecipes.recipe import Recipe
-from medrecipes.records import Conversation
-from medrecipes.rendering import ChatTemplate, Example
-from medrecipes.run import _summary
-from medrecipes.rundir import RunDir
+from medrecipes.evaluation.answers import Row, answer_cases, count_tokens, predict
+from medrecipes.evaluation.cases import read_cases
+from medrecipes.evaluation.chat_report import kept, on_dev, report, said_on_dev, write_report
+from medrecipes.pipeline.walk import _summary
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import ChatTemplate, Example
+from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction, read_predictions
 from tests.conftest import ROOT, Cli
 from tests.test_templates import bound

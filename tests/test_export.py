@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.base_template import saved_template
-from medrecipes.errors import MedRecipesError
-from medrecipes.export import building, export, held_out_prompts, merging, parity
-from medrecipes.loading import load
-from medrecipes.recipe import Model
-from medrecipes.rundir import RunDir
-from medrecipes.store import digest_path
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.core.files import digest_path
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Model
+from medrecipes.release.export import building, export, held_out_prompts, merging, parity
+from medrecipes.rendering.base_template import saved_template
+from medrecipes.runs.folder import RunDir
 from tests.conftest import ROOT, Cli
 
 LLAMA = os.environ.get("MEDRECIPES_LLAMA_CPP")
@@ -27,7 +27,7 @@ LLAMA = os.environ.get("MEDRECIPES_LLAMA_CPP")
 
 @pytest.fixture(scope="module")
 def silent() -> Any:
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
 
     return Console()
 
@@ -289,7 +289,7 @@ def test_llama_is_merged_as_exactly(cli: Cli, tmp_path: Path, silent: Any) -> No
 def test_large_models_are_written_in_shards(tiny_run: Path, tmp_path: Path) -> None:
     run = RunDir(tiny_run)
     base = Path(run.state["base"])
-    from medrecipes.bases import Base
+    from medrecipes.engines.bases import Base
 
     model = merging.attach(
         merging.open_ground(merging.choose_ground(Base(str(base), base), None), Model()), run.adapter
@@ -337,7 +337,7 @@ def test_a_folder_that_is_no_export_is_left_as_it_is(tiny_run: Path, tmp_path: P
 
 def test_prompts_are_those_that_training_never_saw(tiny_run: Path) -> None:
     recipe = load(tiny_run / "recipe.toml").recipe
-    from medrecipes.prepare import prepare
+    from medrecipes.data.split import prepare
 
     template, split = saved_template(recipe, RunDir(tiny_run).adapter), prepare(recipe)
     asked = held_out_prompts(recipe, template)
@@ -375,7 +375,7 @@ def test_a_missing_converter_is_one_line_before_any_work(tiny_run: Path, cli: Cl
 
 def has_llama() -> str:
     """What is missing of llama.cpp, or nothing."""
-    from medrecipes.export.llamacpp import require
+    from medrecipes.release.export.llamacpp import require
 
     try:
         require()
@@ -391,7 +391,7 @@ GGUF = pytest.mark.skipif(bool(has_llama()), reason=has_llama())
 @GGUF
 @pytest.mark.parametrize("recipe", ["demo", "tiny_llama2", "tiny_gemma", "tiny_gemma2", "tiny_gemma3"])
 def test_a_gguf_says_what_the_adapter_says_and_stops_by_itself(recipe: str, cli: Cli, tmp_path: Path) -> None:
-    from medrecipes.export.llamacpp import open_gguf
+    from medrecipes.release.export.llamacpp import open_gguf
 
     run = train(cli, tmp_path, recipe)
     done = cli("export", run, "--format", "gguf", "--quant", "f16")

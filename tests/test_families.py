@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.errors import EngineError
-from medrecipes.rendering import MASKED, Example
+from medrecipes.core.errors import EngineError
+from medrecipes.rendering.chat_template import MASKED, Example
 from tests.conftest import ENGINE, Train, extremes, rendered_rows
 
 FEW = ("data.limit=48",)  # the bases that are made of them are sooner ready
@@ -62,9 +62,9 @@ def test_a_base_is_judged_as_it_was_published(packed: tuple[str, Any, Any, list[
 
 
 def test_the_loss_it_learns_by_is_that_of_its_rows_one_by_one(packed: tuple[str, Any, Any, list[Example]]) -> None:
-    from medrecipes.batching import pack
-    from medrecipes.engines import attention
-    from medrecipes.engines.microbatch import tensors  # behind the engine's own libraries
+    from medrecipes.engines.kernels import varlen_attention as attention
+    from medrecipes.engines.trainer.collate import tensors  # behind the engine's own libraries
+    from medrecipes.rendering.packing import pack
 
     _, engine, _, rows = packed
     layout = engine.choices["layout"].value

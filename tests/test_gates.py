@@ -14,20 +14,20 @@ import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 from safetensors.numpy import load_file, save_file
 
-from medrecipes.build import build
-from medrecipes.errors import MedRecipesError
-from medrecipes.gates import ADVICE, NAMES, Gate, check_dataset, check_run
-from medrecipes.gates.files import pickled
-from medrecipes.gates.rows import personal_rows, rows_of_run, trained
-from medrecipes.gates.runs import TOLERANCE, terms_unmet
-from medrecipes.gates.secrets import SHAPES, secrets_of
-from medrecipes.loading import load
-from medrecipes.naming import base_name, fill
-from medrecipes.prepare import prepare
-from medrecipes.recipe import Model, Recipe
-from medrecipes.store import read_json
-from medrecipes.tagged import prepare_tagged
-from medrecipes.terms import terms_of
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.core.files import read_json
+from medrecipes.data.split import prepare
+from medrecipes.data.tagged_split import prepare_tagged
+from medrecipes.pipeline.build import build
+from medrecipes.recipe.load import load
+from medrecipes.recipe.repository_names import base_name, fill
+from medrecipes.recipe.schema import Model, Recipe
+from medrecipes.release.base_licences import terms_of
+from medrecipes.release.gates import ADVICE, NAMES, Gate, check_dataset, check_run
+from medrecipes.release.gates.files import pickled
+from medrecipes.release.gates.rows import personal_rows, rows_of_run, trained
+from medrecipes.release.gates.runs import TOLERANCE, terms_unmet
+from medrecipes.release.gates.secrets import SHAPES, secrets_of
 from tests.conftest import ROOT
 
 

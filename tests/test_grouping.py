@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrecipes import tally
-from medrecipes.grouping import FEW, PARTS, assign
-from medrecipes.prepare import Split, prepare
-from medrecipes.recipe import Columns, Data, Recipe, SplitRatios
+from medrecipes.data import tally
+from medrecipes.data.grouping import FEW, PARTS, assign
+from medrecipes.data.split import Split, prepare
+from medrecipes.recipe.schema import Columns, Data, Recipe, SplitRatios
 
 SHARES = {
     "80/10/10": SplitRatios(),

@@ -14,47 +14,59 @@ from packaging.requirements import Requirement
 
 from tests.conftest import ROOT, children_seconds
 
-# A module imports only what stands above it.
-ORDER = [
-    "errors", "markup", "intake", "resources", "ranks", "notes", "store", "bio", "words", "naming", "console", "hub", "records", "personal", "recipe", "trust", "sources", "layers", "rules", "loading", "show", "schema", "tokens", "cleaning", "pairs", "clusters", "near", "grouping", "tally", "leakage", "reading", "repeats", "bounded", "shapes",
-    "prepare", "tagged", "rendering", "base_template", "gguf_base", "bases", "batching", "overflow", "proofs", "preview", "scoring", "plan", "tagging", "hardware", "checkpoints", "rundir", "seal", "plot", "engines", "outlook", "check",
-    "cases", "suites", "chatreport", "spanreport", "evaluate", "judge", "compare", "terms", "gates", "cards", "build", "conversion", "tagbuild", "export", "publish", "verify", "chat", "guard", "web", "tagline", "tagtext", "webtag", "run", "sweep", "handlers", "cli",
-]  # fmt: skip
+# A room imports only rooms that stand before it.
+ROOMS = (
+    "core", "recipe", "data", "rendering", "scoring", "runs", "engines", "evaluation", "release", "use", "pipeline", "commands",
+)  # fmt: skip
+# The sub-rooms of engines/, and the modules beside them, likewise: what describes, what computes, what trains, the engines.
+ENGINES = (
+    "plan", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_bases", "lora", "base_weights", "generation", "choices",
+    "answering_engine", "trackers", "trainer", "plain", "unsloth",
+)  # fmt: skip
+TOP = {"__init__.py", "__main__.py", "run.py", "py.typed"}
 PACKAGE = ROOT / "medrecipes"
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE)
+NAMES = {".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for p in MODULES}
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    """The rooms that a file imports from, anywhere in it."""
+def imports(path: Path, *, late: bool = False) -> set[str]:
+    """The modules of the package that a file imports, without `medrecipes.`; with `late` inside functions alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [
-                f"{node.module}.{alias.name}" if node.module == "medrecipes" else node.module for alias in node.names
-            ]
+    for node in (n for root in (functions if late else [tree]) for n in ast.walk(root)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("medrecipes"):
+            inside = (node.module or "").partition(".")[2]
+            names = [f"{inside}.{alias.name}".strip(".") for alias in node.names]
+            found |= {name if name in NAMES else inside for name in names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("medrecipes.")}
-    return found - {"__version__"}
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("medrecipes.")}
+    return found - {""}
 
 
-def test_the_walk_finds_the_house() -> None:
-    assert len(MODULES) >= 20
-    assert {room(path) for path in MODULES} <= set(ORDER)
+def sub_room(name: str) -> str:
+    """`engines.kernels.fused_layer` stands in `kernels`, `engines.bases` by itself."""
+    return [*name.split("."), "__init__"][1]
+
+
+def test_the_package_holds_rooms_and_nothing_else() -> None:
+    entries = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
+    assert entries - TOP == set(ROOMS)
+    assert entries >= TOP
+    assert len(MODULES) >= 150
+    assert {p.name for p in (PACKAGE / "engines").iterdir() if p.name != "__pycache__"} == {
+        name if (PACKAGE / "engines" / name).is_dir() else f"{name}.py" for name in ENGINES
+    }
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_stands_above_it(path: Path) -> None:
-    if path == PACKAGE / "run.py":  # `python -m medrecipes.run` enters through the command line
-        allowed = set(ORDER[: ORDER.index("run")]) | {"cli"}
-    else:
-        allowed = set(ORDER[: ORDER.index(room(path)) + 1])
-    assert imports(path) <= allowed
+def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
+    names, room = imports(path), path.relative_to(PACKAGE).parts[0]
+    assert {name.split(".")[0] for name in names} <= set(ROOMS[: ROOMS.index(room) + 1])
+    if room == "engines":
+        own = sub_room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+        allowed = set(ENGINES[: ENGINES.index(own) + 1])
+        assert {sub_room(name) for name in names if name.split(".")[0] == "engines"} <= allowed
 
 
 def test_only_one_file_imports_unsloth() -> None:
@@ -72,7 +84,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "trl", "peft", "unsl
 @pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["check", "--schema-only", "recipes/demo.toml"]])
 def test_what_needs_no_library_loads_none_and_is_quick(command: list[str]) -> None:
     code = (
-        "import sys, contextlib\nfrom medrecipes.cli import main\n"
+        "import sys, contextlib\nfrom medrecipes.commands import main\n"
         "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
         f"sys.exit(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from medrecipes.errors import MedRecipesError
-from medrecipes.suites import NAMED, parse_suite
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.evaluation.benchmarks import NAMED, parse_suite
 from tests.conftest import Cli
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None

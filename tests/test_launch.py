@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrecipes.rundir import read_losses
+from medrecipes.runs.folder import read_losses
 from tests.conftest import ROOT, Cli, need_cards, need_no_cards, sets
 
 LAUNCH = ROOT / "scripts" / "launch"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.rundir import last_checkpoint, read_losses
+from medrecipes.runs.folder import last_checkpoint, read_losses
 from tests.conftest import DEMO, Cli, children_seconds, start
 
 FILES = {
@@ -163,8 +163,8 @@ def test_a_damaged_checkpoint_is_named_and_the_losses_are_those_of_a_run_without
 
 
 def test_fresh_starts_beside(finished: tuple[Path, str], tmp_path: Path) -> None:
-    from medrecipes.loading import load
-    from medrecipes.rundir import run_path
+    from medrecipes.recipe.load import load
+    from medrecipes.runs.folder import run_path
 
     recipe = load(finished[0] / "recipe.toml").recipe
     assert run_path(recipe, finished[0].parent, fresh=False) == finished[0]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.errors import EngineError
-from medrecipes.rendering import Example
-from medrecipes.rundir import RunDir, read_losses
+from medrecipes.core.errors import EngineError
+from medrecipes.rendering.chat_template import Example
+from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ENGINE, Train
 
 SETTINGS = ("train.batch=8", "train.max_steps=8", "train.save_steps=2", "train.learning_rate=1e-2")
@@ -42,7 +42,7 @@ class Heard:
     """A console that remembers."""
 
     def __init__(self) -> None:
-        from medrecipes.console import Console
+        from medrecipes.core.console import Console
 
         self._console, self.lines = Console(), list[str]()
 
@@ -135,8 +135,8 @@ def test_with_one_row_at_a_time_it_is_an_error_that_says_what_to_do(
 
 def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> None:
     from medrecipes.engines import Choice
-    from medrecipes.engines.attempt import within_memory
-    from medrecipes.recipe import Recipe
+    from medrecipes.engines.trainer.attempt import within_memory
+    from medrecipes.recipe.schema import Recipe
 
     rundir, heard, model = RunDir(tmp_path), Heard(), torch.nn.Linear(2, 2)
     tried, begun, asked, choices = list[int](), list[Any](), list[bool](), dict[str, Choice]()
@@ -212,8 +212,8 @@ def test_under_unsloth_too_all_layers_are_computed_again(train: Train, rows: lis
 
 
 def test_the_peak_is_that_of_the_training_and_of_its_last_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    from medrecipes.engines.callbacks import count_peak_anew, peak_gb
-    from medrecipes.engines.recorded import Recorded
+    from medrecipes.engines.kernels.cuda_graphs import Recorded
+    from medrecipes.engines.trainer.callbacks import count_peak_anew, peak_gb
 
     cpu, held = torch.device("cpu"), bytearray(b"x" * 600_000_000)  # as the base's answers may have taken
     before = peak_gb(cpu)
@@ -234,7 +234,7 @@ def test_the_peak_is_that_of_the_training_and_of_its_last_attempt(monkeypatch: p
 
 
 def test_each_attempt_counts_its_peak_anew(train: Train, rows: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
-    from medrecipes.engines import attempt
+    from medrecipes.engines.trainer import attempt
 
     counted: list[str] = []
     monkeypatch.setattr(attempt, "count_peak_anew", lambda device: counted.append(device.type))

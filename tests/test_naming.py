@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from medrecipes.errors import MedRecipesError
-from medrecipes.naming import base_name, fill, pattern_problem
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.recipe.repository_names import base_name, fill, pattern_problem
 
 VALUES = {"user": "ann", "base": "mistral-7b-instruct-v0.2", "recipe": "my recipe", "timestamp": "20261121_101500"}
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medrecipes import clusters
-from medrecipes.clusters import similar_sets
-from medrecipes.grouping import bind
-from medrecipes.leakage import alike, chained
-from medrecipes.near import near, near_pairs
-from medrecipes.pairs import Near
-from medrecipes.repeats import Kept
+from medrecipes.data import clusters
+from medrecipes.data.clusters import similar_sets
+from medrecipes.data.deduplicate import Kept
+from medrecipes.data.grouping import bind
+from medrecipes.data.leakage import alike, chained
+from medrecipes.data.near_duplicates import near, near_pairs
+from medrecipes.data.token_pairs import Near
 from tests.attack.harness import limited
 
 Pairs = set[tuple[int, int]]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from medrecipes.cli import main
+from medrecipes.commands import main
 from tests.conftest import ROOT
 
 NOTEBOOK = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))

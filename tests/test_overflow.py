@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import TemplateError
-from medrecipes.overflow import cut_middle, fit, fit_parts, split_cue, told
-from medrecipes.proofs import prove
-from medrecipes.recipe import Data
-from medrecipes.records import Conversation, Message
-from medrecipes.rendering import MASKED
+from medrecipes.core.errors import TemplateError
+from medrecipes.data.records import Conversation, Message
+from medrecipes.recipe.schema import Data
+from medrecipes.rendering.chat_template import MASKED
+from medrecipes.rendering.overflow import cut_middle, fit, fit_parts, split_cue, told
+from medrecipes.rendering.proofs import prove
 from tests import families
 from tests.attack.harness import attack, refused
 from tests.conftest import Cli, sets

@@ -39,7 +39,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(installed: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of the installed wheel, called from an empty folder."""
     environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "medrecipes.run" if arguments[0] == "run" else "medrecipes.cli", *arguments]
+    command = [sys.executable, "-m", "medrecipes.run" if arguments[0] == "run" else "medrecipes", *arguments]
     if arguments[0] == "run":
         command = [*command[:3], *arguments[1:]]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from medrecipes.personal import digits, find, masked, second, survey
-from medrecipes.records import Conversation, Tagged
-from medrecipes.sources import Files, Ledger, open_source
+from medrecipes.data.records import Conversation, Tagged
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.release.personal_data import digits, find, masked, second, survey
 from tests.conftest import Cli
 from tests.planted_personal import planted
 

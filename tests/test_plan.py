@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from medrecipes.outlook import lines
-from medrecipes.plan import choose, unfit
-from medrecipes.plan.dimensions import CARDS, Shape
-from medrecipes.plan.memory import parts, trainable
-from medrecipes.plan.pace import speed, uneven, waiting
-from medrecipes.recipe import Lora, Model, Recipe, Train
+from medrecipes.engines.plan import choose, unfit
+from medrecipes.engines.plan.dimensions import CARDS, Shape
+from medrecipes.engines.plan.memory import parts, trainable
+from medrecipes.engines.plan.pace import speed, uneven, waiting
+from medrecipes.pipeline.plan_report import lines
+from medrecipes.recipe.schema import Lora, Model, Recipe, Train
 from tests.conftest import Cli, need_no_cards
 
 MISTRAL = {

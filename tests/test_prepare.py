@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medrecipes.cleaning import clean, plain, tidy
-from medrecipes.errors import DataError
-from medrecipes.grouping import sample, shares
-from medrecipes.leakage import leaks, table
-from medrecipes.prepare import Split, prepare
-from medrecipes.recipe import Columns, Data, Mix, Recipe, SplitRatios
-from medrecipes.records import Conversation
-from medrecipes.sources import Ledger, open_source
+from medrecipes.core.errors import DataError
+from medrecipes.data.cleaning import clean, plain, tidy
+from medrecipes.data.grouping import sample, shares
+from medrecipes.data.leakage import leaks, table
+from medrecipes.data.records import Conversation
+from medrecipes.data.sources import Ledger, open_source
+from medrecipes.data.split import Split, prepare
+from medrecipes.recipe.schema import Columns, Data, Mix, Recipe, SplitRatios
 from tests.conftest import ROOT
 
 DATA = ROOT / "data"
@@ -294,8 +294,8 @@ def test_the_demo_has_a_sane_split() -> None:
 
 def test_preparing_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from pathlib import Path; from medrecipes.recipe import Data, Recipe\n"
-        "from medrecipes.prepare import prepare; prepare(Recipe(data=Data(path=Path('data/medquad'), near_duplicate=0.8)))\n"
+        "import sys; from pathlib import Path; from medrecipes.recipe.schema import Data, Recipe\n"
+        "from medrecipes.data.split import prepare; prepare(Recipe(data=Data(path=Path('data/medquad'), near_duplicate=0.8)))\n"
         "sys.exit(' '.join(m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

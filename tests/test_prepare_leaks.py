@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrecipes.leakage import leaks
-from medrecipes.near import near_pairs
-from medrecipes.prepare import Split, prepare
-from medrecipes.recipe import Columns, Data, Mix, Recipe, SplitRatios
-from medrecipes.records import Conversation
-from medrecipes.sources import Files, Ledger, open_source
+from medrecipes.data.leakage import leaks
+from medrecipes.data.near_duplicates import near_pairs
+from medrecipes.data.records import Conversation
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.data.split import Split, prepare
+from medrecipes.recipe.schema import Columns, Data, Mix, Recipe, SplitRatios
 from tests.conftest import ROOT
 
 THRESHOLD = 0.9

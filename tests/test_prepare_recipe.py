@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import RecipeError
-from medrecipes.loading import load
-from medrecipes.prepare import prepare
+from medrecipes.core.errors import RecipeError
+from medrecipes.data.split import prepare
+from medrecipes.recipe.load import load
 from tests.conftest import ROOT
 
 MISTAKES = {

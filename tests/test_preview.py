@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medrecipes.errors import DataError
-from medrecipes.preview import choose, conversations_from_file, preview, preview_json
-from medrecipes.records import Conversation, Message
+from medrecipes.core.errors import DataError
+from medrecipes.data.records import Conversation, Message
+from medrecipes.rendering.preview import choose, conversations_from_file, preview, preview_json
 from tests.test_templates import bound
 
 ROW = Conversation("row-1", "doc", (Message("user", "What is  </s>?\n"), Message("assistant", "A disease.")))

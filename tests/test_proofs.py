@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from medrecipes.errors import TemplateError
-from medrecipes.proofs import Proof, prove, template_notes, tokenizer_notes
-from medrecipes.records import Conversation
-from medrecipes.rendering import MASKED, ChatTemplate, Example
-from medrecipes.tokens import Tokenizer
+from medrecipes.core.errors import TemplateError
+from medrecipes.data.records import Conversation
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
+from medrecipes.rendering.proofs import Proof, prove, template_notes, tokenizer_notes
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
 from tests.test_templates import DIALOGUE, FAMILY, bound
 

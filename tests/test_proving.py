@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from medrecipes.batching import Pack
-from medrecipes.engines.proving import Proving, a_row
-from medrecipes.errors import EngineError
-from medrecipes.rendering import MASKED
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.trainer.runtime_proofs import Proving, a_row
+from medrecipes.rendering.chat_template import MASKED
+from medrecipes.rendering.packing import Pack
 from tests.conftest import Train
 
 # two lines of rows: of three, of which the last learns nothing, and of one; a row's first token is never learned
@@ -30,7 +30,9 @@ def _libraries(libraries: None) -> None:
 
 def tensors(packs: list[Pack], pad: int, layout: Any, engine: str) -> dict[str, Any]:
     """What a trainer is given."""
-    made: dict[str, Any] = importlib.import_module("medrecipes.engines.microbatch").tensors(packs, pad, layout, engine)
+    made: dict[str, Any] = importlib.import_module("medrecipes.engines.trainer.collate").tensors(
+        packs, pad, layout, engine
+    )
     return made
 
 

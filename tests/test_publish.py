@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import pytest
 
-from medrecipes.cli import FORMATS
-from medrecipes.recipe import Format
+from medrecipes.commands import FORMATS
+from medrecipes.recipe.schema import Format
 from tests import families
 from tests.conftest import ROOT
 from tests.hub import Fault, Harm, Hub, Repo, Token
@@ -162,9 +162,9 @@ from pathlib import Path
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from medrecipes.records import Message
-from medrecipes.rendering import ChatTemplate
-from medrecipes.tokens import Tokenizer
+from medrecipes.data.records import Message
+from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.tokenizer import Tokenizer
 
 tuned = AutoPeftModelForCausalLM.from_pretrained(repo, revision=revision).eval()
 tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision)

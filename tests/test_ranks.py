@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medrecipes.engines.order import Shuffled
+from medrecipes.engines.trainer.samplers import Shuffled
 from tests.conftest import ROOT, Cli
 
 TOGETHER = """
@@ -21,8 +21,8 @@ import json, sys, time
 from pathlib import Path
 import torch
 from medrecipes import ranks
-from medrecipes.rundir import LossLog, RunDir
-from medrecipes.store import stage, write_json
+from medrecipes.runs.folder import LossLog, RunDir
+from medrecipes.core.files import stage, write_json
 
 folder = Path(sys.argv[1])
 torch.distributed.init_process_group("gloo")

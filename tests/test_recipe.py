@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from medrecipes.errors import RecipeError
-from medrecipes.layers import key_lines
-from medrecipes.loading import load
-from medrecipes.recipe import DEFAULTS, Columns, Recipe, Train, leaves
+from medrecipes.core.errors import RecipeError
+from medrecipes.recipe.load import load
+from medrecipes.recipe.overlay import key_lines
+from medrecipes.recipe.schema import DEFAULTS, Columns, Recipe, Train, leaves
 from tests.conftest import ROOT
 
 DEMO = ROOT / "recipes" / "demo.toml"
@@ -246,7 +246,7 @@ def test_a_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
 
 
 def test_every_key_is_described() -> None:
-    from medrecipes.recipe import fields
+    from medrecipes.recipe.schema import fields
 
     found = dict(fields(Recipe))
     assert len(found) >= 40

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe
 from tests.conftest import ROOT, Cli, children_seconds
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -45,7 +45,7 @@ def test_the_whole_matrix_is_there() -> None:
 
 def test_all_pass_the_schema_check_together_in_ten_seconds_and_without_torch() -> None:
     code = (
-        "import sys\nfrom medrecipes.cli import main\n"
+        "import sys\nfrom medrecipes.commands import main\n"
         "code = main(['check', '--schema-only', *sys.argv[1:]])\n"
         "assert not {'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules)\nsys.exit(code)"
     )
@@ -271,7 +271,7 @@ def test_every_recipe_that_trains_answers_the_cases_of_its_source() -> None:
 
 @pytest.mark.slow
 def test_ner_instruct_is_three_thousand_rows_and_the_official_test_articles(real_data: Path, tmp_path: Path) -> None:
-    from medrecipes.prepare import prepare
+    from medrecipes.data.split import prepare
 
     for file in (real_data / "bc5cdr").glob("*.PubTator.txt.gz"):
         (tmp_path / file.name).symlink_to(file)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medrecipes.plan.pace import FILLED, filled, sizes
+from medrecipes.engines.plan.pace import FILLED, filled, sizes
 from tests.conftest import need_cards, work_out
 
 
@@ -72,15 +72,15 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
 ) -> None:
     import torch
 
-    from medrecipes.engines import recorded
-    from medrecipes.engines.attention import Rows
+    from medrecipes.engines.kernels import cuda_graphs
+    from medrecipes.engines.kernels.varlen_attention import Rows
 
     def fail(*_: Any, **__: Any) -> None:
         raise torch.cuda.OutOfMemoryError if error == "memory" else error
 
     told = list[str]()
-    monkeypatch.setattr(recorded, "_Studio", fail)
-    records = recorded.Recorded([], largest=4096, room=1e12, tell=told.append)
+    monkeypatch.setattr(cuda_graphs, "_Studio", fail)
+    records = cuda_graphs.Recorded([], largest=4096, room=1e12, tell=told.append)
     x, cos, sin = torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 2), torch.zeros(1, 1000, 2)
     rows = Rows(torch.tensor([0, 1000]), 1000)
     assert records(x, cos, sin, rows).shape == x.shape
@@ -107,9 +107,9 @@ def test_what_is_played_is_held_against_what_was_recorded(
 ) -> None:
     import torch
 
-    from medrecipes.engines import recorded
+    from medrecipes.engines.kernels import cuda_graphs
 
-    take = object.__new__(recorded._Take)
+    take = object.__new__(cuda_graphs._Take)
     take.forth = take.back = SimpleNamespace(replay=lambda: None)  # type: ignore[assignment]
     take.out, *take.gradients = map(torch.tensor, played)
     expected = [torch.tensor(values) for values in recorded_from]

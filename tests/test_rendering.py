@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import DataError, TemplateError
-from medrecipes.records import Conversation, Message
-from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
-from medrecipes.tokens import Tokenizer
+from medrecipes.core.errors import DataError, TemplateError
+from medrecipes.data.records import Conversation, Message
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
 from tests.test_templates import DIALOGUE, FAMILY, bound
 

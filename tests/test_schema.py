@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from medrecipes.recipe import fields, source_names, template_names
-from medrecipes.schema import json_schema, markdown
+from medrecipes.recipe.json_schema import json_schema, markdown
+from medrecipes.recipe.schema import fields, source_names, template_names
 from tests.conftest import ROOT, Cli
 
 FILES = [*sorted((ROOT / "recipes").glob("*.toml")), *sorted((ROOT / "recipes" / "base").glob("*.toml"))]

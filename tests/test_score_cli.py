@@ -147,7 +147,7 @@ def test_no_file_and_an_empty_one(warm: Cli, tmp_path: Path) -> None:
 def test_scoring_loads_no_heavy_library(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", ROWS)
     code = (
-        "import sys\nfrom medrecipes.cli import main\nmain(['score', sys.argv[1]])\n"
+        "import sys\nfrom medrecipes.commands import main\nmain(['score', sys.argv[1]])\n"
         f"sys.exit(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)

@@ -7,7 +7,7 @@ import random
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from medrecipes.scoring.text import bits, common_subsequence, repeated_items, repeated_ngrams, rouge, same_text
+from medrecipes.scoring.text_overlap import bits, common_subsequence, repeated_items, repeated_ngrams, rouge, same_text
 from tests.conftest import ROOT
 
 WORDS = ["the", "patient's", "Patients", "running", "runs", "5", "mg", "β-blocker", "(twice)", "daily,", "no", "NO", "not", "acute.", "naïve\n\nx", "1,000", "hyper-tension"]  # fmt: skip

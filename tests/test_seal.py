@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes import seal
-from medrecipes.errors import SpoiledError
-from medrecipes.rundir import RunDir
+from medrecipes.core.errors import SpoiledError
+from medrecipes.runs import file_hashes
+from medrecipes.runs.folder import RunDir
 
 FILES = ("README.md", "adapter/adapter_config.json", "checkpoints/checkpoint-6/optimizer.pt", "checkpoints/checkpoint-12/optimizer.pt", "eval/report.json", "loss.csv")  # fmt: skip
 
@@ -23,19 +23,19 @@ def run(tmp_path: Path) -> RunDir:
         (tmp_path / name).write_text(name)
     rundir = RunDir(tmp_path)
     rundir.update(state="training", name="demo", peak_gb=1.5)
-    seal.finish(rundir)
+    file_hashes.finish(rundir)
     return RunDir(tmp_path)
 
 
 def test_a_finished_run_is_sealed_whole_but_for_what_later_commands_write(run: RunDir) -> None:
     assert run.finished
     assert sorted(run.state["seal"]["files"]) == sorted(FILES)
-    assert seal.broken(run) == ([], [])
+    assert file_hashes.broken(run) == ([], [])
     run.update(releases=[{"repo": "ann/demo"}])
     (run.path / "log.txt").write_text("more")
     (run.path / "export/gguf/model.gguf").write_text("another")
     (run.path / "notes.txt").write_text("mine")
-    assert seal.broken(RunDir(run.path)) == ([], ["notes.txt"])
+    assert file_hashes.broken(RunDir(run.path)) == ([], ["notes.txt"])
 
 
 def test_every_change_is_named(run: RunDir) -> None:
@@ -44,33 +44,33 @@ def test_every_change_is_named(run: RunDir) -> None:
     (run.path / "adapter/more.safetensors").write_text("foreign")
     state = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**state, "peak_gb": 0.5}))
-    wrong, more = seal.broken(RunDir(run.path))
+    wrong, more = file_hashes.broken(RunDir(run.path))
     assert more == []
     assert [line.split(" is ")[0] for line in wrong] == ["run.json", "README.md", "loss.csv", "adapter/more.safetensors"]  # fmt: skip
 
 
 def test_a_checkpoint_may_be_deleted_whole_and_not_in_part(run: RunDir) -> None:
     shutil.rmtree(run.path / "checkpoints/checkpoint-6")
-    assert seal.broken(run) == ([], [])
+    assert file_hashes.broken(run) == ([], [])
     (run.path / "checkpoints/checkpoint-12/optimizer.pt").unlink()
-    assert seal.broken(run)[0] == ["checkpoints/checkpoint-12/optimizer.pt is missing"]
+    assert file_hashes.broken(run)[0] == ["checkpoints/checkpoint-12/optimizer.pt is missing"]
 
 
 def test_what_a_command_rewrites_is_sealed_anew_and_nothing_else(run: RunDir) -> None:
     (run.path / "eval/report.json").write_text("edited")
     (run.path / "loss.csv").write_text("edited")
-    with seal.mending(run, run.path / "eval"):
+    with file_hashes.mending(run, run.path / "eval"):
         pass
-    assert len(seal.broken(run)[0]) == 2  # what the command did not touch stays as it was sealed
-    with seal.mending(run, run.path / "eval"):
+    assert len(file_hashes.broken(run)[0]) == 2  # what the command did not touch stays as it was sealed
+    with file_hashes.mending(run, run.path / "eval"):
         (run.path / "eval/report.json").write_text("written by the command")
-    assert [line.split(" is ")[0] for line in seal.broken(RunDir(run.path))[0]] == ["loss.csv"]
+    assert [line.split(" is ")[0] for line in file_hashes.broken(RunDir(run.path))[0]] == ["loss.csv"]
 
 
 def test_a_run_without_a_seal_gets_none_later(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
     rundir.update(state="finished")
-    with seal.mending(rundir, tmp_path / "eval"):
+    with file_hashes.mending(rundir, tmp_path / "eval"):
         (tmp_path / "eval").mkdir()
         (tmp_path / "eval/report.json").write_text("new")
     assert "seal" not in RunDir(tmp_path).state
@@ -81,7 +81,7 @@ def test_an_adapter_that_lacks_a_tensor_is_not_opened(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import MistralConfig, MistralForCausalLM
 
-    from medrecipes.engines.updates import open_adapter
+    from medrecipes.engines.lora import open_adapter
 
     torch.manual_seed(0)
     config = MistralConfig(vocab_size=32, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)  # fmt: skip

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.bases import Base
-from medrecipes.errors import TemplateError
-from medrecipes.export.serving import go_template, modelfile, vllm_command
-from medrecipes.recipe import Recipe, template_names
-from medrecipes.records import Message
-from medrecipes.rendering import ChatTemplate
-from medrecipes.tokens import Tokenizer
+from medrecipes.core.errors import TemplateError
+from medrecipes.data.records import Message
+from medrecipes.engines.bases import Base
+from medrecipes.recipe.schema import Recipe, template_names
+from medrecipes.release.export.serving import go_template, modelfile, vllm_command
+from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import families, gotemplate
 from tests.test_templates import FAMILY
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.loading import load
-from medrecipes.show import show, show_json, to_toml
+from medrecipes.recipe.load import load
+from medrecipes.recipe.show import show, show_json, to_toml
 from tests.conftest import ROOT, Cli
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))

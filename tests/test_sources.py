@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import DataError
-from medrecipes.recipe import Columns, source_names
-from medrecipes.records import Conversation, Message, Tagged
-from medrecipes.sources import Files, Ledger, open_source
-from medrecipes.sources._files import blobs
-from medrecipes.sources._pubtator import articles
-from medrecipes.sources.healthcaremagic import mend
+from medrecipes.core.errors import DataError
+from medrecipes.data.records import Conversation, Message, Tagged
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.data.sources._files import blobs
+from medrecipes.data.sources._pubtator import articles
+from medrecipes.data.sources.healthcaremagic import mend
+from medrecipes.recipe.schema import Columns, source_names
 from tests.conftest import ROOT
 
 DATA = ROOT / "data"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import DataError
-from medrecipes.recipe import Columns, Data, Recipe
-from medrecipes.sources import Files, Ledger, open_source
+from medrecipes.core.errors import DataError
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.recipe.schema import Columns, Data, Recipe
 from tests.conftest import ROOT
 
 GOOD = '{"question": "What is gout?", "response": "A disease of the joints."}\n'
@@ -127,7 +127,7 @@ def test_own_data_that_names_no_column(tmp_path: Path) -> None:
 
 
 def test_a_source_that_yields_nothing_usable(tmp_path: Path) -> None:
-    from medrecipes.prepare import prepare
+    from medrecipes.data.split import prepare
 
     (tmp_path / "x.jsonl").write_text('{"question": "What is gout?", "response": " "}\n' * 3)
     with pytest.raises(DataError, match=r"none of 3 rows can be used \(empty answer: 3\); check that data.source"):

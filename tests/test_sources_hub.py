@@ -30,9 +30,9 @@ def hub() -> Iterator[Hub]:
 
 CODE = """
 import json, sys
-from medrecipes.errors import MedRecipesError
-from medrecipes.prepare import prepare
-from medrecipes.recipe import Data, Recipe
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.data.split import prepare
+from medrecipes.recipe.schema import Data, Recipe
 try:
     split = prepare(Recipe(data=Data(**json.loads(sys.argv[1]))))
 except MedRecipesError as error:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from medrecipes.bio import Span, read_spans
-from medrecipes.errors import DataError
+from medrecipes.core.errors import DataError
+from medrecipes.data.bio_tags import Span, read_spans
 from medrecipes.scoring.bootstrap import Figure
 from medrecipes.scoring.predictions import Prediction, as_taggings, read_predictions, read_spans_text, spans_text
-from medrecipes.scoring.spanning import span_report
+from medrecipes.scoring.span_report import span_report
 from medrecipes.scoring.spans import (
     MISSED,
     SPURIOUS,

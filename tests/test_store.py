@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.console import Console
-from medrecipes.errors import DataError, MedRecipesError
-from medrecipes.publish import publish
-from medrecipes.store import MANIFEST, digest, digest_path, read_json, stage, write_text, writing
+from medrecipes.core.console import Console
+from medrecipes.core.errors import DataError, MedRecipesError
+from medrecipes.core.files import MANIFEST, digest, digest_path, read_json, stage, write_text, writing
+from medrecipes.release.publish import publish
 
 
 def test_a_stage_is_built_once(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.console import Console
-from medrecipes.errors import RecipeError, RunError
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe
-from medrecipes.rundir import RunDir, read_losses
-from medrecipes.store import write_json
-from medrecipes.sweep import Outcome, choose, combinations, outcome, recipes, sweep, table
+from medrecipes.core.console import Console
+from medrecipes.core.errors import RecipeError, RunError
+from medrecipes.core.files import write_json
+from medrecipes.pipeline.sweep import Outcome, choose, combinations, outcome, recipes, sweep, table
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe
+from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ROOT, Cli
 
 SWEEP = ROOT / "recipes" / "tiny_sweep.toml"
@@ -120,7 +120,7 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> Walked:
         write_json(folder / "data.json", {"keys": {"dev": "a"}})
         return RunDir(folder)
 
-    monkeypatch.setattr("medrecipes.sweep.run", run)
+    monkeypatch.setattr("medrecipes.pipeline.sweep.run", run)
     return found
 
 

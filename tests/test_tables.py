@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medrecipes.leakage import table
+from medrecipes.data.leakage import table
 from medrecipes.scoring.tables import aligned
 
 COUNTS = {"rows": 4321, "document": 0, "article": None, "question": 12, "answer": 3, "near_duplicate": 7}

@@ -12,15 +12,15 @@ import pytest
 import torch
 import transformers
 
-from medrecipes.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
-from medrecipes.console import Console
-from medrecipes.engines.tagger import Tagger
-from medrecipes.engines.taghead import Head
-from medrecipes.errors import EngineError
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe
-from medrecipes.records import Tagged
-from medrecipes.rundir import RunDir, read_losses
+from medrecipes.core.console import Console
+from medrecipes.core.errors import EngineError
+from medrecipes.data.records import Tagged
+from medrecipes.engines.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
+from medrecipes.engines.trainer.tag_head import Head
+from medrecipes.engines.trainer.tags import Tagger
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe
+from medrecipes.runs.folder import RunDir, read_losses
 from tests import families
 from tests.conftest import ROOT
 

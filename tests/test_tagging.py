@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.bio import Span, read_spans
-from medrecipes.errors import DataError
-from medrecipes.records import Tagged
-from medrecipes.sources import Files, Ledger
-from medrecipes.sources.bio_ner import SOURCE
-from medrecipes.tagging import MASKED, cut, decode, frequencies, gather, middle, pieces, prove, windows
-from medrecipes.tokens import Tokenizer
+from medrecipes.core.errors import DataError
+from medrecipes.data.bio_tags import Span, read_spans
+from medrecipes.data.records import Tagged
+from medrecipes.data.sources import Files, Ledger
+from medrecipes.data.sources.bio_ner import SOURCE
+from medrecipes.rendering.tokenizer import Tokenizer
+from medrecipes.rendering.word_windows import MASKED, cut, decode, frequencies, gather, middle, pieces, prove, windows
 from tests import families
 from tests.conftest import ROOT
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.console import Console
-from medrecipes.engines.tagger import Tagger
-from medrecipes.records import Tagged
-from medrecipes.rundir import read_losses
-from medrecipes.tagtext import Found, open_tagger, read_texts, show, tag_texts
+from medrecipes.core.console import Console
+from medrecipes.data.records import Tagged
+from medrecipes.engines.trainer.tags import Tagger
+from medrecipes.runs.folder import read_losses
+from medrecipes.use.tag_text import Found, open_tagger, read_texts, show, tag_texts
 from tests.conftest import TAG, Cli, start
 from tests.test_line import losses
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from medrecipes.recipe import template_names
-from medrecipes.records import Conversation, Message
-from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
-from medrecipes.tokens import Tokenizer
+from medrecipes.data.records import Conversation, Message
+from medrecipes.recipe.schema import template_names
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
 
 # each template: the tokenizer it is proved with, what it makes of the question `q`, and of DIALOGUE

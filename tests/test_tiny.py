@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from medrecipes.loading import load
-from medrecipes.rules.names import TINY
+from medrecipes.recipe.load import load
+from medrecipes.recipe.rules.names import TINY
 from tests.conftest import ROOT
 
 WALK = """
 import sys
 from pathlib import Path
-from medrecipes.console import Console
-from medrecipes.loading import load
-from medrecipes.run import run
+from medrecipes.core.console import Console
+from medrecipes.recipe.load import load
+from medrecipes.pipeline.walk import run
 short = ["train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "eval.rows=2", "eval.max_new_tokens=4"]
 for name in sys.argv[2:]:
     run(load(f"recipes/{name}.toml", short).recipe, Path(sys.argv[1]), Console())
@@ -121,9 +121,9 @@ CODE = """
 import json, sys, tempfile
 from pathlib import Path
 from medrecipes.engines import tiny
-from medrecipes.rendering import ChatTemplate
-from medrecipes.records import Conversation
-from medrecipes.tokens import Tokenizer
+from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.data.records import Conversation
+from medrecipes.rendering.tokenizer import Tokenizer
 texts = [p.read_text() for p in sorted(Path("data/medquad").rglob("*.xml"))[:60]]
 found = {}
 for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3")):
@@ -159,11 +159,11 @@ FEW = """
 import math, sys
 import torch
 from medrecipes.engines import tiny
-from medrecipes.errors import EngineError
+from medrecipes.core.errors import EngineError
 torch.set_num_threads(3)
 base = tiny.build("mistral", ["Fever is a sign.", "Rest helps."], 1)
 assert torch.get_num_threads() == 3, "as before"
-from medrecipes.store import read_json
+from medrecipes.core.files import read_json
 assert all(math.isfinite(loss) for _, loss in read_json(base.folder / "manifest.json")["dev_loss"])
 try:
     tiny.build("mistral", ["Fever is a sign."], 1)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from medrecipes.core.errors import EngineError
 from medrecipes.engines import require_trackers
-from medrecipes.errors import EngineError
-from medrecipes.loading import load
-from medrecipes.recipe import Recipe, leaves
-from medrecipes.rendering import Example
-from medrecipes.rundir import RunDir, read_losses
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe, leaves
+from medrecipes.rendering.chat_template import Example
+from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ROOT, Cli, Train
 from tests.test_memory import Heard, Memory
 
@@ -62,7 +62,7 @@ def tracked(name: str, train: Train, rows: list[Example], folder: Path, heard: H
 
 def judged(recipe: Recipe, rundir: RunDir, console: Any) -> None:
     """Tell the recipe's trackers, after four steps."""
-    from medrecipes.engines.trackers import tell_figures
+    from medrecipes.engines.trackers.guard import tell_figures
 
     tell_figures(recipe, rundir, REPORT, 4, console)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import reason
+from medrecipes.core.errors import reason
 from tests.conftest import ROOT
 
 # as if a card's engine met it: the real compiler, without the compiler that it needs in turn

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from medrecipes.errors import MedRecipesError
-from medrecipes.tagtext import Found
-from medrecipes.web import require, token_view
-from medrecipes.webtag import listed, marked
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.use.chat_page import require, token_view
+from medrecipes.use.tag_page import listed, marked
+from medrecipes.use.tag_text import Found
 from tests.conftest import ROOT
 from tests.test_serving import bound
 
@@ -66,7 +66,7 @@ def opened(run: Path, *arguments: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "medrecipes.cli", "chat", str(run), "--web", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "medrecipes", "chat", str(run), "--web", "--port", str(port), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180

@@ -16,18 +16,20 @@ import trl
 import trl.trainer.utils as trl_utils
 from transformers import AutoModelForCausalLM
 
-from medrecipes import engines, ranks
-from medrecipes.console import Console
-from medrecipes.engines import Choice, training
+from medrecipes import engines
+from medrecipes.core import processes
+from medrecipes.core.console import Console
+from medrecipes.data.split import prepare
+from medrecipes.engines import Choice
+from medrecipes.engines.base_weights import attach, quantization
 from medrecipes.engines.choices import Setting
-from medrecipes.engines.dealing import deal
-from medrecipes.engines.plain import attach, quantization
-from medrecipes.engines.together import follow, leading
-from medrecipes.loading import load
-from medrecipes.overflow import fit
-from medrecipes.prepare import prepare
-from medrecipes.rendering import ChatTemplate
-from medrecipes.rundir import RunDir, read_losses
+from medrecipes.engines.multi_gpu.leader import follow, leading
+from medrecipes.engines.multi_gpu.shared_loading import deal
+from medrecipes.engines.trainer import chat
+from medrecipes.recipe.load import load
+from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.overflow import fit
+from medrecipes.runs.folder import RunDir, read_losses
 
 RECIPE = (
     "train.batch=6", "train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "train.optim=adamw_torch",
@@ -47,8 +49,8 @@ class LogProbabilities:
 
 def main(folder: Path, cases: list[str]) -> None:
     trl_utils._ChunkedLogProbFunction = LogProbabilities
-    training.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False)  # type: ignore[assignment]
-    if ranks.size() > 1:
+    chat.choose_setting = lambda *_, **__: Setting("flat", True, 3, 1, False)  # type: ignore[assignment]
+    if processes.size() > 1:
         torch.distributed.init_process_group("gloo")
         trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")
     recipe = load("recipes/demo.toml", RECIPE).recipe
@@ -61,7 +63,7 @@ def main(folder: Path, cases: list[str]) -> None:
     prompts = template.prompts([row.prompt() for row in split.dev[:5]])
     weights, device = quantization(recipe, torch.float32), torch.device("cpu")
 
-    def opened(case: str) -> training.TrlEngine:
+    def opened(case: str) -> chat.TrlEngine:
         shards = None
         if "shared" in case:
             model, shards = deal(base, torch.float32, weights, device)
@@ -73,12 +75,12 @@ def main(folder: Path, cases: list[str]) -> None:
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         choices = {"precision": Choice("fp32", "a test")}
-        return training.TrlEngine("plain", recipe, base, template, model, torch.float32, choices, attach, shards)
+        return chat.TrlEngine("plain", recipe, base, template, model, torch.float32, choices, attach, shards)
 
     for case in cases:
-        engine, rundir = opened(case), RunDir(folder / case, writes=ranks.leads())
+        engine, rundir = opened(case), RunDir(folder / case, writes=processes.leads())
         said: dict[str, Any] = {}
-        if ranks.leads():
+        if processes.leads():
             rundir.path.mkdir(exist_ok=True)
             with leading(engine) as led:
                 said["before"] = list(led.generate(prompts)), led.answer_nats(dev)
@@ -89,7 +91,7 @@ def main(folder: Path, cases: list[str]) -> None:
             follow(engine, functools.partial(engine.train, train, dev, rundir, Console.silent()))
         engine = opened(case)  # the finished run, by whom it may concern
         engine.open_adapter(rundir.adapter)
-        if not ranks.leads():
+        if not processes.leads():
             follow(engine)
             continue
         with leading(engine) as led:
@@ -100,7 +102,7 @@ def main(folder: Path, cases: list[str]) -> None:
         said["samples"] = (rundir.path / "samples.jsonl").read_text().splitlines()
         said |= {"best": stats["best_step"], "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card"), "proved": stats["proved"]}  # fmt: skip
         (folder / f"{case}.json").write_text(json.dumps(said))
-    ranks.part()
+    processes.part()
 
 
 if __name__ == "__main__":

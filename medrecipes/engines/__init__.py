@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from medrecipes import ranks
-from medrecipes.base_template import base_template
-from medrecipes.bases import Base, open_base
-from medrecipes.console import Console
-from medrecipes.errors import EngineError
-from medrecipes.plan import NO_VARLEN, unfit
-from medrecipes.plan.dimensions import capped
-from medrecipes.prepare import Split
-from medrecipes.recipe import Recipe
-from medrecipes.rendering import ChatTemplate, Example
-from medrecipes.rules.names import TINY
-from medrecipes.rundir import RunDir
-from medrecipes.store import cache_root
-from medrecipes.tagged import TaggedSplit
-from medrecipes.trust import admit
+from medrecipes.core import processes as ranks
+from medrecipes.core.console import Console
+from medrecipes.core.errors import EngineError
+from medrecipes.core.files import cache_root
+from medrecipes.core.trust import admit
+from medrecipes.data.split import Split
+from medrecipes.data.tagged_split import TaggedSplit
+from medrecipes.engines.bases import Base, open_base
+from medrecipes.engines.plan import NO_VARLEN, unfit
+from medrecipes.engines.plan.dimensions import capped
+from medrecipes.recipe.rules.names import TINY
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.base_template import base_template
+from medrecipes.rendering.chat_template import ChatTemplate, Example
+from medrecipes.runs.folder import RunDir
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _tiny(recipe: Recipe, rows: Sequence[tuple[str, str]]) -> Base:
     documents: dict[str, list[str]] = {}
     for group, text in rows:
         documents.setdefault(group, []).append(text)
-    tiny = importlib.import_module("medrecipes.engines.tiny")
+    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
     texts = ["\n".join(parts) for parts in documents.values()]
     base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
     return base

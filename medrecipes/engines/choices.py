@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
-from medrecipes import plan, ranks
-from medrecipes.batching import Layout, Pack
-from medrecipes.engines import Choice, answering, attention, fused, has_varlen
-from medrecipes.errors import EngineError
-from medrecipes.plan.dimensions import CARDS, Card, Shape
-from medrecipes.plan.memory import GB, Way
-from medrecipes.recipe import Recipe
+from medrecipes.core import processes
+from medrecipes.core.errors import EngineError
+from medrecipes.engines import Choice, generation, has_varlen, plan
+from medrecipes.engines.kernels import fused_layer as fused
+from medrecipes.engines.kernels import varlen_attention
+from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
+from medrecipes.engines.plan.memory import GB, Way
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.packing import Layout, Pack
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
 
 def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
     """Whether the cards share the base's layers; before any weight is loaded."""
-    wanted, gpus, shape = recipe.model.shard, ranks.size(), Shape.of(config)
+    wanted, gpus, shape = recipe.model.shard, processes.size(), Shape.of(config)
     if gpus == 1:
         return Choice(False, "one card")
-    reason = plan.unfit(recipe, shape.family) or (None if attention.available(dtype) else plan.NO_VARLEN)
+    reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
     if reason and wanted is True:
         raise EngineError(f"model.shard = true: only fused layers can be shared, and there are none: {reason}; set model.shard = false")  # fmt: skip
     if reason or wanted != "auto":
@@ -57,7 +59,7 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
         recipe, shape, this_card(), "fused", lambda size: (size * longest, size * longest), gpus=gpus,
         limit_gb=recipe.train.memory_gb, shared=False,
     )  # fmt: skip
-    whole = ranks.share(whole)  # cards may differ by a few bytes in what is free
+    whole = processes.share(whole)  # cards may differ by a few bytes in what is free
     needs = f"{whole.gb:.1f} GB planned with the whole base, {whole.limit_gb:.1f} to be had"
     return Choice(not whole.fits, needs)
 
@@ -67,7 +69,7 @@ def choose_setting(
     shared: bool,
 ) -> Setting:  # fmt: skip
     """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
-    on_cpu = answering.device_of(model).type == "cpu"
+    on_cpu = generation.device_of(model).type == "cpu"
     shape = Shape.of(model.config.to_dict())
     choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu)
     if layout.value != "flat":
@@ -75,7 +77,7 @@ def choose_setting(
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
     own = layers.value == "fused"
     if on_cpu:
-        batch = recipe.train.batch // ranks.size()
+        batch = recipe.train.batch // processes.size()
         wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
         size = Choice(batch, "a CPU has memory to spare") if wanted == "auto" else Choice(min(wanted, batch), SAID)
         some = (
@@ -96,12 +98,12 @@ def choose_setting(
         card,
         way,
         lambda size: _tokens(lengths, size, layout.value),
-        gpus=ranks.size(),
+        gpus=processes.size(),
         limit_gb=recipe.train.memory_gb,
         shared=shared,
         steps=plan.count_steps(len(packs), recipe),
     )
-    found = ranks.share(found)  # cards may differ by a few bytes in what is free
+    found = processes.share(found)  # cards may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
     choices["micro_batch"] = Choice(found.micro_batch, fits if auto[0] else SAID)
@@ -146,7 +148,7 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
         return Choice("padded", SAID)
     if shape.capped:
         return Choice("padded", "this base caps what it attends with, which no kernel for rows end to end does")
-    if engine == "plain" and not attention.available(dtype):
+    if engine == "plain" and not varlen_attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, card and precision")
     return Choice("flat", "rows end to end waste nothing on padding")
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, GenerationConfig
 
-from medrecipes.bases import Base
-from medrecipes.errors import EngineError, MedRecipesError, TrustError, reason, uncompiled
-from medrecipes.recipe import Model
-from medrecipes.trust import admit, advice, code_of
+from medrecipes.core.errors import EngineError, MedRecipesError, TrustError, reason, uncompiled
+from medrecipes.core.trust import admit, advice, code_of
+from medrecipes.engines.bases import Base
+from medrecipes.recipe.schema import Model
 
 
 def settings(model: Model, base: Base) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from peft import LoftQConfig, LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
-from medrecipes.bases import Base
-from medrecipes.engines import attention
+from medrecipes.engines.base_weights import attach, quantization
+from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision, choose_shards
-from medrecipes.engines.dealing import deal
+from medrecipes.engines.kernels import varlen_attention
+from medrecipes.engines.multi_gpu.shared_loading import deal
 from medrecipes.engines.opening import bare, opening, settings
-from medrecipes.engines.training import TrlEngine
-from medrecipes.engines.updates import barred
-from medrecipes.recipe import Recipe
-from medrecipes.rendering import ChatTemplate
+from medrecipes.engines.trainer.chat import TrlEngine
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import ChatTemplate
 
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
@@ -33,56 +30,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             dtype=dtype,
             quantization_config=quantization(recipe, dtype),
             device_map="auto" if recipe.model.cpu_offload else {"": torch.cuda.current_device()},
-            attn_implementation=attention.exact(base.config),
+            attn_implementation=varlen_attention.exact(base.config),
             **settings(recipe.model, base),
         )
     return TrlEngine("plain", recipe, base, template, bare(model), dtype, choices, attach)
-
-
-def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """How bitsandbytes holds the base's weights; None in 16 bits."""
-    model = recipe.model
-    skip = ["lm_head", *model.skip_modules]
-    if model.bits == 4:
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=model.quant_type,
-            bnb_4bit_use_double_quant=model.double_quant,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skip,
-        )
-    if model.bits == 8:
-        return BitsAndBytesConfig(
-            load_in_8bit=True, llm_int8_skip_modules=skip, llm_int8_enable_fp32_cpu_offload=model.cpu_offload
-        )
-    return None
-
-
-def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = None) -> Any:
-    """Put the recipe's LoRA on the base; a tagging `head` is trained whole beside it."""
-    lora = recipe.lora
-    targets: str | list[str] = list(lora.targets)
-    if lora.targets == ("all-linear",):
-        # peft would put an update on a tagging head too, which is trained whole
-        names = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-        targets = sorted(names - {head}) if head else "all-linear"
-    # peft's own preparation would blow norms, embeddings and head up to 32 bits; freezing is all they need
-    for parameter in model.parameters():
-        parameter.requires_grad = False
-    if recomputed:
-        model.enable_input_require_grads()
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-        init_lora_weights={"default": True}.get(lora.init, lora.init),
-        loftq_config=LoftQConfig(loftq_bits=4) if lora.init == "loftq" else {},
-        bias="none",
-        **barred(model),
-        task_type="TOKEN_CLS" if head else "CAUSAL_LM",
-        modules_to_save=[head] if head else None,
-    )
-    return get_peft_model(model, config)

@@ -12,14 +12,15 @@ from typing import Any
 
 import torch
 
-from medrecipes.bases import Base
-from medrecipes.engines import Choice, attention
+from medrecipes.engines import Choice
+from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import FLASH_ATTENTION, ONE_KERNEL, choose_precision
+from medrecipes.engines.kernels import varlen_attention
+from medrecipes.engines.lora import barred
 from medrecipes.engines.opening import bare, opening, settings
-from medrecipes.engines.training import TrlEngine
-from medrecipes.engines.updates import barred
-from medrecipes.recipe import Recipe
-from medrecipes.rendering import TEMPLATE, ChatTemplate, save_tokenizer
+from medrecipes.engines.trainer.chat import TrlEngine
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import TEMPLATE, ChatTemplate, save_tokenizer
 
 SKIPS = "_unsloth_skip_checkpoint"  # its own mark of a layer that keeps its activations while others do not
 
@@ -31,7 +32,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     if torch.cuda.is_available():
         choices["attention"] = _choose_attention(dtype)
     else:
-        said["attn_implementation"] = attention.exact(base.config)
+        said["attn_implementation"] = varlen_attention.exact(base.config)
     with opening(base), tempfile.TemporaryDirectory() as folder:
         # its own tokenizer is the base's without code and without a chat template, which it would render to look at it
         save_tokenizer(template, Path(folder))
@@ -61,10 +62,10 @@ def _choose_attention(dtype: torch.dtype) -> Choice:
         return Choice({dispatch.FLASH_VARLEN: FLASH_ATTENTION}.get(backend, backend), "Unsloth found it")
     if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
         return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
-    if not attention.available(dtype):
+    if not varlen_attention.available(dtype):
         return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this card and precision")  # fmt: skip
     if dispatch._TORCH_VARLEN_ATTN is None:  # it asks for torch 2.12's function, 2.11's kernel can as much
-        dispatch._TORCH_VARLEN_ATTN = attention.varlen_attn
+        dispatch._TORCH_VARLEN_ATTN = varlen_attention.varlen_attn
     return Choice(ONE_KERNEL, "torch's own, with neither xformers nor flash-attention")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from medrecipes.scoring.doses import GENERAL, UNITS, Dose, content, doses, substances_in
-from medrecipes.scoring.text import words
+from medrecipes.scoring.text_overlap import words
 
 CLAUSE = re.compile(r"(?<=[.!?])\s+|\n+|[;:,]\s|\b(?:but|however|although|though|except|unless)\b", re.I)
 CUE = re.compile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
-from medrecipes.scoring.text import words
+from medrecipes.scoring.text_overlap import words
 
 # dimension -> how many of the smallest unit, as written: 1 g is 1000 mg, and 1 mg is not 1 mcg
 SCALES: dict[str, dict[int, str]] = {

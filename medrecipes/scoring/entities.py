@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from medrecipes.intake import thin
+from medrecipes.core.bounded_reading import thin
 
 TASKS = ("chemicals", "diseases", "relations")
 NORMALISATION = (

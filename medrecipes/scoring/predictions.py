@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from medrecipes.bio import Span
-from medrecipes.errors import DataError, did_you_mean, short
-from medrecipes.intake import SURROGATE, JsonError, loads, read_text
+from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, read_text
+from medrecipes.core.errors import DataError, did_you_mean, short
+from medrecipes.data.bio_tags import Span
 from medrecipes.scoring.entities import TASKS, as_text, parse
 from medrecipes.scoring.spans import Tagging
 

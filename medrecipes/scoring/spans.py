@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrecipes.bio import OUTSIDE, Span, read_spans
+from medrecipes.data.bio_tags import OUTSIDE, Span, read_spans
 from medrecipes.scoring.bootstrap import Average, Figure, Floats, Ratio
 
 WAYS = {

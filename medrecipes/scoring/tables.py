@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrecipes.markup import plain
+from medrecipes.core.markup import plain
 from medrecipes.scoring.predictions import QA
-from medrecipes.scoring.spanning import type_rows
+from medrecipes.scoring.span_report import type_rows
 
 # name in a report -> what a person reads, and whether more is better (None: neither)
 METRICS: dict[str, tuple[str, bool | None]] = {

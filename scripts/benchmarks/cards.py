@@ -85,7 +85,7 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
         for value in [*settings, f"train.max_steps={steps}", f"train.save_steps={save}"]
         for word in ("--set", value)
     ]
-    command = [sys.executable, "-m", "medrecipes.cli", "run", "recipes/demo.toml", "--runs", str(folder), *sets]
+    command = [sys.executable, "-m", "medrecipes", "run", "recipes/demo.toml", "--runs", str(folder), *sets]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "4"}
     with (folder.parent / f"{folder.name}.log").open("a") as log:
         process = subprocess.Popen(
@@ -109,7 +109,7 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
 
 def read(folder: Path) -> list[dict[str, str]]:
     """The training rows of the one run in a folder."""
-    from medrecipes.rundir import read_losses
+    from medrecipes.runs.folder import read_losses
 
     [path] = folder.glob("*/loss.csv")
     return [row for row in read_losses(path) if row["split"] == "train"]

@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrecipes.recipe import Data, Recipe, Template
-from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
-from medrecipes.sources import Files, Ledger, open_source
-from medrecipes.tokens import Tokenizer
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.recipe.schema import Data, Recipe, Template
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import families
 
 SOURCES = (
@@ -66,7 +66,7 @@ def make(path: Path, count: int, seed: int) -> None:
 
 def ours(path: Path, template: str) -> dict[str, Any]:
     """The whole way, with the time of every stage."""
-    from medrecipes.prepare import prepare
+    from medrecipes.data.split import prepare
 
     stages: list[tuple[str, float]] = []
     recipe = Recipe(

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medrecipes.records import Conversation
-from medrecipes.rendering import MASKED, ChatTemplate, save_tokenizer
-from medrecipes.tokens import Tokenizer
+from medrecipes.data.records import Conversation
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, save_tokenizer
+from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
 
 

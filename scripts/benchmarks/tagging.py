@@ -60,7 +60,7 @@ batch = 128
 
 def texts(data: Path, share: int) -> list[str]:
     """What the base reads: one text in so many of each collection, and none of a dev or test set."""
-    from medrecipes.store import digest
+    from medrecipes.core.files import digest
 
     found = [*_medquad(data), *_wikidoc(data), *_articles(data), *_ncbi(data)]
     # in an order that mixes the collections, so that every part of it is alike
@@ -82,8 +82,8 @@ def _wikidoc(data: Path) -> Iterator[str]:
 
 
 def _articles(data: Path) -> Iterator[str]:
-    from medrecipes.sources._files import blobs
-    from medrecipes.sources._pubtator import articles
+    from medrecipes.data.sources._files import blobs
+    from medrecipes.data.sources._pubtator import articles
 
     for blob in blobs(data / "bc5cdr" / "CDR_TrainingSet.PubTator.txt.gz", (".txt",)):
         for article in articles(blob):
@@ -103,7 +103,7 @@ def _ncbi(data: Path) -> Iterator[str]:
 
 def as_words(text: str) -> str:
     """A text with blanks between its words, as tagged files have them."""
-    from medrecipes.words import words
+    from medrecipes.data.segment import words
 
     return " ".join(text[start:end] for start, end in words(text))
 
@@ -112,7 +112,7 @@ def pretrain(data: Path, arguments: argparse.Namespace) -> Path:
     """The base's folder, and what was made of how much text."""
     import torch
 
-    from medrecipes.engines.tiny import Size, build
+    from medrecipes.engines.tiny_bases import Size, build
 
     cuda = torch.cuda.is_available()
     if arguments.quick:
@@ -139,7 +139,7 @@ def pretrain(data: Path, arguments: argparse.Namespace) -> Path:
 
 def command(recipe: Path, runs: Path, attention: str, seed: int) -> list[str]:
     """One tagging run."""
-    return [sys.executable, "-m", "medrecipes.cli", "run", str(recipe), "--runs", str(runs), "--set",
+    return [sys.executable, "-m", "medrecipes", "run", str(recipe), "--runs", str(runs), "--set",
             f"model.attention={attention}", "--set", f"seed={seed}", "--set", f"name={attention}-{seed}"]  # fmt: skip
 
 

@@ -112,14 +112,13 @@ def copy_tokenizer(folder: Path, tokenizer: Path | None) -> None:
 
 def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile: bool = False) -> dict[str, Any]:
     """Train some steps and read what they took, the first ones (compilation, caches) left out."""
-    from medrecipes import plan
-    from medrecipes.console import Console
-    from medrecipes.engines import load_libraries, open_engine, recipe_base
-    from medrecipes.loading import load
-    from medrecipes.overflow import fit
-    from medrecipes.prepare import prepare
-    from medrecipes.rendering import ChatTemplate
-    from medrecipes.rundir import RunDir, read_losses
+    from medrecipes.core.console import Console
+    from medrecipes.data.split import prepare
+    from medrecipes.engines import load_libraries, open_engine, plan, recipe_base
+    from medrecipes.recipe.load import load
+    from medrecipes.rendering.chat_template import ChatTemplate
+    from medrecipes.rendering.overflow import fit
+    from medrecipes.runs.folder import RunDir, read_losses
 
     overrides = [f"model.base='{base}'", "template.name=mistral-v3", "data.max_tokens=2048", "train.learning_rate=2e-4",
                  "train.optim=adamw_8bit", f"train.max_steps={steps}", "train.keep_best=last", "train.save_steps=100000",

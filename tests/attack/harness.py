@@ -30,7 +30,7 @@ class Outcome:
 
 def attack(*arguments: object, cwd: Path) -> Outcome:
     """Run `medrecipes …` in this process from a folder; longer than `LIMIT_S` is a hang, and an exception is a traceback."""
-    from medrecipes.cli import main
+    from medrecipes.commands import main
 
     out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
     with limited(), contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from medrecipes.checkpoints import SET_ASIDE, flaw, is_sealed, rebase, seal_checkpoint, step_back
-from medrecipes.errors import SpoiledError
-from medrecipes.rundir import LOSS_COLUMNS, LossLog, last_checkpoint, read_losses
-from medrecipes.store import MANIFEST
+from medrecipes.core.errors import SpoiledError
+from medrecipes.core.files import MANIFEST
+from medrecipes.runs.checkpoints import SET_ASIDE, flaw, is_sealed, rebase, seal_checkpoint, step_back
+from medrecipes.runs.folder import LOSS_COLUMNS, LossLog, last_checkpoint, read_losses
 from tests.attack.harness import attack, fingerprint, refused
 from tests.attack.test_store import Harm, cut, flip, instead, manifest, put, say, swapped, zero
 from tests.conftest import DEMO, ROOT
@@ -251,7 +251,7 @@ def watch(event, details):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(watch)
-from medrecipes.cli import main
+from medrecipes.commands import main
 sys.exit(main(sys.argv[3:]))
 """
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
-from medrecipes.compare.histories import read_history
-from medrecipes.errors import MedRecipesError
-from medrecipes.preview import conversations_from_file
-from medrecipes.reading import locate, read
-from medrecipes.recipe import Columns, Data, Recipe
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.data.reading import locate, read
+from medrecipes.data.tagged_split import _read as read_tagged
+from medrecipes.evaluation.compare.histories import read_history
+from medrecipes.recipe.schema import Columns, Data, Recipe
+from medrecipes.rendering.preview import conversations_from_file
 from medrecipes.scoring.predictions import read_predictions
-from medrecipes.tagged import _read as read_tagged
-from medrecipes.tagtext import read_texts
+from medrecipes.use.tag_text import read_texts
 from tests.attack.harness import attack, fingerprint, limited, refused
 from tests.conftest import ROOT
 
@@ -246,7 +246,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path, record_property: Cal
     path.write_bytes(line * 3000)
 
     def rows() -> None:
-        from medrecipes.sources import Files, Ledger, open_source
+        from medrecipes.data.sources import Files, Ledger, open_source
 
         for _ in open_source("synthetic_qa").read(Files(path), Ledger()):
             with path.open("ab") as file:

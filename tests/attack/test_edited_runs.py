@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from medrecipes import seal
-from medrecipes.bases import Base
-from medrecipes.rundir import RunDir
-from medrecipes.verify import by_files
-from medrecipes.verify.claims import DIFFERS, OK, UNKNOWN
-from medrecipes.verify.evidence import Evidence
-from medrecipes.verify.model import ANSWERS as ANSWERS_AGAIN
-from medrecipes.verify.model import BASE as BASE_AGAIN
-from medrecipes.verify.model import LOSS as LOSS_AGAIN
+from medrecipes.engines.bases import Base
+from medrecipes.release.verify import by_files
+from medrecipes.release.verify.claims import DIFFERS, OK, UNKNOWN
+from medrecipes.release.verify.evidence import Evidence
+from medrecipes.release.verify.model import ANSWERS as ANSWERS_AGAIN
+from medrecipes.release.verify.model import BASE as BASE_AGAIN
+from medrecipes.release.verify.model import LOSS as LOSS_AGAIN
+from medrecipes.runs import file_hashes
+from medrecipes.runs.folder import RunDir
 from tests.attack.harness import attack, refused
 from tests.conftest import Cli
 
@@ -365,10 +365,10 @@ def unnoticed(run: Path, edits: list[Edit]) -> Iterator[str]:
         like = None if one.file in (RECIPE, DATA) else pristine
         one.change(path)
         try:
-            if seal.broken(RunDir(run)) == ([], []):
+            if file_hashes.broken(RunDir(run)) == ([], []):
                 yield f"{one.name}: its hash is the same"
-            seal.finish(RunDir(run))
-            assert seal.broken(RunDir(run))[0] == []
+            file_hashes.finish(RunDir(run))
+            assert file_hashes.broken(RunDir(run))[0] == []
             differs = {what for what, verdict in verdicts(opened(run, like)).items() if verdict == DIFFERS}
             if not one.seen <= differs:
                 yield f"{one.name}: {sorted(one.seen - differs)} do not differ with a mended hash, {sorted(differs)} do"
@@ -405,13 +405,13 @@ def test_a_file_that_is_anything_at_all_ends_in_a_verdict(
             try:
                 for content in SPOILED:
                     (run / file).write_bytes(content)
-                    seal.finish(RunDir(run))
+                    file_hashes.finish(RunDir(run))
                     like = None if file == DATA else pristine
                     assert DIFFERS in verdicts(opened(run, like)).values(), (file, content)
                     count += 1
             finally:
                 (run / file).write_bytes(before)
-                seal.finish(RunDir(run))
+                file_hashes.finish(RunDir(run))
     record_property("attacks", ("edited runs", count))
 
 
@@ -463,7 +463,7 @@ def test_rows_that_another_version_split_otherwise_are_held_against_nothing(chat
     value("split_key", to="0" * 64)(run / STATE)
     value("key", to="0" * 64)(run / DATA)
     value("split_key", to="0" * 64)(run / REPORT)
-    seal.finish(RunDir(run))
+    file_hashes.finish(RunDir(run))
     assert verdicts(opened(run))["split"] == DIFFERS  # this very version would have made another
     value("seal", "code", to="0" * 64)(run / STATE)
     found = verdicts(opened(run))
@@ -476,15 +476,16 @@ def test_rows_that_another_version_split_otherwise_are_held_against_nothing(chat
 
 def followed_up(run: Path) -> None:
     """Report, report.md, card and hashes as they follow from the answers that there are now."""
-    from medrecipes import cards, chatreport
-    from medrecipes.store import read_json
+    from medrecipes.core.files import read_json
+    from medrecipes.evaluation import chat_report
+    from medrecipes.release import cards
 
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     e = opened(run)
     answers, report = e.predictions, e.made_report
-    chatreport.write_report(e.own.name, run / "eval", report, answers["base"], answers["tuned"], e.cases)
+    chat_report.write_report(e.own.name, run / "eval", report, answers["base"], answers["tuned"], e.cases)
     cards.model_card(e.own, e.rundir, report, read_json(run / DATA), read_json(run / STATS))
-    seal.finish(RunDir(run))
+    file_hashes.finish(RunDir(run))
 
 
 def every_line(model: str, **values: Any) -> Change:
@@ -533,7 +534,7 @@ def test_a_tagger_is_asked_again(tagger: Path, tmp_path: Path, warm: Cli, record
     run = Path(shutil.copytree(tagger, tmp_path / tagger.name))
     of_checkpoint(80)(run / WEIGHTS)
     shutil.rmtree(run / "checkpoints")
-    seal.finish(RunDir(run))
+    file_hashes.finish(RunDir(run))
     assert set(verdicts(opened(run)).values()) == {OK}
     done = warm("verify", run)
     assert (done.returncode, done.stderr) == (1, "")

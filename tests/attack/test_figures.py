@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from medrecipes.compare import read_runs
-from medrecipes.compare.histories import read_history
-from medrecipes.errors import MedRecipesError
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.evaluation.compare import read_runs
+from medrecipes.evaluation.compare.histories import read_history
 from tests.attack.harness import attack, limited, refused
 from tests.test_compare import make_run
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from medrecipes import store
-from medrecipes.build import build
-from medrecipes.export import building
-from medrecipes.recipe import Data, Recipe
-from medrecipes.store import LEFT, replacing, scratch, stage, write_text
+from medrecipes.core import files as store
+from medrecipes.core.files import LEFT, replacing, scratch, stage, write_text
+from medrecipes.pipeline.build import build
+from medrecipes.recipe.schema import Data, Recipe
+from medrecipes.release.export import building
 from tests.attack.harness import fingerprint, limited
 from tests.conftest import ROOT
 

@@ -16,15 +16,15 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from medrecipes.cards.dataset import dataset_card
-from medrecipes.cards.facts import Facts
-from medrecipes.cards.model import card
-from medrecipes.chatreport import report, write_report
-from medrecipes.compare import as_markdown, compare
-from medrecipes.console import Console
-from medrecipes.gates import Gate
-from medrecipes.markup import UNSEEN, Markup, begun, cell, code, fenced, plain
-from medrecipes.recipe import Recipe
+from medrecipes.core.console import Console
+from medrecipes.core.markup import UNSEEN, Markup, begun, cell, code, fenced, plain
+from medrecipes.evaluation.chat_report import report, write_report
+from medrecipes.evaluation.compare import as_markdown, compare
+from medrecipes.recipe.schema import Recipe
+from medrecipes.release.cards.dataset import dataset_card
+from medrecipes.release.cards.facts import Facts
+from medrecipes.release.cards.model import card
+from medrecipes.release.gates import Gate
 from medrecipes.scoring.predictions import Prediction
 from medrecipes.scoring.tables import markdown
 

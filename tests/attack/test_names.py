@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.errors import MedRecipesError
-from medrecipes.naming import FOLDER, folder_name
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.recipe.repository_names import FOLDER, folder_name
 from tests.attack.harness import attack, fingerprint, refused
 from tests.conftest import ROOT
 
@@ -224,7 +224,7 @@ def test_of_several_sets_none_is_made_where_one_place_is_taken(house: Path) -> N
 
 
 def test_a_run_folder_that_is_not_ours_is_left_as_it_is(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medrecipes.loading import load
+    from medrecipes.recipe.load import load
 
     where = recipe(house)
     key = load(where).recipe.key[:8]
@@ -265,7 +265,7 @@ def test_a_comparison_replaces_no_file_of_the_user(house: Path, record_property:
 
 
 def test_a_log_that_is_a_link_is_not_written_through(house: Path) -> None:
-    from medrecipes.console import Console
+    from medrecipes.core.console import Console
 
     (house / "log.txt").symlink_to(house / "precious" / "thesis.txt")
     before = fingerprint(house.parent)

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from medrecipes.guard import Guard, Limits
+from medrecipes.use.request_guard import Guard, Limits
 from tests.attack.harness import fingerprint, limited
 from tests.conftest import ROOT
 
@@ -359,7 +359,7 @@ def test_nobody_else_says_by_which_address_the_page_is_reached() -> None:
 SERVED = """
 import pathlib, sys, time
 from medrecipes import web, webtag
-from medrecipes.console import Console
+from medrecipes.core.console import Console
 def tag(text):
     time.sleep(float(text) if text.replace(".", "").isdigit() else 0)
     return []

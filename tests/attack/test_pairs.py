@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from medrecipes.chatreport import BASE, TUNED
-from medrecipes.console import Console
-from medrecipes.errors import DataError, MedRecipesError
-from medrecipes.evaluate import predict
-from medrecipes.loading import load
-from medrecipes.rundir import LOCK, holding, open_run, run_path
+from medrecipes.core.console import Console
+from medrecipes.core.errors import DataError, MedRecipesError
+from medrecipes.core.files import digest
+from medrecipes.evaluation.answers import predict
+from medrecipes.evaluation.chat_report import BASE, TUNED
+from medrecipes.pipeline.sweep import recipes
+from medrecipes.recipe.load import load
+from medrecipes.runs.folder import LOCK, holding, open_run, run_path
 from medrecipes.scoring.predictions import read_predictions
-from medrecipes.store import digest
-from medrecipes.sweep import recipes
 from tests.attack.harness import attack, fingerprint, refused
 from tests.conftest import DEMO as DEMO_RUN
 from tests.conftest import ROOT, sets
@@ -35,7 +35,7 @@ from tests.test_evaluate import Listed, bound, rows
 HOLDER = """
 import sys
 from pathlib import Path
-from medrecipes.rundir import holding
+from medrecipes.runs.folder import holding
 for line in sys.stdin:
     with holding(Path(line.strip())):
         print("held", flush=True)
@@ -177,7 +177,7 @@ def test_what_stands_in_the_place_of_a_lock_is_left_alone(tmp_path: Path) -> Non
 COUNT = """
 import sys, time
 from pathlib import Path
-from medrecipes.store import locked
+from medrecipes.core.files import locked
 place = Path(sys.argv[1])
 for _ in range(40):
     with locked(place / "lock", wait=True):
@@ -199,7 +199,7 @@ def test_a_lock_that_comes_and_goes_is_held_by_one_at_a_time(tmp_path: Path, rec
 MAKE = """
 import sys, time
 from pathlib import Path
-from medrecipes.store import stage
+from medrecipes.core.files import stage
 def build(folder):
     (folder / "a.txt").write_text("the same for all")
     time.sleep(0.3)  # the others have begun as well
@@ -261,7 +261,7 @@ def test_two_real_commands_at_once_leave_what_one_would(
     named = {"RUN": str(run), "RUNS": str(runs), "RUNS/datasets": str(runs / "datasets")}
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "medrecipes.cli", *(named.get(word, word) for word in words)],
+            [sys.executable, "-m", "medrecipes", *(named.get(word, word) for word in words)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for words in REAL[pair]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from medrecipes.personal import find, masked
-from medrecipes.personal.survey import TAG, joined
+from medrecipes.release.personal_data import find, masked
+from medrecipes.release.personal_data.survey import TAG, joined
 from tests.attack.harness import limited
 from tests.planted_personal import planted
 

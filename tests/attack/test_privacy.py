@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes.console import Console
-from medrecipes.loading import load
-from medrecipes.plot import loss_png
-from medrecipes.rundir import LossLog, open_run
-from medrecipes.store import write_json
+from medrecipes.core.console import Console
+from medrecipes.core.files import write_json
+from medrecipes.recipe.load import load
+from medrecipes.runs.folder import LossLog, open_run
+from medrecipes.runs.loss_plot import loss_png
 from tests.attack.harness import attack
 from tests.conftest import ROOT
 from tests.test_compare import make_run

@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 import pytest
 
-from medrecipes.errors import RecipeError
-from medrecipes.loading import load
-from medrecipes.recipe import Section, fields
+from medrecipes.core.errors import RecipeError
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Section, fields
 from tests.attack.harness import attack, limited, refused
 from tests.conftest import ROOT
 
@@ -388,7 +388,7 @@ def test_how_many_problems_are_not_listed_is_said(tmp_path: Path) -> None:
 
 
 def test_a_sample_of_a_vast_sweep_is_drawn_without_writing_it_out(tmp_path: Path) -> None:
-    from medrecipes.sweep import combinations
+    from medrecipes.pipeline.sweep import combinations
 
     path = tmp_path / "x.toml"
     keys = ("lora.rank", "lora.alpha", "train.logging_steps", "seed")
@@ -479,8 +479,8 @@ CASES = [
 
 
 def test_damaged_cases_are_one_line(tmp_path: Path, record_property: Recording) -> None:
-    from medrecipes.cases import read_cases
-    from medrecipes.errors import MedRecipesError
+    from medrecipes.core.errors import MedRecipesError
+    from medrecipes.evaluation.cases import read_cases
 
     path = tmp_path / "cases.toml"
     for text, message in CASES:

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from medrecipes.errors import DataError
-from medrecipes.export import run_base
-from medrecipes.loading import load
-from medrecipes.prepare import prepare
-from medrecipes.recipe import Data, Model, Recipe, SplitRatios
-from medrecipes.rundir import RunDir
-from medrecipes.store import MANIFEST, digest, intact, scratch, stage, thorough
-from medrecipes.tagged import prepare_tagged
+from medrecipes.core.errors import DataError
+from medrecipes.core.files import MANIFEST, digest, intact, scratch, stage, thorough
+from medrecipes.data.split import prepare
+from medrecipes.data.tagged_split import prepare_tagged
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Data, Model, Recipe, SplitRatios
+from medrecipes.release.export import run_base
+from medrecipes.runs.folder import RunDir
 from tests.attack.harness import limited
 from tests.attack.test_kills import killed
 from tests.conftest import ROOT

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from medrecipes.bounded import Bounded
-from medrecipes.errors import MedRecipesError, TemplateError, TrustError
-from medrecipes.trust import Grant, granted, trusts
+from medrecipes.core.errors import MedRecipesError, TemplateError, TrustError
+from medrecipes.core.trust import Grant, granted, trusts
+from medrecipes.rendering.bounded_jinja import Bounded
 from tests import families
 from tests.attack.harness import LIMIT_S, Outcome, attack, limited, refused
 from tests.conftest import ROOT
@@ -552,7 +552,7 @@ def test_task_files_that_run_code_want_the_same_word(
 
 
 def test_task_files_of_plain_words_need_no_word(tmp_path: Path) -> None:
-    from medrecipes.suites import allow_include
+    from medrecipes.evaluation.benchmarks import allow_include
 
     plain = "task: t\ninclude: sub/more.yaml\ndataset_kwargs: &k\n  data_files: {test: q.jsonl}\nother: *k\nmetric_list:\n  - metric: exact_match\n    hf_evaluate: false\n"
     lay(tmp_path, {"t.yaml": plain, "sub/more.yaml": "doc_to_text: '{{question}}'\n", "utils.py": "", "empty.yaml": ""})
@@ -634,9 +634,9 @@ def test_verify_of_a_strangers_release_runs_nothing(
     hub: Hub, run: Path, poison: Poison, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """A release as `publish` makes them, whose recipe asks for the code of its own base."""
-    from medrecipes.loading import load
-    from medrecipes.publish.release import of_run
-    from medrecipes.rundir import RunDir
+    from medrecipes.recipe.load import load
+    from medrecipes.release.publish.release import of_run
+    from medrecipes.runs.folder import RunDir
 
     base = offered(hub, poison.custom()).resolve("main").sha
     release = of_run(
@@ -874,16 +874,14 @@ def test_a_port_that_is_none_is_one_line(
 
 def test_the_words_reach_every_process_of_a_command(monkeypatch: pytest.MonkeyPatch, poison: Poison) -> None:
     """With --gpus N the same words are run again, on a card each."""
-    from medrecipes import ranks
+    from medrecipes.core import processes
 
     base = poison.custom()
     started: list[list[str]] = []
-    monkeypatch.setattr(ranks, "launch", lambda command, gpus: started.append([*command, str(gpus)]) or 0)
+    monkeypatch.setattr(processes, "launch", lambda command, gpus: started.append([*command, str(gpus)]) or 0)
     outcome = attack("run", poison.recipe(base), "--gpus", "2", OPTION, base, cwd=poison.place)
     assert outcome.code == 0, outcome
-    assert started == [
-        ["-m", "medrecipes.cli", "run", str(poison.place / "r.toml"), "--gpus", "2", OPTION, str(base), "2"]
-    ]
+    assert started == [["-m", "medrecipes", "run", str(poison.place / "r.toml"), "--gpus", "2", OPTION, str(base), "2"]]
 
 
 def test_an_error_is_of_a_kind_that_the_command_line_prints() -> None:

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from medrecipes.console import Console
-from medrecipes.errors import MedRecipesError
-from medrecipes.publish.delivery import Target, deliver, same_bytes
+from medrecipes.core.console import Console
+from medrecipes.core.errors import MedRecipesError
+from medrecipes.release.publish.delivery import Target, deliver, same_bytes
 
 HURRY = 20  # seconds of waiting that pass in one
 

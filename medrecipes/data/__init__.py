@@ -1,0 +1,1 @@
+"""Source files to a split by group: every drop counted, every leak sought."""

@@ -1,0 +1,89 @@
+"""A dataset's files from the Hub, at a commit that is known and recorded."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from medrecipes.core.errors import DataError, MedRecipesError, UnreachableError, reason
+from medrecipes.core.files import write_text
+from medrecipes.core.hub import client_errors, hub_silence, promptly
+from medrecipes.data.sources import Source
+
+
+def resolve(source: Source, revision: str) -> str:
+    """The commit that a branch or tag of the source's repository stands for, or last stood for where the Hub is silent."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RevisionResolutionError
+    from huggingface_hub.file_download import repo_folder_name
+
+    repo = _repo(source)
+    try:
+        sha = promptly(lambda limits: HfApi().dataset_info(repo, revision=revision, timeout=limits)).sha
+    except UnreachableError as silent:
+        try:
+            return (
+                HfApi().resolve_revision(repo, repo_type="dataset", revision=revision, local_files_only=True).resolved
+            )
+        except RevisionResolutionError:
+            raise _unreachable(source, revision, str(silent)) from None
+    except client_errors() as error:
+        raise _failed(source, revision, error) from None
+    if not sha:
+        raise DataError(f"{source.repo}@{revision}: the Hub names no commit for it; set data.revision to one")
+    # in the client's own cache, under the name that was asked for, for the time when the Hub is silent
+    with suppress(MedRecipesError):  # a cache that cannot be written to
+        write_text(Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="dataset"), "refs", revision), sha)  # fmt: skip
+    return str(sha)
+
+
+def fetch(source: Source, sha: str) -> Path:
+    """The folder with the source's files at that commit, from the Hub's own cache where they are there."""
+    from huggingface_hub import snapshot_download
+
+    repo, files = _repo(source), list(source.hub_files) or None
+    if (folder := _fetched(repo, sha, files)) is not None:
+        return folder
+    if why := hub_silence():
+        raise _unreachable(source, sha, why)
+    try:
+        return Path(snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files))
+    except client_errors() as error:
+        raise _failed(source, sha, error) from None
+
+
+def _fetched(repo: str, sha: str, files: list[str] | None) -> Path | None:
+    """The folder of a commit that was fetched before; without the list of its files a part could be taken for the whole."""
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+
+    try:
+        get_cached_repo_tree(repo, repo_type="dataset", revision=sha)
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files, local_files_only=True)
+        )
+    except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
+        return None
+
+
+def _repo(source: Source) -> str:
+    if source.repo is None:
+        raise DataError(f"{source.name}: has no repository on the Hub; set data.path (see {source.homepage})")
+    return source.repo
+
+
+def _failed(source: Source, revision: str, error: Exception) -> DataError:
+    return DataError(
+        f"{source.repo}@{revision}: cannot be had from the Hub ({reason(error)}); set data.path to a local copy, "
+        "or check the network, HF_ENDPOINT and the token"
+    )
+
+
+def _unreachable(source: Source, revision: str, why: str) -> UnreachableError:
+    return UnreachableError(
+        f"{source.repo}@{revision}: cannot be had from the Hub ({why}) and was never fetched whole before; check the "
+        "network, or set data.path to a local copy"
+    )

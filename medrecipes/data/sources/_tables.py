@@ -1,0 +1,238 @@
+"""JSON, JSON lines, CSV, TSV and Parquet as streams of rows; what is wrong is one line with file, row and next move."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
+
+from medrecipes.core.bounded_reading import LONGEST, BoundsError, JsonError, Meter, decode, loads
+from medrecipes.core.errors import DataError, reason
+from medrecipes.data.sources import Files, Ledger
+from medrecipes.data.sources._files import Blob, lines, tables
+
+BLOCK = 1 << 16
+TOO_LONG = f"a row of more than {LONGEST >> 20} MB, or a text that is not closed"
+ROWS_AT_ONCE = 512  # of Parquet
+SHOWN = 12  # columns that a message names
+MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
+Row = dict[str, Any]
+
+
+def rows(blob: Blob, required: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
+    """The rows of a table with their numbers (lines where the format has them); every row has the required columns."""
+    kind = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}[blob.suffix]
+    empty = True
+    with blob.open() as file:
+        for number, row in kind(blob, file):
+            empty = False
+            if not isinstance(row, dict):
+                raise DataError(f"{blob.name}: row {number} is no object of named columns; write it as {{...}}")
+            for column in required:
+                if column not in row:
+                    raise _no_column(blob, number, column, row)
+            yield number, row
+    if empty:
+        raise DataError(f"{blob.name}: is empty; name a file that has rows")
+
+
+class Pair(NamedTuple):
+    """A row of a table of questions and answers."""
+
+    id: str
+    question: str
+    answer: str
+    instruction: str
+
+
+def pairs(files: Files, ledger: Ledger, question: str, answer: str, instruction: str = "") -> Iterator[Pair]:
+    """The rows that have an answer, by the names of their columns; those without are counted."""
+    names = [name for name in (question, answer, instruction) if name]
+    for blob in tables(files.path):
+        for number, row in rows(blob, names):
+            ledger.seen += 1
+            id = f"{blob.stem}:{number}"
+            said = text(blob, number, row, answer)
+            if said.strip():
+                asked = text(blob, number, row, instruction).strip() if instruction else ""
+                yield Pair(id, text(blob, number, row, question), said, asked)
+            else:
+                ledger.drop("empty answer", id)
+
+
+def text(blob: Blob, number: int, row: Row, column: str) -> str:
+    """One cell as text; nothing there is an empty text, a number is an error."""
+    if column not in row:
+        raise _no_column(blob, number, column, row)
+    value = row[column]
+    if value is None:
+        return ""
+    if isinstance(value, float) and math.isnan(value):
+        raise DataError(f"{blob.name}: row {number}: {column} is NaN; write an empty text, or drop the row")
+    if not isinstance(value, str):
+        kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else str(value)[:60]
+        raise DataError(f"{blob.name}: row {number}: {column} is {kind} where text belongs; quote it")
+    return value
+
+
+def _no_column(blob: Blob, number: int, column: str, row: Row) -> DataError:
+    return DataError(
+        f"{blob.name}: row {number} has no column {column!r}, only {columns_of(row)}; name the right file, "
+        'or use source = "jsonl" with data.columns'
+    )
+
+
+def columns_of(row: Row) -> str:
+    """The names of a row's columns, as many as anybody reads."""
+    names = [str(name)[:40] for name in islice(row, SHOWN)]
+    return ", ".join([*names, *(["…"] if len(row) > SHOWN else [])]) or "none"
+
+
+def _jsonl(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(lines(blob, file), 1):
+        if line.strip():
+            try:
+                yield number, loads(line)
+            except JsonError as error:
+                raise DataError(f"{blob.name}: line {number}: {error}") from None
+
+
+def _json(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Any]]:
+    """An array of objects, one at a time whatever its length; JSON lines under the wrong ending are read as such."""
+    if file.peek().removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
+        yield from _jsonl(blob, file)
+        return
+    array = _Array(blob, file)
+    mark = array.next()
+    if not mark:
+        return
+    if mark != "[":
+        raise array.broken("an array of rows should begin here")
+    array.at += 1
+    mark = array.next()
+    while mark != "]":
+        yield array.number + 1, array.value()
+        array.number += 1
+        mark = array.next()
+        if mark not in ("]", ","):
+            raise array.broken("a comma is missing" if mark else "the file ends within the array")
+        array.at += mark == ","
+    array.at += 1
+    if array.next():
+        raise array.broken("more follows the end of the array; put all rows into one")
+
+
+class _Array:
+    """The text of a JSON array, of which only the part around the current row is in memory."""
+
+    def __init__(self, blob: Blob, file: BinaryIO) -> None:
+        self.blob, self.file = blob, file
+        self.text, self.at, self.line, self.number, self.ended = "", 0, 1, 0, False
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+
+    def next(self) -> str:
+        """The next character that is no blank, or nothing at the end."""
+        while True:
+            self.at = re.compile(r"[ \t\r\n]*").match(self.text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self._more(BLOCK)
+
+    def value(self) -> Any:
+        """The value that comes next."""
+        size = BLOCK
+        if not self.next():
+            raise self.broken("the file ends within the array")
+        while True:
+            try:
+                value, end = decode(self.text, self.at)
+                if end - self.at > LONGEST:
+                    raise self.broken(TOO_LONG)
+                self.at = end
+                return value
+            except JsonError as error:
+                raise DataError(f"{self.blob.name}: row {self.number + 1}: {error}") from None
+            except json.JSONDecodeError as error:
+                if self.ended:
+                    raise self.broken(error.msg) from None
+                if len(self.text) - self.at > LONGEST:
+                    raise self.broken(TOO_LONG) from None
+                self._more(size)  # perhaps only cut short; doubling keeps a true error from costing quadratic time
+                size *= 2
+
+    def broken(self, why: str) -> DataError:
+        """The error for this place."""
+        line = self.line + self.text.count("\n", 0, self.at)
+        return DataError(
+            f"{self.blob.name}: line {line}: invalid JSON ({why}) at row {self.number + 1}; correct it there"
+        )
+
+    def _more(self, size: int) -> None:
+        block = self.file.read(size)
+        self.line += self.text.count("\n", 0, self.at)
+        try:
+            self.text, self.at = self.text[self.at :] + self._decoder.decode(block, not block), 0
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{self.blob.name}: after row {self.number}: {error.reason}, not UTF-8; save it as UTF-8"
+            ) from None
+        self.ended = not block
+
+
+def _once(blob: Blob, names: Sequence[str]) -> None:
+    """Raise for two columns of one name: a row would keep one of them without a word."""
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise DataError(f"{blob.name}: the column {name[:60]!r} stands {count} times; rename or delete the others")
+
+
+def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
+    before = csv.field_size_limit(LONGEST)  # answers longer than the module's 128 KB occur
+    reader = csv.reader(lines(blob, file), delimiter="\t" if blob.suffix == ".tsv" else ",", strict=True)
+    try:
+        header = next(reader, [])
+        _once(blob, header)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{blob.name}: line {reader.line_num}: {len(cells)} cells under {len(header)} column names; "
+                    "quote cells that hold a separator or a line end"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{blob.name}: line {reader.line_num}: broken CSV ({error}); mend the quotes there") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parquet(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # what is packed cannot seek, which Parquet must
+        whole = file if file.seekable() else io.BytesIO(file.read(MOST_PACKED + 1))
+        size = whole.seek(0, io.SEEK_END)
+        if size > MOST_PACKED and whole is not file:
+            raise BoundsError(f"is Parquet of more than {MOST_PACKED >> 20} MB in an archive; unpack it")
+        whole.seek(0)
+        table, meter, number = pyarrow.parquet.ParquetFile(whole), Meter(size), 0
+        _once(blob, table.schema_arrow.names)
+        Meter(size).count(sum(table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)))
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                number += 1
+                # one text may stand for all rows of a column in the file
+                meter.count(sum(len(cell) for cell in row.values() if isinstance(cell, str)))
+                yield number, row
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{blob.name}: cannot be read as Parquet ({reason(error)}); fetch it again") from None

@@ -1,0 +1,118 @@
+"""A loaded base with, once trained or opened, its adapter: what it answers, and how likely it finds what others say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medrecipes.core import processes
+from medrecipes.core.files import write_json
+from medrecipes.data.records import Message
+from medrecipes.engines import Choice, Decoding, generation, lora
+from medrecipes.engines.multi_gpu.shared_layers import Shards
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
+from medrecipes.scoring.text_overlap import bits
+
+
+class Speaker:
+    """A model that answers and is judged; with several processes, all of them do."""
+
+    def __init__(
+        self, name: str, recipe: Recipe, template: ChatTemplate, model: Any, dtype: torch.dtype,
+        choices: dict[str, Choice], shards: Shards | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
+        self.choices, self._shards = choices, shards
+        self.device, self._usual = generation.device_of(model), model.config._attn_implementation
+
+    @contextmanager
+    def _attention(self, name: str) -> Iterator[None]:
+        """Inside, the plain engine attends with this function; Unsloth brings its own."""
+        before = self.model.config._attn_implementation
+        if self.name == "plain" and name != before:
+            self.model.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            if self.name == "plain" and name != before:
+                self.model.set_attn_implementation(before)
+
+    def base(self) -> AbstractContextManager[None]:
+        """Inside, the model answers as the base does."""
+        if hasattr(self.model, "disable_adapter"):
+            context: AbstractContextManager[None] = self.model.disable_adapter()
+            return context
+        return nullcontext()
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Answers in the order of the prompts, drawn as the recipe says; several processes share them."""
+        decoding, batch, in_step = Decoding.of(self.recipe), self.recipe.eval.batch, self._shards is not None
+
+        def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+            return generation.generate(self.model, self.template, rows, decoding, batch, self.dtype, in_step=in_step)
+
+        with self._attention(self._usual):
+            if processes.size() == 1:
+                yield from answers(prompts)
+                return
+            at_once = batch * processes.size()
+            for start in range(0, len(prompts), at_once):
+                yield from processes.spread(prompts[start : start + at_once], lambda rows: list(answers(rows)))
+
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+        self.model.eval()
+        return generation.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """Answers to plain questions, as text."""
+        self.model.eval()
+        prompts = self.template.prompts([Message("user", question)] for question in questions)
+        return [text.strip() for text in self.template.tokenizer.decode(self.generate(prompts))]
+
+    def answer_nats(self, examples: Sequence[Example]) -> list[float]:
+        """The negative log-likelihood of each row's answer text."""
+        return [text for text, _ in self._nats(examples)]
+
+    def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
+        batch, in_step = self.recipe.eval.batch, self._shards is not None
+
+        def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
+            return generation.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
+
+        with self._attention(self._usual):
+            return processes.spread(examples, some)
+
+    def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
+        """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
+        self.model.eval()
+        texts = self._nats(dev)
+        whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
+        return {
+            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
+            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
+        }
+
+    def _judge_row(self, ids: list[int], labels: list[int]) -> float:
+        """The loss of a row by itself."""
+        self.model.eval()
+        row = Example("", "", ids, labels)
+        with self._attention(self._usual):
+            [(text, end)] = generation.nats(self.model, self.template, [row], 1, self.dtype)
+        return (text + end) / row.supervised
+
+    def open_adapter(self, folder: Path) -> None:
+        """Put a saved adapter on the base, to answer with."""
+        self.model = lora.open_adapter(self.model, folder)
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter with the tokenizer, the template inside, and every stop token."""
+        lora.save_adapter(self.model, folder)
+        save_tokenizer(self.template, folder)
+        write_json(folder / "generation_config.json", generation_config(self.template))

@@ -1,0 +1,209 @@
+"""The base model before any weight is loaded: its folder or Hub id, its tokenizer, and what its config tells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medrecipes.core.errors import MedRecipesError, UnreachableError, did_you_mean, reason
+from medrecipes.core.files import read_json
+from medrecipes.core.hub import hub_silence
+from medrecipes.core.trust import inspect
+from medrecipes.recipe.rules.names import TINY
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.tokenizer import Tokenizer
+
+# all that says what a base is, and none of its weights
+FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+         "special_tokens_map.json", "chat_template.jinja", "tokenizer.model", "adapter_config.json", "README.md")  # fmt: skip
+
+SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
+# model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
+MODULES = {
+    "mistral": SPLIT, "mixtral": ("q_proj", "k_proj", "v_proj", "o_proj", "embed_tokens", "lm_head"),
+    "llama": SPLIT, "qwen2": SPLIT, "qwen3": SPLIT, "gemma": SPLIT, "gemma2": SPLIT, "gemma3_text": SPLIT,
+    "gemma3": SPLIT,  # of its language half: the other learns nothing from text
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "embed_tokens", "lm_head"),
+}  # fmt: skip
+# those of them that transformers can tag words with; a test asks it for each
+TAGGING = ("mistral", "mixtral", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
+TINY_CONTEXT = 1024
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What config.json says; `modules` is empty where this project does not know the architecture."""
+
+    architecture: str
+    modules: tuple[str, ...]
+    context: int | None
+    bits: int | None
+
+    def __str__(self) -> str:
+        parts = [self.architecture or "unnamed architecture"]
+        parts += [f"context of {self.context:,} tokens"] if self.context else []
+        parts += [f"published in {self.bits} bits"] if self.bits else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model: `name` as engines load it (a folder or a Hub id), and `folder` with its config and tokenizer."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+    gated: bool = False
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The base's own tokenizer."""
+        return Tokenizer(self.folder)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json says."""
+        config = read_json(self.folder / "config.json")
+        if not isinstance(config, dict):
+            raise MedRecipesError(
+                f"{self.folder / 'config.json'}: is no JSON object, so it describes no model; fetch the base again"
+            )
+        return config
+
+    @property
+    def licence(self) -> str | None:
+        """What its card declares, if it has one: the Hub's short name of a licence."""
+        from huggingface_hub import metadata_load
+
+        card = self.folder / "README.md"
+        try:
+            declared = (metadata_load(card) or {}) if card.exists() else {}
+        except ValueError:  # a card of another make
+            return None
+        named = declared.get("license_name") if declared.get("license") == "other" else None
+        return str(named or declared["license"]) if declared.get("license") else None
+
+    @property
+    def facts(self) -> Facts:
+        """What matters of it before the weights are there."""
+        return read_facts(self.config)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights lie in a folder of this machine."""
+        return self.revision is None
+
+
+def read_facts(config: dict[str, Any]) -> Facts:
+    """The facts of a config; models that also see keep those of their language half in `text_config`."""
+    text = config.get("text_config") or config
+    quantised = config.get("quantization_config") or {}
+    bits = 4 if quantised.get("load_in_4bit") else 8 if quantised.get("load_in_8bit") else quantised.get("bits")
+    return Facts(
+        architecture=next(iter(config.get("architectures") or ()), ""),
+        modules=MODULES.get(str(config.get("model_type")), ()),
+        context=text.get("max_position_embeddings"),
+        bits=bits if isinstance(bits, int) else None,
+    )
+
+
+def tiny_facts(name: str) -> Facts:
+    """What a base that is built on the spot will be."""
+    kind = TINY[name]
+    end = "ForConditionalGeneration" if kind == "gemma3" else "ForCausalLM"  # it sees
+    return Facts(f"{kind.capitalize()}{end}", MODULES[kind], TINY_CONTEXT, None)
+
+
+def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
+    """What the recipe asks for that this base does not have, a line each that begins with the key."""
+    if facts.architecture and not facts.architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
+        yield f"model.base is a {facts.architecture}, which writes no text; choose another base"
+    modules = facts.modules
+    if recipe.task == "tag":
+        family = facts.architecture.partition("For")[0]
+        if modules and family.lower() not in TAGGING:
+            yield f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)"  # fmt: skip
+        modules = tuple(name for name in modules if name != "lm_head")  # the tagging head stands in its place
+    for key, names in (("lora.targets", recipe.lora.targets), ("model.skip_modules", recipe.model.skip_modules)):
+        for name in names:
+            if modules and name != "all-linear" and name not in modules:
+                known = ", ".join(modules)
+                hint = did_you_mean(name, modules)
+                hint = hint if hint.startswith("; did") else ""
+                yield f"{key}: {name!r} matches no module of this base{hint} (it has {known})"
+    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens if recipe.task == "chat" else 0)):  # fmt: skip
+        if facts.context and tokens > facts.context:
+            yield f"{key} = {tokens} is beyond the base's context of {facts.context} tokens; lower it"
+    if facts.bits and facts.bits != recipe.model.bits:
+        yield (
+            f"model.bits = {recipe.model.bits}, but the base is published in {facts.bits} bits; set that, or name its "
+            "16-bit form"
+        )
+
+
+def open_base(name: str, revision: str) -> Base:
+    """A base from a folder, a GGUF file or a package that ships one, or from the Hub at the commit that `revision` stands for now."""
+    folder = Path(os.path.expanduser(name))
+    if name.startswith("package:") or (name.endswith(".gguf") and os.path.isfile(folder)):
+        from medrecipes.engines.gguf_base import gguf_folder, package_file
+
+        folder = gguf_folder(package_file(name) if name.startswith("package:") else folder)
+        return Base(str(folder), folder)
+    if os.path.isdir(folder):
+        if not (folder / "config.json").exists():
+            raise MedRecipesError(f"{folder}: holds no config.json, so it is no base model; correct model.base")
+        return _inspected(Base(str(folder.resolve()), folder.resolve()))
+    if name.startswith((".", "/", "~")):
+        raise MedRecipesError(f"{folder}: no such folder; correct model.base")
+    return _from_hub(name, revision)
+
+
+def _from_hub(name: str, revision: str) -> Base:
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+
+    if why := hub_silence():
+        return _from_cache(name, revision, why)
+    try:
+        info = HfApi().model_info(name, revision=revision, timeout=10)
+        # by the revision as it was given, so that the cache knows it under that name when the Hub cannot be asked
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except GatedRepoError:
+        raise MedRecipesError(
+            f"{name}: the base is gated; accept its terms on its Hub page, then log in with `hf auth login`"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+        raise MedRecipesError(
+            f"{name}@{revision}: cannot be had from the Hub ({reason(error)}); check the name, the network and `hf auth login`, "
+            "or give a folder as model.base"
+        ) from None
+    # a snapshot's folder is named after its commit
+    base = Base(name, folder, folder.name, bool(info.gated))
+    return _inspected(base, [file.rfilename for file in info.siblings or ()])
+
+
+def _from_cache(name: str, revision: str, why: str) -> Base:
+    """A base that was fetched before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError, HFValidationError, OSError):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+        if (folder / "config.json").exists():
+            return _inspected(Base(name, folder, folder.name))
+    raise UnreachableError(
+        f"{name}@{revision}: cannot be had from the Hub ({why}) and was never fetched before; check the network, "
+        "or give a folder as model.base"
+    )
+
+
+def _inspected(base: Base, names: Sequence[str] | None = None) -> Base:
+    """A base of which nothing but weights, a config and a tokenizer would be opened; `names`: its files, where not all are here."""
+    inspect(base, names or [path.name for path in base.folder.iterdir()])
+    return base

@@ -1,0 +1,1 @@
+"""Fused layers, attention over packed sequences, CUDA graphs."""

@@ -1,0 +1,207 @@
+"""All layers of a decoder as one piece of work, recorded once for a size and played from then on.
+
+A step is thousands of kernels. With few tokens at once a fast card is done with each before the processor has launched
+the next, and waits; a recording (a CUDA graph) is launched as a whole. It holds for one size, so tokens are filled up to
+the next of eight sizes an octave, with a row of their own that nothing is learned from.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from medrecipes.core.errors import reason
+from medrecipes.engines.kernels.varlen_attention import Rows
+from medrecipes.engines.plan.pace import SIGHTS, filled
+
+if TYPE_CHECKING:
+    from medrecipes.engines.kernels.fused_layer import Layer
+
+ROWS = 8  # their number is filled up to a multiple of this, with empty ones
+# of a recording from what it was made of, as a share, all together and one by one: gradients of attention are added up in
+# no fixed order, which those of single updates that hardly matter yet show most
+APART, ONE_APART = 0.02, 0.25
+
+
+class Recorded:
+    """Takes the tokens of a step through all layers: as they are until a size was seen some times, then from a recording.
+
+    Sizes up to the largest are recorded, all in one room of so many bytes. Where recording fails, it is told and given up.
+    """
+
+    most = 0  # bytes that were recordings' own at one time, in this process
+
+    def __init__(self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None]) -> None:
+        self._layers, self._largest, self._room, self._tell = layers, largest, int(room), tell
+        self._weights = [weight for layer in layers for weight in layer.parameters]
+        self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._takes: dict[tuple[Any, ...], _Take] = {}
+        self._studio: _Studio | None = None
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
+        tokens = x.shape[1]
+        size = filled(tokens)
+        if size > self._largest:
+            return self._as_it_is(x, cos, sin, rows)
+        x, cos, sin = (pad(tensor, (0, 0, 0, size - tokens)) for tensor in (x, cos, sin))
+        count = len(rows.ends) - 1
+        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size)
+        key = size, len(rows.ends), x.requires_grad
+        self._seen[key] += 1
+        if key not in self._takes and x.is_cuda and self._seen[key] > SIGHTS:
+            self._record(key, x, cos, sin, rows)
+        if (take := self._takes.get(key)) is None:
+            return self._as_it_is(x, cos, sin, rows)[:, :tokens]
+        out: Tensor = _Played.apply(take, x[0], cos[0], sin[0], rows.ends, *self._weights)
+        return out[None, :tokens]
+
+    def _as_it_is(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
+        for layer in self._layers:
+            x = layer(x, cos, sin, rows)
+        return x
+
+    def _record(self, key: tuple[Any, ...], x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> None:
+        values, why = [x[0], cos[0], sin[0], rows.ends], ""
+        try:
+            with torch.no_grad():
+                self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
+                self._takes[key] = _Take(self._layers, self._studio, values, needs_x=x.requires_grad)
+            Recorded.most = max(Recorded.most, self._studio.held)
+        except torch.cuda.OutOfMemoryError:
+            why = "they do not fit beside all else"
+        except RuntimeError as error:  # a driver or a library that cannot, or what is played is something else
+            why = reason(error)
+        if why:  # behind the block, where nothing holds what was begun
+            self._takes.clear()
+            self._studio, self._largest = None, 0
+            torch.cuda.empty_cache()
+            self._tell(why)
+
+
+class _Studio:
+    """What all recordings share: where numbers go in and come out, and the memory that the work is done in."""
+
+    def __init__(self, weights: Sequence[Tensor], like: Sequence[Tensor], largest: int, room: int) -> None:
+        x = like[0]
+        self.x, self.cos, self.sin = (tensor.new_zeros(largest, tensor.shape[-1]) for tensor in like[:3])
+        self.out, self.grad, self.dx = (x.new_zeros(largest, x.shape[-1]) for _ in range(3))
+        self.gradients = [torch.zeros_like(weight) for weight in weights]
+        self.held = 0
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()  # one for all: memory is shared within a stream alone
+        torch.cuda.empty_cache()  # what is cached is of no use to recordings
+        # one piece that all cut theirs from: left to themselves, sizes that come as they may would share it badly
+        with self.recording() as self._first:
+            x.new_empty(room // x.itemsize)[:1].zero_()
+
+    @contextmanager
+    def recording(self) -> Iterator[torch.cuda.CUDAGraph]:
+        """What the card is told inside is recorded; torch.cuda.graph does as much, and takes longer to clean up around it."""
+        graph = torch.cuda.CUDAGraph()
+        before = torch.cuda.memory_reserved()
+        torch.cuda.synchronize()
+        collects = gc.isenabled()
+        gc.disable()  # nothing of the card's may be let go in between
+        try:
+            with torch.cuda.stream(self._stream):
+                # other threads may ask the card something meanwhile
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    yield graph
+                except BaseException:
+                    with suppress(RuntimeError):  # which would hide what happened
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+        finally:
+            if collects:
+                gc.enable()
+        self.held += torch.cuda.memory_reserved() - before
+
+
+class _Take:
+    """One size: the work on the way forth and back."""
+
+    def __init__(self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], *, needs_x: bool) -> None:
+        *_, ends = values
+        size = len(values[0])
+        self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], ends.clone()]
+        self.out, self.grad, self.gradients = studio.out[:size], studio.grad[:size], studio.gradients
+        self.dx = studio.dx[:size] if needs_x else None
+        self._layers, self._rows = layers, Rows(self.inputs[3], size)
+        self.take_in(values)
+        self.grad.copy_(values[0])  # any will do until there is a true one
+        kept = self._forth()
+        self._back(kept)
+        expected = [self.out.clone(), *(gradient.clone() for gradient in self.gradients)]
+        with studio.recording() as self.forth:
+            kept = self._forth()
+        with studio.recording() as self.back:
+            self._back(kept)
+        self._prove(expected)
+
+    def take_in(self, values: Sequence[Tensor]) -> None:
+        """Put numbers where the work begins."""
+        torch._foreach_copy_(self.inputs, list(values))
+
+    def _forth(self) -> list[list[Tensor]]:
+        x, cos, sin, _ = self.inputs
+        kept = []
+        for layer in self._layers:
+            x, own = layer.forth(x, cos, sin, self._rows)
+            kept.append(own)
+        self.out.copy_(x)
+        return kept
+
+    def _back(self, kept: list[list[Tensor]]) -> None:
+        grad: Tensor | None = self.grad
+        end = len(self.gradients)
+        for number in reversed(range(len(self._layers))):
+            assert grad is not None
+            needs_x = number > 0 or self.dx is not None
+            grad, found = self._layers[number].back(grad, kept.pop(), self._rows, needs_x=needs_x)
+            torch._foreach_copy_(self.gradients[end - len(found) : end], found)
+            end -= len(found)
+        if self.dx is not None:
+            assert grad is not None
+            self.dx.copy_(grad)
+
+    def _prove(self, expected: list[Tensor]) -> None:
+        """What is played is what was recorded."""
+        self.forth.replay()
+        self.back.replay()
+        norms = torch.stack([tensor.float().norm() for tensor in expected])
+        pairs = zip([self.out, *self.gradients], expected, strict=True)
+        apart = torch.stack([(found.float() - tensor.float()).norm() for found, tensor in pairs])
+        if not bool(norms.isfinite().all()):  # the step itself will tell
+            return
+        norms = norms.clamp(min=1e-20)
+        # what comes out, all gradients together, and each by itself
+        shares = torch.stack([apart[0] / norms[0], apart[1:].norm() / norms[1:].norm(), (apart / norms).max()])
+        for share, most in zip(shares.tolist(), (APART, APART, ONE_APART), strict=True):
+            if not share <= most:
+                raise RuntimeError(f"what was played lay {share:.1%} from the step that it was recorded from")
+
+
+class _Played(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, take: _Take, x: Tensor, cos: Tensor, sin: Tensor, ends: Tensor, *weights: Tensor) -> Tensor:
+        take.take_in((x, cos, sin, ends))
+        take.forth.replay()
+        ctx.take = take
+        return take.out.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        take = ctx.take
+        take.grad.copy_(grad)
+        take.back.replay()
+        dx = None if take.dx is None else take.dx.detach()
+        return (None, dx, None, None, None, *torch._foreach_mul(take.gradients, 1.0))

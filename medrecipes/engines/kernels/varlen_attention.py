@@ -1,0 +1,143 @@
+"""Attention over rows that lie end to end, in one kernel: torch's own variable-length attention."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from medrecipes.core.errors import EngineError
+from medrecipes.engines import has_varlen
+from medrecipes.engines.plan.dimensions import capped
+
+NAME = "medrecipes_varlen"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where rows begin and end in a line, e.g. `Rows(tensor([0, 3, 7]), 4)`: two rows, the longest of 4 tokens."""
+
+    ends: Tensor
+    longest: int
+
+
+def available(dtype: torch.dtype) -> bool:
+    """Whether this torch and this card have the kernel for this number format."""
+    if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
+        return False
+    return has_varlen() and bool(torch.backends.cuda.is_flash_attention_available())
+
+
+def exact(config: Mapping[str, Any]) -> str:
+    """transformers' name of the attention that leaves nothing out: sdpa silently does not cap logits, as Gemma 2 wants."""
+    return "eager" if capped(config) else "sdpa"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:
+    """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
+    if not q.is_cuda:
+        return _attend_slowly(q, k, v, rows, scale, sliding), q.new_empty(0)
+    out, lse, *_ = torch.ops.aten._flash_attention_forward(
+        q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=scale, **_window(rows, sliding)
+    )  # fmt: skip
+    return out, lse
+
+
+def attend_back(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Rows, scale: float,
+    sliding: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The gradients of queries, keys and values."""
+    if not q.is_cuda:
+        with torch.enable_grad():
+            q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
+            again = _attend_slowly(q, k, v, rows, scale, sliding)
+        dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
+        return dq, dk, dv
+    state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
+    dq, dk, dv = torch.ops.aten._flash_attention_backward(
+        grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
+        torch.empty(0, device=q.device), scale=scale, **_window(rows, sliding),
+    )  # fmt: skip
+    return dq, dk, dv
+
+
+def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
+    # a window without end on the left and none on the right is what makes it causal
+    left = sliding - 1 if sliding and rows.longest > sliding else -1
+    return {"window_size_left": left, "window_size_right": 0}
+
+
+def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
+    """The same row by row, where there is no kernel."""
+    found = []
+    ends = rows.ends.tolist()
+    for start, end in itertools.pairwise(ends):
+        query, key, value = (tensor[start:end].transpose(0, 1)[None] for tensor in (q, k, v))
+        mask = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).tril()
+        if sliding:
+            mask = mask.triu(1 - sliding)
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale, enable_gqa=True
+        )
+        found.append(out[0].transpose(0, 1))
+    return torch.cat(found)
+
+
+class _Varlen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
+        out, lse = attend(q, k, v, rows, scale, sliding)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.rest = rows, scale, sliding
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        return (*attend_back(grad.contiguous(), q, k, v, out, lse, *ctx.rest), None, None, None)
+
+
+def varlen(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **more: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
+    for name in ("softcap", "s_aux"):  # what the kernel would leave out, and say nothing
+        if more.get(name) is not None:
+            raise EngineError(f"the attention of this base wants {name}, which rows end to end cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
+    assert cu_seq_lens_q is not None, "only for batches that lie end to end"
+    assert max_length_q is not None
+    assert query.shape[0] == 1
+    given = query.dtype
+    if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
+        half = torch.get_autocast_dtype("cuda")
+        query, key, value = query.to(half), key.to(half), value.to(half)
+    # [1, heads, tokens, width] to [tokens, heads, width]
+    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+    scale = scaling if scaling is not None else q.shape[-1] ** -0.5
+    out: Tensor = _Varlen.apply(
+        q, k, v, Rows(cu_seq_lens_q, max_length_q), scale, getattr(module, "sliding_window", None)
+    )
+    return out.unsqueeze(0).to(given), None
+
+
+AttentionInterface.register(NAME, varlen)
+
+
+def varlen_attn(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, _ends: Tensor, longest: int, _longest: int, *,
+    window_size: tuple[int, int], scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """Causal attention as torch's function of this name offers it from 2.12 on; before, heads could not share keys."""
+    left, right = window_size
+    assert right == 0, "only towards what came before"
+    assert enable_gqa or q.shape[1] == k.shape[1]
+    scale = scale if scale is not None else q.shape[-1] ** -0.5
+    out: Tensor = _Varlen.apply(q, k, v, Rows(ends, longest), scale, left + 1 if left >= 0 else None)
+    return out

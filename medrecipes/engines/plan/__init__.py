@@ -1,0 +1,119 @@
+"""How to train on a card, decided before it starts: what fits, how much is computed again, and which of that is fastest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from medrecipes.engines.plan.dimensions import Card, Shape
+from medrecipes.engines.plan.memory import SLACK, Way, parts, recordings
+from medrecipes.engines.plan.pace import speed, waiting
+from medrecipes.recipe.schema import Recipe
+
+NO_VARLEN = "the card has no variable-length attention"
+FUSED_FAMILIES = ("mistral", "llama", "gemma")
+
+
+def unfit(recipe: Recipe, family: str) -> str | None:
+    """Why a recipe cannot train through the fused layers; None when it can."""
+    if family not in FUSED_FAMILIES:
+        return f"{family or 'unknown'} layers are built otherwise"
+    train = recipe.train
+    barred = {
+        "lora.dropout": recipe.lora.dropout or None,
+        "lora.use_dora": "true" if recipe.lora.use_dora else None,
+        "model.bits": 8 if recipe.model.bits == 8 else None,
+        "model.trust_remote_code": "true" if recipe.model.trust_remote_code else None,
+        "train.padding_free": None if train.padding_free or train.packing else "false",
+        "train.precision": "fp32" if train.precision == "fp32" else None,
+    }
+    return next((f"not with {key} = {value}" for key, value in barred.items() if value is not None), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train on a card, and what that takes; `parts` in GB, the time estimated."""
+
+    way: Way
+    micro_batch: int
+    recomputed: int  # layers that keep their input alone and compute the rest again
+    decode_once: bool
+    recorded: int  # up to how many tokens at once a step is played from a recording; 0: none is
+    shards: int  # among how many cards the layers are shared; 1: every card holds all
+    parts: dict[str, float]
+    limit_gb: float
+    tokens_per_second: float
+
+    @property
+    def gb(self) -> float:
+        """The peak."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the card holds it."""
+        return self.gb <= self.limit_gb
+
+
+def choose(
+    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
+    limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None, steps: int = 1000,
+) -> Plan:  # fmt: skip
+    """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
+    limit = (limit_gb if limit_gb is not None else card.gb) * (1 - SLACK[way])
+    batch = max(1, recipe.train.batch // gpus)
+    wanted = recipe.train.micro_batch
+    sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
+    at_once = [(size, *tokens(size)) for size in sizes]
+
+    def among(shards: int) -> Iterator[Plan]:
+        decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
+        for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
+            held = parts(
+                recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
+            )
+            largest = 0
+            if way == "fused" and shards == 1:  # layers that travel are not recorded
+                largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
+            for recorded in (0, largest) if largest >= mean else (0,):
+                taken = held
+                if recorded:
+                    room = recordings(recipe, shape, recorded, again, decode_once=decode_once)
+                    taken = held | {"recordings": room}
+                rate = speed(
+                    recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
+                    recorded=recorded > 0, steps=steps, gpus=gpus,
+                )  # fmt: skip
+                yield Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus)
+
+    # nothing is sent round that every card can hold
+    shared = recipe.model.shard if shared is None else shared
+    may = gpus > 1 and way == "fused" and shared is not False
+    plans = [] if may and shared is True else list(among(1))
+    fitting = [plan for plan in plans if plan.fits]
+    if may and not fitting:
+        plans += among(gpus)
+        fitting = [plan for plan in plans if plan.fits]
+    # of what is as fast as the fastest, nearly, the smallest
+    if fitting:
+        best = max(plan.tokens_per_second for plan in fitting)
+        return min((plan for plan in fitting if plan.tokens_per_second >= 0.99 * best), key=lambda plan: plan.gb)
+    return min(plans, key=lambda plan: plan.gb)
+
+
+def _layers(recipe: Recipe, shape: Shape) -> list[int]:
+    """How many layers may be computed again."""
+    wanted = recipe.train.checkpointing
+    if wanted == "auto":
+        return list(range(shape.layers + 1))
+    if isinstance(wanted, bool):
+        return [shape.layers if wanted else 0]
+    return [min(wanted, shape.layers)]
+
+
+def count_steps(rows: int, recipe: Recipe) -> int:
+    """Optimiser steps of a training over so many rows, or packs."""
+    return recipe.train.max_steps or math.ceil(recipe.train.epochs * math.ceil(rows / recipe.train.batch))

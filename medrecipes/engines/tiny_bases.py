@@ -1,0 +1,268 @@
+"""Small bases built on the spot, so that the demo and the tests train the real thing without downloading one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from medrecipes.core.errors import EngineError, did_you_mean
+from medrecipes.core.files import digest, stage, write_json, write_text
+from medrecipes.engines.bases import TINY_CONTEXT, Base
+from medrecipes.engines.kernels import varlen_attention
+from medrecipes.recipe.rules.names import TINY_TEMPLATES
+from medrecipes.recipe.schema import template_path
+
+CODE = "1"  # raise it when a change here makes other bases
+
+
+@dataclass(frozen=True)
+class Family:
+    """What makes a base one of its family: the architecture, the real special tokens and the kind of tokenizer."""
+
+    config: Callable[..., Any]
+    specials: tuple[str, ...]
+    named: dict[str, str]
+    pieces: Literal["prepended", "bare", "bytes"]  # SentencePiece with a dummy blank, or without one, or bytes
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a base is and how long it is pre-trained; `device` is where."""
+
+    vocabulary: int = 1024
+    width: int = 256
+    inner: int = 704
+    layers: int = 3
+    heads: int = 4
+    key_heads: int = 2
+    window: int = 128  # tokens a row
+    rows: int = 8  # rows a step
+    max_steps: int = 400
+    eval_every: int = 20  # steps between two looks at the base's own dev loss
+    patience: int = 1  # looks without improvement before it stops
+    dev_every: int = 9  # every so many texts, one chooses when to stop
+    peak_rate: float = 2e-3
+    warmup: int = 20
+    device: str = "cpu"
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The same in the words of transformers' configs."""
+        return {
+            "hidden_size": self.width, "intermediate_size": self.inner, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.key_heads,
+        }  # fmt: skip
+
+
+TINY = Size()
+
+
+def _gemma3(**text: Any) -> Any:
+    """Gemma 3 as it is published from 4B on: with eyes, which training on text leaves alone."""
+    ids = {name: text.pop(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    eyes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 56,
+    }
+    return transformers.Gemma3Config(text_config={**text, **ids}, vision_config=eyes, mm_tokens_per_image=4, **ids)
+
+
+LLAMA2 = ("<unk>", "<s>", "</s>")
+LLAMA2_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+GEMMA_NAMED = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+# how Meta's tokenizer cuts a text into words
+LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+FAMILIES = {
+    # v0.1 and v0.2 know three control tokens; [INST] is text to them
+    "mistral": Family(transformers.MistralConfig, LLAMA2, LLAMA2_NAMED, "prepended", {"tie_word_embeddings": False}),
+    "llama2": Family(transformers.LlamaConfig, LLAMA2, LLAMA2_NAMED, "prepended", {"tie_word_embeddings": False}),
+    "llama3": Family(
+        transformers.LlamaConfig,
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|start_header_id|>", "<|end_header_id|>",
+         "<|eom_id|>", "<|eot_id|>"),
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+        "bytes", {"tie_word_embeddings": False},
+    ),
+    "gemma": Family(transformers.GemmaConfig, GEMMA, GEMMA_NAMED, "bare", {"tie_word_embeddings": True, "head_dim": 64}),
+    # windows, caps and their order small enough to tell in a model of this size
+    "gemma2": Family(
+        transformers.Gemma2Config, GEMMA, GEMMA_NAMED, "bare",
+        {"tie_word_embeddings": True, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32,
+         "attn_logit_softcapping": 2.0},
+    ),
+    "gemma3": Family(
+        _gemma3, GEMMA, GEMMA_NAMED, "bare",
+        # five layers look back a little, the sixth at everything; what reads the file later counts on that order
+        {"tie_word_embeddings": True, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32,
+         "num_hidden_layers": 6},
+    ),
+}  # fmt: skip
+
+
+def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Base:
+    """The base of a family for these training texts, from the store when it was built before."""
+    if family not in FAMILIES:
+        raise EngineError(f"model.base = 'tiny:{family}' is unknown{did_you_mean(family, FAMILIES)}")
+    if len(texts) < 2:
+        raise EngineError(f"model.base = 'tiny:{family}' learns from the training rows, which are too few; use more")
+    spec = FAMILIES[family]
+    more = [asdict(size)] if size != TINY else []
+    chat = template_path(TINY_TEMPLATES[f"tiny:{family}"]).read_text(encoding="utf-8")
+    key = digest(["tiny", CODE, chat, family, seed, list(texts), transformers.__version__, torch.__version__, *more])
+
+    def make(folder: Path) -> dict[str, Any]:
+        # a ninth of the documents chooses when to stop; the tokenizer sees the same texts as the weights
+        every = size.dev_every
+        dev = [text for i, text in enumerate(texts) if i % every == every - 1] or list(texts[-1:])
+        train = [text for i, text in enumerate(texts) if i % every != every - 1][: len(texts) - 1]
+        tokenizer = _tokenizer(spec, train, size)
+        _save_tokenizer(spec, tokenizer, folder)
+        write_text(folder / "chat_template.jinja", chat)
+        with _few_threads():
+            model, history = _pretrain(spec, tokenizer, train, dev, seed, size)
+        model.save_pretrained(folder)
+        return {"family": family, "parameters": model.num_parameters(), "dev_loss": history}
+
+    folder = stage(f"tiny-{family}", key, make)
+    return Base(str(folder), folder)
+
+
+def _tokenizer(spec: Family, texts: Sequence[str], size: Size) -> Tokenizer:
+    """A BPE tokenizer of the family's kind, learned from the texts."""
+    pieces, alphabet = list(spec.specials), []
+    if spec.pieces == "bytes":
+        tokenizer = Tokenizer(models.BPE())
+        words = pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated")
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
+        pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        dummy = [normalizers.Prepend("▁")] if spec.pieces == "prepended" else []
+        tokenizer.normalizer = normalizers.Sequence([*dummy, normalizers.Replace(" ", "▁")])
+        # pieces never cross a blank: SentencePiece's own rule, which its BPE learns from word by word
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        strip = [decoders.Strip(" ", 1, 0)] if dummy else []
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+        )
+    trainer = trainers.BpeTrainer(
+        vocab_size=size.vocabulary, special_tokens=pieces, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _demote_bytes(spec, tokenizer)
+
+
+def _demote_bytes(spec: Family, tokenizer: Tokenizer) -> Tokenizer:
+    """Byte pieces were only reserved as special tokens; they belong to the vocabulary, not to the control tokens."""
+    import json
+
+    value = json.loads(tokenizer.to_str())
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] in spec.specials]
+    return Tokenizer.from_str(json.dumps(value))
+
+
+def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in spec.specials])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TINY_CONTEXT, "clean_up_tokenization_spaces": False,
+         "add_bos_token": True, **spec.named},
+    )  # fmt: skip
+
+
+@contextmanager
+def _few_threads() -> Iterator[None]:
+    """Two threads at most, for products so small that more only wait for one another; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _pretrain(
+    spec: Family, tokenizer: Tokenizer, train: Sequence[str], dev: Sequence[str], seed: int, size: Size
+) -> tuple[Any, list[tuple[int, float]]]:
+    """Next-token training on plain text until the base's own dev loss stops falling; the best weights are kept."""
+    torch.manual_seed(seed)
+    ids = {name: tokenizer.token_to_id(token) for name, token in spec.named.items()}
+    config = spec.config(
+        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,
+        bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
+        **(size.shape | spec.settings),
+    )  # fmt: skip
+    device = torch.device(size.device)
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=varlen_attention.exact(config.to_dict())
+    ).to(device)
+    rows, dev_rows = (_windows(spec, tokenizer, texts, size.window).to(device) for texts in (train, dev))
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            loss: torch.Tensor = model(input_ids=batch, labels=batch).loss
+        return loss
+
+    optimiser = torch.optim.AdamW(model.parameters(), size.peak_rate, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
+    best, best_weights, history = math.inf, {}, []
+    for step, batch in enumerate(_batches(rows, seed, size.rows), 1):
+        for group in optimiser.param_groups:
+            group["lr"] = size.peak_rate * min(1, step / size.warmup) * (1 - 0.9 * step / size.max_steps)
+        loss_of(batch).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        if step % size.eval_every == 0:
+            with (
+                torch.no_grad()
+            ):  # in parts, as the logits of all rows at once may not fit; each part weighs by its rows
+                parts = dev_rows.split(max(size.rows, 64))
+                dev_loss = sum(float(loss_of(part)) * len(part) for part in parts) / len(dev_rows)
+            history.append((step, dev_loss))
+            if dev_loss < best:
+                best, best_weights = dev_loss, {name: value.clone() for name, value in model.state_dict().items()}
+        worse = len(history) > size.patience and best < min(loss for _, loss in history[-size.patience :])
+        if step >= size.max_steps or worse:
+            break
+    model.load_state_dict(best_weights)
+    model.to("cpu")
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"]
+    )
+    return model, history
+
+
+def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str], window: int) -> torch.Tensor:
+    """All texts end to end, each between its BOS and EOS, cut into rows."""
+    stream: list[int] = []
+    bos, eos = (int(tokenizer.token_to_id(spec.named[name]) or 0) for name in ("bos_token", "eos_token"))
+    for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        stream += [bos, *encoding.ids, eos]
+    length = min(window, len(stream))
+    return torch.tensor([stream[i : i + length] for i in range(0, len(stream) - length + 1, length)])
+
+
+def _batches(rows: torch.Tensor, seed: int, size: int) -> Iterator[torch.Tensor]:
+    """Shuffled batches, for ever."""
+    shuffle = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(rows), generator=shuffle)
+        for start in range(0, len(rows), size):
+            yield rows[order[start : start + size]]

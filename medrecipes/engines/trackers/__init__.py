@@ -1,0 +1,1 @@
+"""Trackers of losses: W&B, TensorBoard, MLflow, Trackio."""

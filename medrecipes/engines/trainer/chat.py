@@ -1,0 +1,232 @@
+"""What both engines share: TRL's trainer fed with finished ids and labels, its log, its checkpoints and its adapter."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import set_seed
+
+from medrecipes.core import processes
+from medrecipes.core.console import Console
+from medrecipes.engines import Choice
+from medrecipes.engines.answering_engine import Speaker
+from medrecipes.engines.bases import Base
+from medrecipes.engines.choices import Setting, choose_setting
+from medrecipes.engines.kernels import fused_layer, loss_head, varlen_attention
+from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.lora import begin, count, match_targets, require_optimiser
+from medrecipes.engines.multi_gpu.shared_layers import Shards
+from medrecipes.engines.plan.memory import GB
+from medrecipes.engines.trackers.guard import open_trackers
+from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
+from medrecipes.engines.trainer.callbacks import Samples, SomeLayers, peak_gb
+from medrecipes.engines.trainer.collate import processing_class, tensors
+from medrecipes.engines.trainer.runtime_proofs import Proving
+from medrecipes.engines.trainer.samplers import Shuffled
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
+from medrecipes.rendering.packing import Pack, learn_all, pack
+from medrecipes.runs.folder import RunDir
+
+Attach = Callable[..., Any]
+
+
+class TrlEngine(Speaker):
+    """A loaded base that can be trained."""
+
+    def __init__(
+        self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
+        choices: dict[str, Choice], attach: Attach, shards: Shards | None = None,
+        recompute: Callable[[Any], bool] = lambda _: True,
+    ) -> None:  # fmt: skip
+        super().__init__(name, recipe, template, model, dtype, choices, shards)
+        self._attach, self._recompute = attach, recompute  # the latter undoes what the former decided, if it can
+        self._on_cpu = self.device.type == "cpu"
+        match_targets(model, recipe.lora.targets)
+        require_optimiser(recipe, cpu=self._on_cpu)
+
+    def train(
+        self, train: Sequence[Example], dev: Sequence[Example], rundir: RunDir, console: Console
+    ) -> dict[str, Any]:
+        """Attach an adapter, train it (or go on from the last checkpoint) and keep the best by the dev rows."""
+        recipe = self.recipe
+        set_seed(recipe.seed)
+        if recipe.train.loss_on == "all":
+            train, dev_learned = learn_all(train), learn_all(dev)
+        else:
+            dev_learned = list(dev)
+        packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
+        setting = choose_setting(
+            self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
+        )
+        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
+            if name in self.choices:
+                console.line(f"{'':<11} {name}: {self.choices[name]}")
+        self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
+        if self._shards is not None:  # what lies on one card alone is not to be made equal on all
+            shared = self._shards.weights
+            self.model._ddp_params_and_buffers_to_ignore = [
+                n for n, p in self.model.named_parameters() if id(p) in shared
+            ]
+        if recipe.lora.init == "default":
+            begin(self.model, recipe.seed)
+        rundir.update(state="training")
+        trackers: AbstractContextManager[Sequence[Any]] = nullcontext([])
+        if processes.leads():
+            trackers = open_trackers(recipe, rundir, console)
+        with trackers as tracked:
+
+            def train_with(micro_batch: int) -> dict[str, Any]:
+                chosen = replace(setting, micro_batch=micro_batch)
+                if setting.recorded and rundir.state.get("out_of_memory"):
+                    chosen = replace(chosen, recorded=0)
+                    self.choices["launches"] = Choice("one by one", "recordings were given up when memory ran out")
+                return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
+
+            def recompute() -> bool:
+                nonlocal setting
+                layers = self.model.config.get_text_config().num_hidden_layers
+                if recipe.train.checkpointing != "auto" or setting.recomputed == layers:
+                    return False
+                if not self._recompute(self.model):
+                    return False
+                setting = replace(setting, recomputed=layers)
+                return True
+
+            stats = within_memory(
+                train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console,
+                self.choices, recompute,
+            )  # fmt: skip
+        self.model.eval()
+        peaks = processes.gather(peak_gb(self.device))
+        trainable = sum(count(p) for p in self.model.parameters() if p.requires_grad)
+        return {
+            **stats,
+            "rows": len(train),
+            "packs": len(packs),
+            "trainable_parameters": trainable,
+            "allocation_retries": torch.cuda.memory_stats(self.device)["num_alloc_retries"] if not self._on_cpu else 0,
+            "parameters": sum(map(count, self.model.parameters())),
+            "peak_gb": max(peaks),
+            **({"peak_gb_of_each_card": peaks} if len(peaks) > 1 else {}),
+        }
+
+    def _train(
+        self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
+        setting: Setting, rundir: RunDir, console: Console,
+        tracked: Sequence[Any],
+    ) -> dict[str, Any]:  # fmt: skip
+        from trl import SFTConfig, SFTTrainer
+
+        recipe, settings, engine = self.recipe, self.recipe.train, self
+        layout, micro_batch = setting.layout, setting.micro_batch
+        checkpointing = bool(setting.recomputed) and not setting.fused
+        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        shared = attempt.arguments(
+            recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+        )
+        arguments = SFTConfig(
+            **shared,
+            neftune_noise_alpha=settings.neftune_noise_alpha,
+            eval_on_start=bool(dev) and attempt.resume is None,  # where the curve comes from
+            max_length=None,
+            packing=False,  # the rows come packed, as the recipe says
+            padding_free=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )
+
+        # several processes want steps of equal size: the last is filled with packs of which nothing is learned
+        fill = -len(packs) % settings.batch if processes.size() > 1 else 0
+        _, pad = self.template.pad
+        padded = [*packs, *[Pack([], [pad], [MASKED], [1])] * fill]
+
+        # Unsloth brings a trainer of its own, under TRL's name
+        usual = (
+            SFTTrainer
+            if self.name == "unsloth"
+            else importlib.import_module("medrecipes.engines.trainer.measured").MeasuredTrainer
+        )
+
+        random = recipe.lora.dropout or settings.neftune_noise_alpha  # then no row is learned as it is judged
+        proving = Proving(
+            self.model.config.model_type, packing=settings.packing, judge=None if random else self._judge_row
+        )
+
+        class Trainer(usual):  # type: ignore[misc, valid-type]
+            """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
+
+            def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+                attempt.count(inputs)
+                # processes that share layers go in step, and one may have nothing to prove
+                if engine._shards is None and proving.goes_on:
+                    inner = self.accelerator.unwrap_model(model)
+                    proving.look(self._prepare_inputs(inputs), lambda batch: engine._loss(inner.train(), batch))
+                return super().training_step(model, inputs, *args, **kwargs)
+
+            def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+                if processes.size() == 1:
+                    return super()._get_train_sampler(train_dataset)
+                lengths = [len(pack.input_ids) for pack in padded]
+                return Shuffled(lengths, len(packs), recipe.seed, settings.batch, processes.size(), micro_batch)
+
+            def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+                return look(self, lambda: engine._judge(dev, dev_learned))
+
+        def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
+            batch = tensors([padded[item["pack"]] for item in items], pad, layout, self.name)
+            return batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused else batch
+
+        trainer = Trainer(
+            model=self.model,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
+            eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
+            processing_class=processing_class(self.template),
+            data_collator=collate,
+        )
+        callbacks = list(tracked)
+        if checkpointing and self.name == "plain":
+            callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
+        if settings.sample_prompts:
+            callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
+        within: list[AbstractContextManager[Any]] = [
+            self._attention(varlen_attention.NAME if layout == "flat" else self._usual)
+        ]
+        if setting.fused:
+            within += [self._fused(setting, console), loss_head.told(self.model)]
+        ids = [example.id for example in train]
+        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
+        return {**stats, "proved": proving.found}
+
+    def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
+        """The loss as training comes to it, without what a trainer counts."""
+        if self.name == "plain":
+            if "learned" in batch:  # of the labels that there are now
+                batch = batch | {"learned": loss_head.learned(batch["labels"])}
+            outputs = model(**batch, use_cache=False, fused_lm_head=True)
+            return -outputs.log_probs.sum() / outputs.label_mask.sum()
+        return model(**batch, use_cache=False).loss
+
+    def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
+        """Inside, the decoder layers train as one function each."""
+        count = self.model.config.num_hidden_layers
+        # the last layers' activations are let go first, so it is the first layers that are computed again
+        keep = [number >= setting.recomputed for number in range(count)]
+
+        def tell(why: str) -> None:
+            self.choices["launches"] = choice = Choice("one by one", f"they cannot be recorded here: {why}")
+            console.line(f"{'launches':<11} {choice}")
+
+        recorded = None
+        if setting.recorded:
+            recorded = partial(Recorded, largest=setting.recorded, room=setting.recordings_gb * GB, tell=tell)
+        return fused_layer.layers(
+            self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards, recorded=recorded
+        )

@@ -1,0 +1,1 @@
+"""Answers collected, reports written, finished runs opened again, compared, benchmarked."""

@@ -1,0 +1,143 @@
+"""Base and tuned model answer the same held-out questions; what is answered already is not asked again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medrecipes.core.console import Console
+from medrecipes.core.errors import DataError
+from medrecipes.core.files import digest, own_file, write_bytes, write_text, writing
+from medrecipes.core.notes import note
+from medrecipes.data.records import Conversation, Message
+from medrecipes.data.split import Split
+from medrecipes.engines import Engine
+from medrecipes.evaluation.cases import Case
+from medrecipes.evaluation.chat_report import TUNED
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import ChatTemplate, Example
+from medrecipes.rendering.overflow import Fitted
+from medrecipes.scoring.entities import TASKS
+from medrecipes.scoring.predictions import ALIASES, QA, Prediction, read_prediction
+from medrecipes.scoring.text_overlap import bits
+
+Row = tuple[Conversation, Example]
+
+
+def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
+    """The rows that are judged: at most eval.rows, the same ones for everybody who uses this seed."""
+    pairs = list(zip(fitted.conversations, fitted.examples, strict=True))
+    pairs.sort(key=lambda pair: digest(f"{recipe.seed}:{pair[0].id}"))
+    return pairs[: recipe.eval.rows]
+
+
+def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Example]) -> dict[str, int]:
+    """Tokens of rows and bytes of their answers: what turns a loss a token into bits per byte of answer."""
+    answers = [m.content for c in conversations for m in c.messages if m.role == "assistant"]
+    return {
+        "tokens": sum(len(e.input_ids) for e in examples),
+        "supervised": sum(e.supervised for e in examples),
+        "answer_bytes": sum(len(answer.encode()) for answer in answers),
+    }
+
+
+def data_report(split: Split, fitted: Mapping[str, Fitted]) -> dict[str, Any]:
+    """What data.json holds: the report of the split, the tokens of its rows, and what became of those that are too long."""
+    counted = {name: count_tokens(f.conversations, f.examples) for name, f in fitted.items()}
+    return {**split.report, "tokens": counted, "overflow": {name: f.to_json() for name, f in fitted.items()}}
+
+
+def predict(
+    model: str, engine: Engine, template: ChatTemplate, rows: Sequence[Row], limit: int, folder: Path, console: Console
+) -> list[Prediction]:
+    """Answer every row, a line of predictions.jsonl each as it comes; lines of an earlier attempt are kept."""
+    path = folder / "predictions.jsonl"
+    done = {p.id: p for p in _earlier(path, rows, limit) if p.model == model}
+    # neighbours of similar length waste little padding; the order is the same in every attempt
+    todo = sorted((row for row in rows if row[0].id not in done), key=lambda row: len(row[1].input_ids))
+    nats = engine.answer_nats([example for _, example in todo])
+    prompts = template.prompts([conversation.prompt() for conversation, _ in todo])
+    stops = set(template.stop_ids)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with own_file(path) as file, console.bar(model, len(rows), len(done)) as bar:
+            for (conversation, _), ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
+                prediction = Prediction(
+                    **stated(conversation, limit),
+                    prediction=template.tokenizer.decode([ids])[0].strip(),
+                    model=model,
+                    stopped=bool(ids) and ids[-1] in stops,
+                    tokens=len(ids),
+                    bits=bits(value),
+                )
+                file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+                file.flush()
+                done[prediction.id] = prediction
+                bar.at(len(done))
+    return [done[conversation.id] for conversation, _ in rows]
+
+
+def stated(row: Conversation, limit: int) -> dict[str, Any]:
+    """What a line of predictions.jsonl says of its row, whatever a model answers."""
+    return {
+        "id": row.id,
+        "group": row.group,
+        "task": _task(row),
+        "prompt": "\n\n".join(m.content for m in row.prompt() if m.role != "system"),
+        "gold": row.answer,
+        "limit": limit,
+        "bytes": row.answer_bytes,
+    }
+
+
+def answer_cases(
+    engine: Engine, template: ChatTemplate, cases: Sequence[Case], limit: int, folder: Path
+) -> list[Prediction]:
+    """Put hand-written cases to the tuned model; the answers are a predictions file too."""
+    prompts = template.prompts([[Message("user", case.prompt)] for case in cases])
+    stops = set(template.stop_ids)
+    answers = [
+        Prediction(
+            case.id, case.id, case.task, case.prompt, case.expect, template.tokenizer.decode([ids])[0].strip(),
+            TUNED, bool(ids) and ids[-1] in stops, len(ids), limit,
+        )
+        for case, ids in zip(cases, engine.generate(prompts), strict=True)
+    ]  # fmt: skip
+    write_text(folder / "cases.jsonl", "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in answers))
+    return answers
+
+
+def _earlier(path: Path, rows: Sequence[Row], limit: int) -> list[Prediction]:
+    """The answers of an earlier attempt; lines that are no whole answer to a row, or two of them, are taken off the file."""
+    if not path.exists():
+        return []
+    asked = {conversation.id: stated(conversation, limit) for conversation, _ in rows}
+    *lines, torn = path.read_bytes().split(b"\n")
+    found: dict[tuple[str, str], set[bytes]] = {}
+    answers: dict[bytes, Prediction] = {}
+    for number, line in enumerate(lines, 1):
+        with suppress(DataError, UnicodeDecodeError):
+            answer = read_prediction(f"{path}:{number}", line.decode("utf-8"), own=True)
+            if all(getattr(answer, name) == value for name, value in asked.get(answer.id, {}).items()):
+                found.setdefault((answer.model, answer.id), set()).add(line)
+                answers[line] = answer
+    # of two answers to a question nobody knows which was given by whom
+    kept = [line for same in found.values() for line in same if len(same) == 1]
+    if spoiled := len(lines) - len(kept):
+        note(
+            f"{path}: {spoiled} of {len(lines)} lines are broken, doubled or of other rows; their questions are asked again"
+        )
+    if spoiled or torn:  # torn: the line that a killed process was writing
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
+    return [answers[line] for line in kept]
+
+
+def _task(conversation: Conversation) -> str:
+    """What an answer is judged as: the source says which list it is; everything else is a question."""
+    task = str(conversation.meta.get("task", QA))
+    task = ALIASES.get(task, task)
+    return task if task in TASKS else QA

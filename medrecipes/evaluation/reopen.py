@@ -1,0 +1,246 @@
+"""`medrecipes eval RUN`: a finished run's base and adapter answer again, or answer more, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from medrecipes.core import processes
+from medrecipes.core.console import Console
+from medrecipes.core.errors import EngineError, MedRecipesError, RunError, SpoiledError
+from medrecipes.core.files import digest, read_json
+from medrecipes.core.notes import note
+from medrecipes.core.trust import inspect_adapter
+from medrecipes.data.split import Split, prepare
+from medrecipes.evaluation import answers, chat_report
+from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
+from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Recipe
+from medrecipes.runs import file_hashes
+from medrecipes.runs.checkpoints import UNSEALED, checkpoints, flaw, is_sealed, step_of
+from medrecipes.runs.folder import RunDir, holding
+from medrecipes.scoring.predictions import read_predictions
+from medrecipes.scoring.tables import aligned
+from medrecipes.scoring.text_overlap import bits
+
+if TYPE_CHECKING:
+    from medrecipes.engines import Choice, Engine
+    from medrecipes.engines.bases import Base
+    from medrecipes.rendering.chat_template import ChatTemplate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """A command that writes into the run folder that it is given first: it holds it until it has ended."""
+
+    @wraps(command)
+    def held(path: Path, /, *rest: P.args, **more: P.kwargs) -> T:
+        _require_run(path)
+        with holding(path):
+            return command(path, *rest, **more)
+
+    return held
+
+
+@at_work
+def judge(
+    path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
+    include: Path | None = None, checkpoint: int | None = None,
+) -> Path:  # fmt: skip
+    """Answer and report what is not answered yet, with the run's own template and base; returns the report's folder.
+
+    Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
+    """
+    once = f"whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag"
+    rundir = finished_chat(path, once)
+    allow_include(include)
+    tasks = parse_suite(suite) if suite else ()
+    own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
+    if own.model_copy(update={"eval": recipe.eval}) != recipe:
+        raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")
+    adapter = adapter_of(rundir, checkpoint)
+    same = recipe.eval == own.eval and not fresh and checkpoint is None
+    folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
+    limit = recipe.eval.max_new_tokens
+    with (
+        file_hashes.mending(rundir, folder),
+        opened(recipe, rundir, adapter, console) as (engine, template, rows, split),
+    ):
+        with console.stage("base") as stage, console.quiet(rundir.log):
+            with engine.base():
+                before = answers.predict(chat_report.BASE, engine, template, rows, limit, folder, console)
+            stage.says(f"answered {len(rows)} {split.held_out_name} questions")
+        with console.stage("tuned") as stage, console.quiet(rundir.log):
+            after = answers.predict(chat_report.TUNED, engine, template, rows, limit, folder, console)
+            cases = _cases(recipe, engine, template, folder)
+            stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
+        suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
+        report = chat_report.report(recipe, split.held_out_name, split.key, before, after, cases)
+        stats = path / "trainer_stats.json"
+        if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
+            report |= chat_report.on_dev(read_json(stats))
+        earlier = read_json(folder / "report.json").get("suites", []) if (folder / "report.json").exists() else []
+        if suites := [*earlier, *suites]:
+            report["suites"] = suites
+        chat_report.write_report(recipe.name, folder, report, before, after, cases)
+    for line in chat_report.markdown_table(report):
+        console.line(line)
+    for done in suites:
+        console.line()
+        for line in aligned(suite_rows(done)):
+            console.line(line)
+    console.line(f"report.md  {folder / 'report.md'}")
+    return folder
+
+
+def loss_again(path: Path, console: Console) -> tuple[float, float]:
+    """Bits per byte of the held-out answers: as the run's tuned model had them, and as its saved adapter has them now."""
+    rundir = finished(path)
+    recorded = [
+        p for p in read_predictions(path / "eval" / "predictions.jsonl", own=True) if p.model == chat_report.TUNED
+    ]
+    again, rows = adapter_loss(load(path / "recipe.toml").recipe, rundir, console)
+    if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
+        raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe judges; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
+    size = sum(conversation.answer_bytes for conversation, _ in rows)
+    return sum(p.bits or 0.0 for p in recorded) / size, again
+
+
+def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[float, Sequence[answers.Row]]:
+    """Bits per byte of the held-out answers, as the saved adapter has them on its base, and those rows."""
+    with (
+        opened(recipe, rundir, rundir.adapter, console) as (engine, _, rows, _),
+        console.stage("loss") as stage,
+        console.quiet(rundir.log),
+    ):
+        nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
+        stage.says(f"{len(rows)} answers of the saved adapter")
+    return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
+
+
+def _require_run(path: Path) -> None:
+    if not (path / "run.json").exists():
+        raise RunError(f"{path}: is no run folder; name one of those in runs/")
+
+
+def finished(path: Path) -> RunDir:
+    """A run folder with an adapter in it."""
+    _require_run(path)
+    rundir = RunDir(path)
+    rundir.require_finished()
+    if not (rundir.adapter / "adapter_config.json").exists():
+        raise RunError(f"{path}: has no adapter; train it again with `medrecipes run {path}/recipe.toml --fresh`")
+    return rundir
+
+
+def finished_chat(path: Path, why_not: str) -> RunDir:
+    """A finished run of conversations; `why_not`: what a tagging run is told before the command that it has instead."""
+    rundir = finished(path)
+    if rundir.state.get("task") == "tag":
+        raise RunError(f"{path}: is a tagging run, {why_not} texts with `medrecipes tag {path} TEXT`")
+    return rundir
+
+
+def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
+    """The adapter that a run kept, or the one of a checkpoint."""
+    if checkpoint is None:
+        inspect_adapter(rundir.adapter)
+        return rundir.adapter
+    folder = rundir.checkpoints / f"checkpoint-{checkpoint}"
+    kept = [path for path in checkpoints(rundir.checkpoints) if path != folder]
+    others = ", ".join(str(step_of(path)) for path in reversed(kept))
+    if not folder.is_dir():
+        raise RunError(f"{rundir.path}: has no checkpoint {checkpoint}; it kept {others or 'none'}")
+    if wrong := flaw(folder):
+        raise SpoiledError(f"{folder}: {wrong}; bring it back" + (f", or choose another: {others}" if others else ""))
+    if not is_sealed(folder):
+        note(f"{folder}: {UNSEALED}")
+    inspect_adapter(folder)
+    return folder
+
+
+def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -> Path:
+    """A folder by its settings; asked for a fresh one, the first that is free."""
+    at = "" if checkpoint is None else f"-checkpoint-{checkpoint}"
+    first = folder = path / f"eval-{digest(recipe.eval.model_dump(mode='json'))[:8]}{at}"
+    number = 2
+    while fresh and folder.exists():
+        folder = first.with_name(f"{first.name}-{number}")
+        number += 1
+    return folder
+
+
+@contextmanager
+def opened(
+    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console, split: Split | None = None
+) -> Iterator[tuple[Any, ChatTemplate, Sequence[answers.Row], Split]]:
+    """Engine, template, rows and split, as the run had them; what has changed since is an error. `split`: made already.
+
+    With several processes the others open it too (`assist`), and answer with the leader until the end.
+    """
+    from medrecipes.engines import foundation
+    from medrecipes.engines.multi_gpu.leader import leading
+    from medrecipes.rendering.overflow import fit
+
+    recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
+    with console.stage("data") as stage:
+        split = split or prepare(recipe)
+        if split.key != rundir.state["split_key"]:
+            raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
+        stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
+    with console.stage("load") as stage, console.quiet(rundir.log):
+        choice, base, template = foundation(recipe, split)
+        if template.sha256 != rundir.state["template_sha256"]:
+            raise RunError(f"{rundir.path}: template {template.name} has changed since it was trained; bring it back")
+        fitted = fit(template, split.held_out, recipe.data.max_tokens, recipe.data.on_overflow)
+        processes.share((recipe, adapter))
+        engine = _load(recipe, base, template, choice, adapter)
+        stage.says(f"{recipe.model.base} with {adapter.relative_to(rundir.path)} of {rundir.path.name}")
+    with leading(engine) as led:
+        yield led, template, answers.held_out(recipe, fitted), split
+
+
+def assist() -> None:
+    """What one of several processes does beside the leader: it opens what the leader opens, and answers with it."""
+    from medrecipes.engines import foundation
+    from medrecipes.engines.multi_gpu.leader import follow
+
+    while (asked := processes.share(None)) is not None:
+        recipe, adapter = asked
+        choice, base, template = foundation(recipe, prepare(recipe))
+        try:
+            engine = _load(recipe, base, template, choice, adapter)
+        except MedRecipesError:
+            continue  # the leader meets it too, or is told
+        follow(engine)
+        del engine  # before another is opened
+
+
+def _load(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice, adapter: Path) -> Engine:
+    """Base and adapter; of several processes all load them, or none."""
+    from medrecipes.engines import open_engine
+
+    mine = None
+    try:
+        engine = open_engine(recipe, base, template, choice)
+        engine.open_adapter(adapter)
+    except MedRecipesError as error:
+        mine = error
+    said = [text for text in processes.gather(str(mine or "")) if text]
+    if said:
+        raise mine or EngineError(said[0])
+    return engine
+
+
+def _cases(recipe: Recipe, engine: Any, template: Any, folder: Path) -> list[Any]:
+    from medrecipes.evaluation.cases import read_cases
+
+    if not recipe.eval.cases:
+        return []
+    limit = recipe.eval.max_new_tokens
+    return answers.answer_cases(engine, template, read_cases(recipe.eval.cases), limit, folder)

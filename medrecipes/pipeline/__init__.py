@@ -1,0 +1,1 @@
+"""The pipeline from recipe to run folder, its tasks, check, build and sweep."""

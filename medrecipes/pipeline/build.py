@@ -1,0 +1,174 @@
+"""The processed dataset alone: a DatasetDict, its card and its report, for every name that a recipe lists."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medrecipes.core.files import PRIVATE, Made, digest, replacing, require_ours, write_json, write_text, writing
+from medrecipes.data import tally
+from medrecipes.data.leakage import table
+from medrecipes.data.records import Conversation
+from medrecipes.data.split import Split, prepare
+from medrecipes.recipe.repository_names import folder_name
+from medrecipes.recipe.rules.names import TINY_TEMPLATES
+from medrecipes.recipe.schema import Recipe, template_path
+from medrecipes.release.cards import dataset_card
+from medrecipes.release.cards.dataset import COLUMNS, SPLITS
+from medrecipes.rendering.template_shapes import Shapes
+
+# how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
+SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
+Format = Literal["jsonl", "parquet"]
+_PART = rf"(?:{'|'.join(SPLITS)})"
+# all that a dataset's folder holds, with what the library datasets may keep there for those who use it
+FILES = re.compile(
+    rf"dataset_dict\.json|data\.json|README\.md|data/{_PART}\.(?:jsonl|parquet)|tagged/{_PART}\.json"
+    rf"|instruct/{_PART}\.jsonl|{_PART}/(?:state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-[\w-]+\.arrow)"
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A dataset that was made: its folder, and what its data.json holds."""
+
+    name: str
+    folder: Path
+    report: Mapping[str, Any]
+
+    def lines(self, width: float = math.inf) -> str:
+        """A short account for the screen."""
+        said = [f"{kind:<11} {text}" for kind, text in tally.told(self.report)]
+        head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
+        return "\n".join([head, *said, table(self.report["leakage"], width)])
+
+
+def build(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Iterator[Built]:
+    """Make every dataset of the recipe under `out`, one at a time; `formats` adds plain files of every split."""
+    wanted = [(name, chosen, out / folder_name(name)) for name, chosen in variants(recipe)]
+    for _, _, folder in wanted:
+        require_ours(folder, "dataset", made)
+    for name, chosen, folder in wanted:
+        yield _one(name, chosen, prepare(chosen), folder, formats)
+
+
+def made(folder: Path) -> Made | None:
+    """Which files of a dataset's folder `build` made, where its data.json says that it did."""
+    try:
+        report = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(report, dict) and {"name", "keys", "rows", "sources"} <= set(report)
+    return FILES.fullmatch if ours and (folder / "dataset_dict.json").is_file() else None
+
+
+def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    """The datasets that a recipe stands for, by name: build.sets times build.models, or the recipe itself."""
+    if not recipe.build.sets:
+        yield recipe.name, recipe
+    for wanted in recipe.build.sets:
+        entries = [entry for entry in recipe.data.entries if not wanted.sources or entry.source in wanted.sources]
+        data = recipe.data
+        if recipe.data.mix:
+            data = data.model_copy(update={"mix": tuple(entries), "limit": wanted.limit or data.limit})
+        elif wanted.limit:
+            data = data.model_copy(update={"limit": wanted.limit})
+        names: Sequence[tuple[str, str | None]] = [*recipe.build.models.items()] or [("", recipe.template.name)]
+        for model, template in names:
+            name = wanted.name.replace("{model}", model)
+            look = recipe.template.model_copy(update={"name": template})
+            yield name, recipe.model_copy(update={"name": name, "data": data, "template": look})
+
+
+def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequence[Format]) -> Built:
+    from datasets import Dataset, Features, Value, disable_progress_bars
+
+    disable_progress_bars()
+
+    look, template, shapes = _template(recipe)
+    rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items()}
+    keys = {key for part in rows.values() for row in part for key in row.meta} - {"source", "instruction"}
+    known = ["id", *sorted(keys)]
+    text = Value("string")
+    features = Features(
+        dict.fromkeys(COLUMNS, text)
+        | {"messages": [{"role": text, "content": text}], "meta": dict.fromkeys(known, text)}
+    )
+    parts = {
+        part: Dataset.from_list([_row(record, recipe.template.system, shapes, known) for record in records], features)
+        for part, records in rows.items()
+        if records
+    }
+    report = {
+        "name": name,
+        "template": {"name": look, "sha256": digest(template), "system": recipe.template.system},
+        **split.report,
+    }
+    save(folder, parts, report, dataset_card(name, report, list(parts), formats), formats)
+    return Built(name, folder, report)
+
+
+def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
+    """The name and the text of the recipe's template, and what renders with it; without a name, that of its base."""
+    look = recipe.template.name or TINY_TEMPLATES.get(recipe.model.base)
+    if look is None:
+        from medrecipes.engines.bases import open_base
+        from medrecipes.rendering.base_template import base_template
+
+        model = recipe.model
+        template = base_template(recipe, open_base(model.base, model.revision).tokenizer, model.base)
+        return template.name, template.text, template.shapes
+    text = template_path(look).read_text(encoding="utf-8")
+    bos, eos = SPELLING.get(look, ("<s>", "</s>"))
+    return look, text, Shapes(text, {}, (), {"bos_token": bos, "eos_token": eos})
+
+
+def save(
+    folder: Path, parts: Mapping[str, Any], report: Mapping[str, Any], readme: str, formats: Sequence[Format],
+    more: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write a dataset's folder, whole or not at all; `more` are further files by name."""
+    from datasets import DatasetDict
+
+    require_ours(folder, "dataset", made)
+    with writing(folder), replacing(folder, PRIVATE) as work:
+        DatasetDict(dict(parts)).save_to_disk(work)
+        for format in formats:
+            for part, dataset in parts.items():
+                (work / "data").mkdir(exist_ok=True)
+                _file(dataset, work / "data" / f"{part}.{format}")
+        write_json(work / "data.json", report)
+        write_text(work / "README.md", readme)
+        for file, text in (more or {}).items():
+            write_text(work / file, text)
+
+
+def _file(dataset: Any, path: Path) -> None:
+    if path.suffix == ".parquet":
+        dataset.to_parquet(path)
+        return
+    with path.open("w", encoding="utf-8") as file:
+        for row in dataset:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequence[str]) -> dict[str, Any]:
+    turns = [(message.role, message.content) for message in record.messages]
+    if system and turns[0][0] != "system":
+        turns = [("system", system), *turns]
+    asked = [content for role, content in turns[:-1] if role != "system"]
+    return {
+        "messages": [{"role": role, "content": content} for role, content in turns],
+        "prompt": shapes.text(turns, ask=False),
+        "instruction": turns[0][1] if turns[0][0] == "system" else record.meta.get("instruction", ""),
+        "input": asked[0] if len(asked) == 1 else "\n\n".join(asked),
+        "output": record.answer,
+        "group": record.group,
+        "source": record.meta["source"],
+        "meta": {key: {"id": record.id, **record.meta}.get(key) for key in known},
+    }

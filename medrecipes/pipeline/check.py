@@ -1,0 +1,221 @@
+"""Everything that can be known before training, said at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from medrecipes.core.console import Console
+from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableError
+from medrecipes.core.files import cache_root
+from medrecipes.core.trust import admit
+from medrecipes.data import tally
+from medrecipes.data.records import Conversation, Message
+from medrecipes.data.sources import open_source
+from medrecipes.engines.bases import Base, contradictions, open_base, tiny_facts
+from medrecipes.recipe.load import Loaded, load
+from medrecipes.recipe.schema import Data, Recipe
+from medrecipes.release.redistribution import withheld
+
+if TYPE_CHECKING:
+    from medrecipes.data.split import Split
+    from medrecipes.data.tagged_split import TaggedSplit
+
+# what a template is proved on where the data is not at hand: a dialogue of two questions
+DIALOGUE = Conversation(
+    "example", "", tuple(Message(*turn) for turn in (("user", "Is it?"), ("assistant", "Yes."), ("user", "And this?"), ("assistant", "No.")))
+)  # fmt: skip
+
+
+def check_all(
+    paths: Sequence[str], overrides: Sequence[str], console: Console, *, schema_only: bool = False
+) -> list[str]:
+    """Check several recipes; what is wrong comes back as lines that each begin with a file, those of a file together."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        console.line(path)
+        try:
+            loaded = load(path, overrides)
+        except RecipeError as error:
+            problems = error.problems
+        else:
+            told = [*withheld(loaded.recipe, loaded.at)]
+            told += _early(loaded, console) if schema_only else _all(loaded, console)
+            problems = [p if p.startswith(f"{path}:") else f"{path}: {p}" for p in told]
+        console.line(f"  {'result':<9} {len(problems) or 'nothing'} wrong")
+        for problem in problems:
+            found.setdefault(problem, []).append(path)
+    return list(_grouped(found))
+
+
+def _grouped(found: dict[str, list[str]]) -> Iterator[str]:
+    """The problems by file; what several recipes inherit from one file is said once."""
+    files: dict[str, list[str]] = {}
+    for problem, recipes in found.items():
+        shared = f" (in {len(recipes)} recipes: {', '.join(recipes)})" if len(recipes) > 1 else ""
+        files.setdefault(problem.partition(":")[0], []).append(problem + shared)
+    for problems in files.values():
+        yield from problems
+
+
+def _trains(loaded: Loaded) -> bool:
+    """Whether the recipe has a base of its own; one that only builds datasets needs none."""
+    return not loaded.recipe.build.sets or "model.base" in loaded.origins
+
+
+def _early(loaded: Loaded, console: Console) -> list[str]:
+    """What needs neither data nor a tokenizer nor the network."""
+    return _base(loaded, console, hub=False)[1] + _settings(loaded)
+
+
+def _settings(loaded: Loaded) -> list[str]:
+    """What the engine that the recipe names would not honour."""
+    if loaded.recipe.model.engine != "unsloth":
+        return []
+    from medrecipes.engines import plain_only
+
+    return [
+        f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
+        for key, value in plain_only(loaded.recipe).items()
+    ]
+
+
+def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, list[str]]:
+    """The base, if it can be had, and what the recipe asks of it that it does not have."""
+    model = loaded.recipe.model
+    if not _trains(loaded):
+        return None, []
+    if model.base.startswith("tiny:"):
+        facts = tiny_facts(model.base)
+        _note(console, "base", f"{model.base}: {facts}, built on the spot")
+        return None, list(contradictions(loaded.recipe, facts))
+    if not hub and not os.path.isdir(os.path.expanduser(model.base)):
+        return None, []
+    try:
+        with console.quiet(cache_root() / "log.txt"):  # the client draws bars
+            base = open_base(model.base, model.revision)
+            admit(model, base)
+    except UnreachableError as error:
+        _note(console, "base", f"not looked at: {error}")
+        return None, []
+    except MedRecipesError as error:
+        return None, str(error).splitlines()
+    at = f"@{base.revision[:12]}" if base.revision else ""
+    _note(console, "base", f"{model.base}{at}: {base.facts}{', gated' if base.gated else ''}")
+    if not base.facts.modules:
+        _note(console, "note", f"the modules of {base.facts.architecture} are not known before it is loaded")
+    return base, list(contradictions(loaded.recipe, base.facts))
+
+
+def _all(loaded: Loaded, console: Console) -> list[str]:
+    """The base's own config and tokenizer, the template, and every row of the data."""
+    from medrecipes.engines import recipe_base
+
+    recipe = loaded.recipe
+    base, problems = _base(loaded, console, hub=True)
+    problems += _settings(loaded)
+    if recipe.task == "tag":
+        return problems + _tags(recipe, base, console)
+    try:
+        split = _split(recipe, console)
+        if split and _trains(loaded):
+            split.parts()
+        if split and recipe.model.base.startswith("tiny:") and _trains(loaded):
+            with console.quiet(cache_root() / "log.txt"):
+                base = recipe_base(recipe, split)
+        if base:
+            _prove(recipe, base, split, console)
+        elif _trains(loaded):
+            _note(console, "template", "not proved: it needs the base's tokenizer")
+    except MedRecipesError as error:
+        problems += str(error).splitlines()
+    return list(dict.fromkeys(problems))
+
+
+def _tags(recipe: Recipe, base: Base | None, console: Console) -> list[str]:
+    """The tagged data, and that its tags come back from the base's own pieces."""
+    from medrecipes.data.tagged_split import prepare_tagged
+    from medrecipes.engines import tag_base
+    from medrecipes.rendering.word_windows import prove
+
+    try:
+        if not recipe.data.path:
+            _note(console, "data", f"not looked at: set data.path; {recipe.data.source} is not on the Hub")
+            return []
+        split = prepare_tagged(recipe)
+        _note(console, "data", f"{tally.parts(split.report)}; tags {' '.join(split.labels)}")
+        _tell(console, split.report)
+        split.parts()
+        _held(recipe, split, console)
+        if recipe.model.base.startswith("tiny:"):
+            with console.quiet(cache_root() / "log.txt"):
+                base = tag_base(recipe, split)
+        if base is None:
+            _note(console, "words", "not proved: it needs the base's tokenizer")
+            return []
+        for name, rows in (("train", split.train), ("dev", split.dev), ("test", split.test)):
+            proof = prove(base.tokenizer, rows, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            _note(console, name, str(proof))
+    except MedRecipesError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _split(recipe: Recipe, console: Console) -> Split | None:
+    """The prepared data, if it is at hand."""
+    from medrecipes.data.split import prepare
+
+    for entry in recipe.data.entries:
+        source = open_source(entry.source)
+        if entry.path or (recipe.data.mix and recipe.data.path):
+            continue
+        if source.repo is None:
+            _note(console, "data", f"not looked at: {source.name} is not on the Hub; get it from {source.homepage} "
+                  "and set data.path")  # fmt: skip
+            return None
+    try:
+        split = prepare(recipe)
+    except UnreachableError as error:
+        _note(console, "data", f"not looked at: {error}")
+        return None
+    _note(console, "data", tally.parts(split.report))
+    _tell(console, split.report)
+    _held(recipe, split, console)
+    return split
+
+
+def _held(recipe: Recipe, split: Split | TaggedSplit, console: Console) -> None:
+    """Personal data and HTML in the rows: a person decides what is to be done about them."""
+    from medrecipes.release.personal_data.survey import held
+
+    for kind, text in held(split, pushes=recipe.publish.push):
+        _note(console, kind, text)
+
+
+def _prove(recipe: Recipe, base: Base, split: Split | None, console: Console) -> None:
+    """The template over every row, or over an example where the rows are not at hand."""
+    from medrecipes.rendering.base_template import base_template
+    from medrecipes.rendering.chat_template import generation_config
+    from medrecipes.rendering.overflow import fit_parts, told
+    from medrecipes.rendering.proofs import prove, template_notes
+
+    template = base_template(recipe, base.tokenizer, recipe.model.base)
+    stops = generation_config(template)["eos_token_id"]
+    rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
+    fitted = fit_parts(template, rows, recipe.data if split else Data())
+    for name, part in fitted.items():
+        _note(console, name, str(prove(template, part.conversations, part.examples, stops)))
+    for kind, text in told(fitted, recipe.data):
+        _note(console, kind, text)
+    for note in template_notes(template):
+        _note(console, "note", note)
+
+
+def _tell(console: Console, report: Mapping[str, Any]) -> None:
+    for kind, text in tally.told(report):
+        _note(console, kind, text)
+
+
+def _note(console: Console, what: str, text: str) -> None:
+    console.line(f"  {what:<9} {text}")

@@ -1,0 +1,157 @@
+"""What `medrecipes plan` says: memory by part, what fits, and how long it takes, before any weight is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrecipes.core.errors import MedRecipesError, did_you_mean
+from medrecipes.core.trust import admit
+from medrecipes.engines import choose_engine
+from medrecipes.engines.bases import Base, open_base
+from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, unfit
+from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
+from medrecipes.engines.plan.memory import GB, Way, trainable
+from medrecipes.recipe.schema import Recipe
+
+HERE = "this"
+
+
+def find_card(name: str) -> Card:
+    """A card by name, by its memory (`24GB`), or the one in this machine."""
+    if name == HERE:
+        return _own()
+    key = name.lower().replace(" ", "")
+    if key in CARDS:
+        return CARDS[key]
+    if key.endswith("gb") and key.removesuffix("gb").replace(".", "", 1).isdigit():
+        size = float(key.removesuffix("gb"))
+        # the next smaller card that is known lends its speed
+        like = max(
+            (c for c in CARDS.values() if c.gb <= size and c.varlen), key=lambda c: c.gb, default=CARDS["rtx3050"]
+        )
+        return Card(f"{size:g} GB card, as fast as a {like.name}", size, like.tflops, like.gbps)
+    raise MedRecipesError(
+        f"--gpu {name} is unknown{did_you_mean(name, CARDS)}; one of {', '.join(CARDS)}, or e.g. 24GB"
+    )
+
+
+def _own() -> Card:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MedRecipesError(
+            f"plan: this machine has no NVIDIA card; name one: --gpu {'|'.join(CARDS)}, or e.g. --gpu 24GB"
+        )
+    from medrecipes.engines.choices import this_card
+
+    return this_card()
+
+
+def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
+    """The plan of a recipe for a card, as plain values."""
+    card = find_card(gpu)
+    if recipe.task == "tag":
+        raise MedRecipesError("plan: knows runs of conversations only; a tagging run needs about what its base's weights take, and halves its micro-batch when memory runs out")  # fmt: skip
+    if recipe.model.base.startswith("tiny:"):
+        raise MedRecipesError(
+            f"model.base = {recipe.model.base!r}: three million numbers fit any card; plan a real base"
+        )
+    if recipe.train.batch % gpus:
+        raise MedRecipesError(f"--gpus {gpus} does not divide train.batch = {recipe.train.batch}; choose a divisor")
+    base = open_base(recipe.model.base, recipe.model.revision)
+    admit(recipe.model, base)
+    shape = Shape.of(base.config)
+    slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
+    engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
+    way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
+    lengths, notes = _rows(recipe, base)
+    rows, longest = len(lengths), max(lengths, default=0)
+    mean = sum(lengths) // max(rows, 1)
+    packing = recipe.train.packing
+    per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
+    found = choose(
+        recipe, shape, card, way, lambda size: (size * per_row[0], size * per_row[1]), gpus=gpus,
+        limit_gb=recipe.train.memory_gb, steps=count_steps(rows * mean // per_row[1], recipe) or 1000,
+    )  # fmt: skip
+    tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
+    if recipe.train.max_steps:
+        tokens = recipe.train.max_steps * recipe.train.batch * per_row[1]
+    return {
+        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
+        "card": card.name, "gpus": gpus, "engine": engine, "layers": way, "why": slow,
+        "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
+        "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
+        "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.recorded,
+        "tokens_per_second": round(found.tokens_per_second),
+        "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
+        "advice": advice(recipe, found), "notes": notes,
+    }  # fmt: skip
+
+
+def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
+    """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
+    from medrecipes.data.split import prepare
+    from medrecipes.rendering.base_template import base_template
+    from medrecipes.rendering.overflow import fit_parts, told
+
+    entries = recipe.data.entries
+    if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
+        return [], []
+    parts = prepare(recipe).parts()
+    template = base_template(recipe, base.tokenizer, recipe.model.base)
+    fitted = fit_parts(template, parts, recipe.data)
+    return [len(example.input_ids) for example in fitted["train"].examples], told(fitted, recipe.data)
+
+
+def advice(recipe: Recipe, plan: Plan) -> str:
+    """What to change when it does not fit."""
+    if plan.fits:
+        return ""
+    ways = []
+    if recipe.train.checkpointing not in ("auto", True):
+        ways.append("set train.checkpointing = 'auto'")
+    if recipe.train.micro_batch not in ("auto", 1):
+        ways.append("set train.micro_batch = 'auto'")
+    if recipe.model.bits != 4:
+        ways.append("set model.bits = 4")
+    ways += ["lower data.max_tokens", "choose a smaller base"]
+    if plan.way == "fused" and recipe.model.shard is not False:
+        ways.append("share the base among more cards: --gpus N")
+    return f"does not fit: {plan.gb:.1f} GB of {plan.limit_gb:.1f}; " + ", or ".join(ways)
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The plan as a small table."""
+    cards = f"{found['gpus']} x {found['card']}" if found["gpus"] > 1 else found["card"]
+    said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion numbers, {found['trained'] / 1e6:.1f} million trained) on {cards}"]  # fmt: skip
+    why = f" (not fused: {found['why']})" if found["why"] else ""
+    said += [f"engine {found['engine']}, {found['layers']} layers{why}"]
+    said += [f"{kind}: {text}" for kind, text in found["notes"]]
+    said += [""]
+    said += [f"  {name:<20} {size:>7.2f} GB" for name, size in found["parts_gb"].items()]
+    said += [f"  {'in all':<20} {found['gb']:>7.2f} GB of {found['limit_gb']:.2f} to be had", ""]
+    if not found["fits"]:
+        return said
+    weights = ", weights decoded once" if found["decode_once"] else ""
+    weights += f", launches recorded up to {found['recorded']} tokens" if found["recorded"] else ""
+    weights += f", the base shared among {found['shards']} cards" if found["shards"] > 1 else ""
+    gpus = f" x {found['gpus']} GPUs" if found["gpus"] > 1 else ""
+    said.append(
+        f"micro-batch {found['micro_batch']} x accumulation {found['accumulation']}{gpus}; "
+        f"{found['recomputed']} of {found['of_layers']} layers computed again{weights}"
+    )
+    rate = found["tokens_per_second"]
+    took = f"{found['tokens']:,} tokens: {_time(found['seconds'])}" if found["tokens"] else f"a million tokens: {_time(1e6 / rate)}"  # fmt: skip
+    said.append(f"about {rate:,} tokens/s, {took} (measured on an H200, else reckoned from data sheets)")
+    return said
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -1,0 +1,1 @@
+"""What leaves the machine: exports, cards, gates, publishing, verification."""

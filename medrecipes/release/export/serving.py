@@ -1,0 +1,140 @@
+"""How others serve an export: Ollama's Modelfile and vLLM's command, both made from the template that was trained."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrecipes.core.errors import TemplateError
+from medrecipes.core.files import write_text
+from medrecipes.data.records import Message, Role
+from medrecipes.engines import Decoding
+from medrecipes.engines.bases import Base
+from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.chat_template import TEMPLATE, ChatTemplate
+from medrecipes.rendering.template_shapes import Control
+
+MODELFILE, NOTES = "Modelfile", "SERVING.md"
+TURNS: tuple[Role, ...] = ("user", "assistant", "user", "assistant", "user")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A chat template as plain literals around the contents, which is all that Go's template language can say."""
+
+    first: str  # before the first user's text
+    later: str  # before every later one
+    system: tuple[str, str]  # around the system message, the first user's opening included
+    cue: str  # after a user's text: here the assistant answers
+    opening: str  # between the cue and an answer that is known already
+    end: str  # after an answer
+
+
+def turns_of(template: ChatTemplate) -> Turns:
+    """Read the literals off the template's own renderings; raise where they are not the same at every turn."""
+    bare = ChatTemplate(
+        template.name, template.tokenizer, template.text, thinking=template.thinking
+    )  # the recipe's system message is SYSTEM's
+    plain, system = _literals(bare, TURNS), _literals(bare, ("system", *TURNS))
+    first, *between, cue = [text for text, _ in plain]
+    asked, answered = between[::2], between[1::2]
+    text, learned = plain[2]
+    end, later = text[:learned], text[learned:]
+    opening = asked[0].removeprefix(cue)
+    same = (
+        len(set(asked)) == len(set(answered)) == 1
+        and asked[0].startswith(cue)
+        and [text for text, _ in system[2:]] == [text for text, _ in plain[1:]]
+    )
+    if not same:
+        raise TemplateError(
+            f"template {template.name!r} changes from turn to turn, which an Ollama Modelfile cannot say"
+        )
+    bos = template.tokenizer.named.get("bos_token", "")
+    before = system[0][0].removeprefix(bos), system[1][0]
+    return Turns(first.removeprefix(bos), later, before, cue, opening, end)
+
+
+def _literals(template: ChatTemplate, roles: tuple[Role, ...]) -> list[tuple[str, int]]:
+    """The texts around the contents of a conversation, each with how much of it belongs to the answer before it."""
+    found, text, learned = [], "", 0
+    for part in template.parts([Message(role, "content") for role in roles], ask=True):
+        for piece in (part.text,) if isinstance(part, Control) else part.pieces:
+            if isinstance(piece, str):
+                text += piece
+                learned = len(text) if part.supervised else learned
+            else:
+                found.append((text, learned))
+                text, learned = "", 0
+    return [*found, (text, learned)]
+
+
+def go_template(template: ChatTemplate) -> str:
+    """The template for Ollama, which puts BOS before a prompt itself and merges a system message into `.Messages`."""
+    turns = turns_of(template)
+    say = {name: json.dumps(text, ensure_ascii=False) for name, text in vars(turns).items() if isinstance(text, str)}
+    before, after = (json.dumps(text, ensure_ascii=False) for text in turns.system)
+    return "\n".join([
+        "{{- range $i, $message := .Messages -}}",
+        '{{- if eq $message.Role "system" -}}',
+        f"{{{{- {before} -}}}}{{{{- $message.Content -}}}}{{{{- {after} -}}}}",
+        '{{- else if eq $message.Role "user" -}}',
+        f"{{{{- if eq $i 0 -}}}}{{{{- {say['first']} -}}}}",
+        f"{{{{- else if not (and $.System (eq $i 1)) -}}}}{{{{- {say['later']} -}}}}{{{{- end -}}}}",
+        f"{{{{- $message.Content -}}}}{{{{- {say['cue']} -}}}}",
+        '{{- else if eq $message.Role "assistant" -}}',
+        f"{{{{- {say['opening']} -}}}}{{{{- $message.Content -}}}}{{{{- {say['end']} -}}}}",
+        "{{- end -}}",
+        "{{- end -}}",
+    ])  # fmt: skip
+
+
+def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
+    """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message, and the decoding judged with."""
+    lines = [f"FROM ./{gguf}", f'TEMPLATE """{go_template(template)}"""']
+    if '"""' in (template.system or ""):
+        raise TemplateError('the system message holds """, which ends it in an Ollama Modelfile; say it otherwise')
+    if template.system:
+        lines.append(f'SYSTEM """{template.system}"""')
+    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in template.stops]
+    # all three, for Ollama's own defaults draw answers and punish repetition
+    decoding = Decoding.of(recipe)
+    lines += [f"PARAMETER temperature {decoding.temperature:g}", f"PARAMETER top_p {decoding.top_p:g}", f"PARAMETER repeat_penalty {decoding.repetition_penalty:g}"]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
+    """What serves an export with vLLM; run it in the export's folder."""
+    decoding = Decoding.of(recipe)
+    judged = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
+    always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
+    if recipe.model.trust_remote_code:
+        always.append("--trust-remote-code")
+    if kind != "adapter":
+        return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
+    lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]
+    revision = ["--revision", base.revision] if base.revision else []
+    return shlex.join(["vllm", "serve", base.name, *revision, "--tokenizer", ".", *lora, *always])
+
+
+def _rank(rank: int) -> int:
+    """The smallest limit that vLLM knows and the adapter fits in."""
+    return next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
+
+
+def write(
+    folder: Path, kind: str, gguf: str | None, recipe: Recipe, template: ChatTemplate, base: Base, name: str
+) -> list[str]:
+    """Put what serves an export into its folder; returns the commands."""
+    if gguf:
+        write_text(folder / MODELFILE, modelfile(gguf, recipe, template))
+        commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", f"llama-server -m {gguf} --jinja"]
+    else:
+        commands = [vllm_command(kind, recipe, base, name)]
+    lines = ["# Serving", "", "In this folder:", "", "```bash", *commands, "```", ""]
+    if template.system:
+        lines += ["Trained with this system message; send it where the server does not add it:", "", f"> {template.system}", ""]  # fmt: skip
+    write_text(folder / NOTES, "\n".join(lines))
+    return commands

@@ -1,0 +1,184 @@
+"""The chat template of a base: its own, or one of `templates/` that is held against it on probe dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes.core.errors import LimitError, MedRecipesError, TemplateError, reason
+from medrecipes.core.files import read_json
+from medrecipes.data.records import Message
+from medrecipes.recipe.schema import Recipe, template_names, template_path
+from medrecipes.rendering.chat_template import OWN, TEMPLATE, ChatTemplate
+from medrecipes.rendering.template_shapes import Shapes
+from medrecipes.rendering.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A dialogue on which two templates are held against each other; `system`: it begins with a system message."""
+
+    what: str
+    messages: tuple[Message, ...]
+    ask: bool = False
+
+    @property
+    def system(self) -> bool:
+        """Whether it begins with a system message."""
+        return self.messages[0].role == "system"
+
+
+def _dialogue(*contents: str, system: str | None = None) -> tuple[Message, ...]:
+    turns = [Message("user" if i % 2 == 0 else "assistant", content) for i, content in enumerate(contents)]
+    return tuple([Message("system", system), *turns] if system else turns)
+
+
+ASKED, ANSWERED = "What is asthma?", "A disease of the airways.\n\nIt comes and goes."
+PROBES = (
+    Probe("a question", _dialogue(ASKED), ask=True),
+    Probe("a question and its answer", _dialogue(ASKED, ANSWERED)),
+    Probe("a dialogue", _dialogue(ASKED, ANSWERED, "Is it common?", "Yes.")),
+    Probe("a second question", _dialogue(ASKED, ANSWERED, "Is it common?"), ask=True),
+    Probe("a system message", _dialogue(ASKED, ANSWERED, system="Be brief."), ask=False),
+    Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
+)
+# what the head of a template may leave out of the comparison, as `differs: TAG: why`
+TAGS = ("blanks", "system", "default system")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A probe that two templates write differently."""
+
+    probe: Probe
+    ours: str
+    theirs: str
+
+
+def said_of(recipe: Recipe, template: ChatTemplate) -> str:
+    """Which template a run has, and whether it is the base's, in words."""
+    if template.own:
+        return "the base's own chat template"
+    return f"template {template.name}{' (foreign to the base, as the recipe says)' if recipe.template.foreign else ''}"
+
+
+def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
+    """The template and tokenizer that lie in a folder: what was trained, whatever has changed in `templates/` since."""
+    path = folder / TEMPLATE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedRecipesError(f"{path}: cannot be read ({reason(error)}); train the run again with --fresh") from None
+    settings = recipe.template
+    alike = (name for name in template_names() if template_path(name).read_text(encoding="utf-8") == text)
+    name = settings.name or next(alike, OWN)
+    try:
+        template = ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+        template.render([Message("user", ASKED)], ask=True)  # what is wrong with it is said of the file that holds it
+        return template
+    except TemplateError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def own_text(folder: Path) -> str | None:
+    """The chat template that a base is published with, if it has one."""
+    if (file := folder / TEMPLATE).exists():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
+    config = folder / "tokenizer_config.json"
+    written: Any = read_json(config).get("chat_template") if config.exists() else None
+    if isinstance(written, list):  # several by name
+        named = [entry for entry in written if isinstance(entry, dict) and entry.get("name") == "default"]
+        written = named[0].get("template") if named else None
+    return written if isinstance(written, str) and written.strip() else None
+
+
+def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTemplate:
+    """The template of a recipe on its base: the named one if it behaves as the base's own, or the base's own.
+
+    A base's own template that behaves as one of `templates/` gets that one, whose answers are marked.
+    """
+    try:
+        return _base_template(recipe, tokenizer, base)
+    except LimitError as error:
+        raise LimitError(f"{base}: its own chat template, or that of the recipe: {error}") from None
+
+
+def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTemplate:
+    settings, own = recipe.template, own_text(tokenizer.folder)
+    if settings.name is None:
+        if own is None:
+            raise TemplateError(
+                f"{base} has no chat template of its own; name one of {', '.join(template_names())} as template.name, with "
+                "template.foreign = true"
+            )
+        name = _alike(own, tokenizer, thinking=settings.thinking)
+        text = None if name else own
+        return ChatTemplate(name or OWN, tokenizer, text, settings.system, thinking=settings.thinking)
+    template = ChatTemplate(settings.name, tokenizer, None, settings.system, thinking=settings.thinking)
+    if settings.foreign:
+        return template
+    if own is None:
+        raise TemplateError(
+            f"template.name = {settings.name!r}: {base} has no chat template of its own to hold it against; say with "
+            "template.foreign = true that this one is meant"
+        )
+    if found := next(differences(template, own), None):
+        raise TemplateError(
+            f"template.name = {settings.name!r} is not that of {base}, which would train on other tokens than the base knows: "
+            f"for {found.probe.what} it writes {found.ours!r}, the base's own {found.theirs!r}; leave template.name out, or say "
+            "with template.foreign = true that this is meant"
+        )
+    return template
+
+
+def differences(template: ChatTemplate, own: str) -> Iterator[Difference]:
+    """The probes on which a template differs from a base's own in more than what its head lists under `differs:`."""
+    bare = Shapes(own, {}, (), template.variables)
+    for probe in PROBES:
+        ours, theirs = _written(template.shapes, probe), _written(bare, probe)
+        if not _same(ours, theirs, probe, tags(template), template.tokenizer.named.get("bos_token", "")):
+            yield Difference(probe, ours, theirs)
+
+
+def tags(template: ChatTemplate) -> set[str]:
+    """What the head leaves out of the comparison with a base's own template."""
+    return {tag for tag in TAGS for line in template.differs if line.startswith(f"{tag}:")}
+
+
+def _same(ours: str, theirs: str, probe: Probe, left_out: set[str], bos: str) -> bool:
+    if probe.system and "system" in left_out:
+        return True
+    if "blanks" in left_out:
+        ours, theirs = ("".join(text.split()) for text in (ours, theirs))
+    if ours == theirs:
+        return True
+    # all of ours behind the BOS is the end of theirs, which begins with a system turn of its own making
+    return "default system" in left_out and theirs.endswith(ours.removeprefix(bos))
+
+
+def _written(shapes: Shapes, probe: Probe) -> str:
+    """The text of a probe, or how the template refuses it."""
+    try:
+        return shapes.text([(message.role, message.content) for message in probe.messages], ask=probe.ask)
+    except LimitError:
+        raise
+    except TemplateError as error:
+        return f"({error})"
+
+
+def _alike(own: str, tokenizer: Tokenizer, *, thinking: bool) -> str | None:
+    """The template of `templates/` that behaves as a base's own, the one that leaves out the least first."""
+    found: list[tuple[int, str]] = []
+    for name in template_names():
+        try:
+            template = ChatTemplate(name, tokenizer, thinking=thinking)
+        except TemplateError:
+            continue  # of another family: its control tokens are not there
+        if next(differences(template, own), None) is None:
+            found.append((len(tags(template)), name))
+    return min(found)[1] if found else None

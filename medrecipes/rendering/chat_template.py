@@ -1,0 +1,283 @@
+"""Conversations to ids and labels, decided once, here: what is an answer is supervised, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrecipes.core.errors import TemplateError, did_you_mean
+from medrecipes.core.files import digest, write_json, write_text, writing
+from medrecipes.data.records import Conversation, Message, check_turns
+from medrecipes.recipe.schema import template_names, template_path
+from medrecipes.rendering.template_shapes import Control, Parts, Run, Shapes, shape_of, until_answer_ends
+from medrecipes.rendering.tokenizer import Tokenizer
+
+OWN = "the base's own"  # the name of a template that is not one of `templates/`
+TEMPLATE = "chat_template.jinja"  # beside a tokenizer, as transformers names it
+MASKED = -100  # the label that every loss in the stack leaves out
+HEAD = re.compile(r"\{#-?(.*?)-?#\}", re.DOTALL)
+SURROGATE = re.compile("[\ud800-\udfff]")
+BATCH = 2048  # rows whose runs are tokenised in one call: enough for all cores, little enough for any memory
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation as a model sees it; `labels` are MASKED wherever nothing is learned, `cut`: its answer was cut."""
+
+    id: str
+    group: str
+    input_ids: list[int]
+    labels: list[int]
+    answer_bytes: int = 0
+    cut: bool = False
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens are learned."""
+        return len(self.labels) - self.labels.count(MASKED)
+
+
+class ChatTemplate:
+    """One template bound to one tokenizer: the only way from a conversation to ids, in training as in use.
+
+    A template of `templates/` says in its head what it needs and marks its answers; one that is named `OWN` is the base's,
+    whose answers and stop token are found by rendering.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        text: str | None = None,
+        system: str | None = None,
+        *,
+        thinking: bool = False,
+    ) -> None:
+        if text is None:
+            path = template_path(name)
+            if not path.exists():
+                raise TemplateError(f"template {name!r} is unknown{did_you_mean(name, template_names())}")
+            text = path.read_text(encoding="utf-8")
+        self.name, self.text, self.system, self.thinking = name, text, system, thinking
+        head = HEAD.match(text)
+        lines: list[tuple[str, str]] = re.findall(r"^\s*(\w+): *(.*?) *$", head[1] if head else "", re.MULTILINE)
+        self.head = {key: value for key, value in lines if key != "differs"}
+        self.differs = [value for key, value in lines if key == "differs"]
+        self.own = name == OWN
+        with _about(name):
+            self._bind_own(tokenizer) if self.own else self._bind(tokenizer)
+
+    def _bind(self, tokenizer: Tokenizer) -> None:
+        """A template of ours: its head names the control tokens, `{% generation %}` stands around its answers."""
+        if not re.search(r"\{%-?\s*generation\s*-?%\}", self.text):
+            raise TemplateError(
+                "has no {% generation %} marks, so nothing would be learned; put them around each answer and its stop token"
+            )
+        self.tokenizer = tokenizer.with_control(
+            token.removesuffix("?") for key in ("control", "stop") for token in self.head.get(key, "").split()
+        )
+        control = self._named("control", "")
+        self.stops = self._named("stop", "eos_token")
+        names = self.tokenizer.named
+        known = {*control, *self.stops, *(names.get(n, "") for n in ("bos_token", "eos_token"))} - {""}
+        controls = {token: self.tokenizer.control_id(token) for token in sorted(known)}
+        self.shapes = Shapes(self.text, controls, self.tokenizer.control.keys() - known, self.variables)
+        self._check_end()
+
+    def _bind_own(self, tokenizer: Tokenizer) -> None:
+        """A base's own template: every control token that it writes is one, and the answers end with the one behind them."""
+        self.tokenizer = tokenizer.with_control(tokenizer.mentioned(self.text))
+        self.shapes = Shapes(self.text, self.tokenizer.control, (), self.variables, finds=True)
+        ends = [part for part in self.shapes.parts((("user", None), ("assistant", None)), False) if part.supervised]
+        if not ends or not isinstance(ends[-1], Control):
+            raise TemplateError(
+                "writes no answer that ends with a control token; name one of templates/ as template.name"
+            )
+        eos = self.tokenizer.named.get("eos_token", "")
+        self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What a template is given beside the messages, as transformers does."""
+        none = {"tools": None, "documents": None}
+        return {"bos_token": "", "eos_token": "", **self.tokenizer.named, **none, "enable_thinking": self.thinking}
+
+    @property
+    def sha256(self) -> str:
+        """What makes two templates the same one."""
+        return digest(self.text)
+
+    @property
+    def stop_id(self) -> int:
+        """The id that ends an answer, and that is learned."""
+        return self.tokenizer.control_id(self.stops[0])
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """All ids at which generation stops, the one that is learned first."""
+        return [self.tokenizer.control_id(token) for token in self.stops]
+
+    @property
+    def bos_every_turn(self) -> bool:
+        """Whether BOS begins each user turn rather than the text alone."""
+        return self.head.get("bos", "").startswith("before every user turn")
+
+    @property
+    def pad(self) -> tuple[str, int]:
+        """The token that padding is made of, and its id."""
+        return self.tokenizer.padding(self.stops)
+
+    @property
+    def bos_as_written(self) -> bool:
+        """Whether BOS stands wherever the template writes it, such as before every turn, rather than once."""
+        return self.own or self.head.get("bos", "").startswith("before every turn")
+
+    def _named(self, key: str, default: str) -> list[str]:
+        """The control tokens that a line of the head lists; `?` marks those that only some of its tokenizers have."""
+        tokens, missing = [], []
+        for written in self.head.get(key, default).split():
+            token = written.removesuffix("?")
+            if token in ("bos_token", "eos_token"):
+                token = self.tokenizer.named.get(token, "")
+            if token in self.tokenizer.control:
+                tokens.append(token)
+            elif not written.endswith("?"):
+                missing.append(token or f"(its {written} is not named)")
+        if missing:
+            raise TemplateError(
+                f"needs the control token {', '.join(missing)}, which the tokenizer of {self.tokenizer.folder} lacks; choose the template of this base's family"
+            )
+        return list(dict.fromkeys(tokens))
+
+    def _check_end(self) -> None:
+        """Every answer must end with its stop token inside the generation marks, or it is never learned."""
+        parts = self.shapes.parts((("user", None), ("assistant", None)), False)
+        learned = [part for part in parts if part.supervised]
+        if not learned or learned[-1] != Control(self.stop_id, self.stops[0], True):
+            raise TemplateError(
+                f"does not end an answer with {self.stops[0]} inside its {{% generation %}} marks; move it"
+            )
+
+    def turns(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
+        """Roles and contents, with the recipe's system message where the conversation has none."""
+        pairs = [(message.role, message.content) for message in messages]
+        if self.system and pairs[0][0] != "system":
+            return [("system", self.system), *pairs]
+        return list(pairs)
+
+    def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
+        """The plain text, control tokens spelled out; `ask`: ready for the assistant's next answer."""
+        with _about(self.name):
+            return self.shapes.text(self.turns(messages), ask=ask)
+
+    def render_answers(self, messages: Sequence[Message], *, ask: bool = False) -> tuple[str, list[str]]:
+        """The plain text just as transformers renders it, and the answers in it, stop tokens included."""
+        with _about(self.name):
+            return self.shapes.render(self.turns(messages), ask=ask)
+
+    def parts(self, messages: Sequence[Message], *, ask: bool = False) -> Parts:
+        """The parts of a conversation: control tokens and runs of text, in order."""
+        return self._parts(self.turns(messages), ask)
+
+    def _parts(self, turns: Sequence[tuple[str, str]], ask: bool) -> Parts:
+        with _about(self.name):
+            return self.shapes.parts(shape_of(turns), ask)
+
+    def prompts(self, asked: Iterable[Sequence[Message]]) -> list[list[int]]:
+        """The ids of prompts, ready to be answered: exactly what training put before the answer."""
+        rows = []
+        for messages in asked:
+            check_turns("prompt", messages, complete=False)
+            rows.append(self.turns(messages))
+        return [ids for ids, _ in self._encode(rows, [self._parts(row, True) for row in rows])]
+
+    def examples(self, conversations: Iterable[Conversation]) -> Iterator[Example]:
+        """Ids and labels of complete conversations, whatever their length, a batch at a time."""
+        batch: list[Conversation] = []
+        for conversation in conversations:
+            check_turns(conversation.id, conversation.messages)
+            batch.append(conversation)
+            if len(batch) == BATCH:
+                yield from self._examples(batch)
+                batch = []
+        yield from self._examples(batch)
+
+    def cut_example(self, conversation: Conversation) -> Example:
+        """An example that breaks off with the text of its last answer: no stop token, for there is more to say."""
+        turns = self.turns(conversation.messages)
+        [(ids, labels)] = self._encode([turns], [until_answer_ends(self._parts(turns, False))])
+        return Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes, cut=True)
+
+    def _examples(self, batch: Sequence[Conversation]) -> Iterator[Example]:
+        rows = [self.turns(c.messages) for c in batch]
+        try:
+            encoded = self._encode(rows, [self._parts(row, False) for row in rows])
+        except TypeError:  # what the Rust library says to half of a surrogate pair
+            for conversation in batch:
+                if any(SURROGATE.search(message.content) for message in conversation.messages):
+                    raise TemplateError(
+                        f"row {conversation.id}: holds half of a surrogate pair, which is no text; "
+                        "mend the file's encoding, or drop the row"
+                    ) from None
+            raise
+        for conversation, (ids, labels) in zip(batch, encoded, strict=True):
+            yield Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes)
+
+    def _encode(
+        self, rows: Sequence[Sequence[tuple[str, str]]], shapes: Sequence[Parts]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Ids and labels of many conversations: all runs go through the Rust tokenizer in two calls."""
+        known: dict[bool, dict[str, int]] = {False: {}, True: {}}  # each distinct run is tokenised once
+        places: list[list[int]] = []
+        for row, parts in zip(rows, shapes, strict=True):
+            contents = [content for _, content in row]
+            runs = [(known[p.continuing], p.fill(contents)) for p in parts if isinstance(p, Run)]
+            places.append([texts.setdefault(text, len(texts)) for texts, text in runs])
+        ids = {flag: self.tokenizer.encode(list(texts), continuing=flag) for flag, texts in known.items()}
+        encoded = []
+        for parts, place in zip(shapes, places, strict=True):
+            input_ids: list[int] = []
+            labels: list[int] = []
+            run = iter(place)
+            for part in parts:
+                piece = [part.id] if isinstance(part, Control) else ids[part.continuing][next(run)]
+                input_ids += piece
+                labels += piece if part.supervised else [MASKED] * len(piece)
+            encoded.append((input_ids, labels))
+        return encoded
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Puts the template's name before what its text is found wanting in."""
+    try:
+        yield
+    except TemplateError as error:
+        raise type(error)(f"template {name!r} {error}") from None
+
+
+def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
+    """Save the base's tokenizer with this template and a pad token, as any program that loads the adapter reads it."""
+    tokenizer = template.tokenizer
+    config = {key: value for key, value in tokenizer.config.items() if key not in ("chat_template", "auto_map")}
+    # transformers 5 gives the classes named after a model its own idea of their dummy blank; this one takes the file's
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", **tokenizer.named, "pad_token": template.pad[0]}
+    for name in ("tokenizer.json", "tokenizer.model"):  # the latter, where there is one, is what llama.cpp converts
+        if (source := tokenizer.folder / name).exists() and source.resolve() != (folder / name).resolve():
+            with writing(folder / name):
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, folder / name)
+    write_json(folder / "tokenizer_config.json", config)
+    write_text(folder / TEMPLATE, template.text)
+
+
+def generation_config(template: ChatTemplate) -> dict[str, Any]:
+    """What is saved beside an adapter, so that any program that serves it stops where training taught it to."""
+    tokenizer = template.tokenizer
+    stops = {"eos_token_id": template.stop_ids, "pad_token_id": template.pad[1], "do_sample": False}
+    return stops if tokenizer.bos is None else {"bos_token_id": tokenizer.bos, **stops}

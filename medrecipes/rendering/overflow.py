@@ -1,0 +1,156 @@
+"""Conversations that are longer than a model may see, brought within bounds as the recipe says, and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from medrecipes.core.errors import TemplateError
+from medrecipes.data.records import Conversation, Message
+from medrecipes.data.tally import MANY, Said
+from medrecipes.recipe.schema import Data
+from medrecipes.rendering.chat_template import ChatTemplate, Example
+
+Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
+TOO_LONG = "longer than max_tokens"
+
+
+@dataclass
+class Fitted:
+    """Examples that fit, each with the conversation that it shows, and what became of the others."""
+
+    examples: list[Example] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    over: list[int] = field(default_factory=list)  # the tokens of each row that was left out
+
+    @property
+    def rows(self) -> int:
+        """How many there were."""
+        return len(self.examples) + len(self.over)
+
+    def to_json(self) -> dict[str, Any]:
+        """As data.json holds it."""
+        return {"rows": self.rows, "dropped": self.dropped, **self.counts}
+
+
+def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data) -> dict[str, Fitted]:
+    """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none."""
+    fitted = {name: fit(template, rows, data.max_tokens, data.on_overflow) for name, rows in parts.items()}
+    gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
+    if gone:
+        raise TemplateError(
+            f"data.max_tokens = {data.max_tokens} leaves no rows in {', '.join(gone)}; raise it, or choose another data.on_overflow than "
+            f"{data.on_overflow}"
+        )
+    return fitted
+
+
+def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
+    """What became of rows that are too long, as lines for the screen, each a note or, of many rows, a warning."""
+    long = {name: f for name, f in fitted.items() if f.over}
+    said = []
+    if long:
+        shares = (f"{len(f.over):,} of {f.rows:,} {name} rows ({len(f.over) / f.rows:.1%})" for name, f in long.items())
+        many = any(len(f.over) > MANY * f.rows for f in long.values())
+        longest = max(max(f.over) for f in long.values())
+        said.append(("warning" if many else "note",
+            f"data.max_tokens = {data.max_tokens} leaves out {', '.join(shares)}: they are longer, up to {longest:,} tokens; raise it, "
+            f"or choose another data.on_overflow than {data.on_overflow}"))  # fmt: skip
+    if cut := {name: f for name, f in fitted.items() if f.counts}:
+        shares = (f"{f.counts.total():,} of {f.rows:,} {name} rows ({f.counts.total() / f.rows:.1%})" for name, f in cut.items())  # fmt: skip
+        said.append(("note", f"data.on_overflow = {data.on_overflow!r} cut {', '.join(shares)} to data.max_tokens = {data.max_tokens}"))  # fmt: skip
+    return said
+
+
+def fit(
+    template: ChatTemplate, conversations: Sequence[Conversation], max_tokens: int, on_overflow: Overflow
+) -> Fitted:
+    """Render all conversations and bring those that are too long within `max_tokens`, as the recipe says."""
+    fitted = Fitted()
+    for conversation, example in zip(conversations, template.examples(conversations), strict=True):
+        if len(example.input_ids) > max_tokens:
+            if on_overflow == "error":
+                raise TemplateError(
+                    f"row {conversation.id}: {len(example.input_ids)} tokens, over data.max_tokens = {max_tokens}; "
+                    "raise it, or choose data.on_overflow"
+                )
+            shorter = None if on_overflow == "drop" else SHORTEN[on_overflow](template, conversation, max_tokens)
+            if shorter is None:
+                fitted.dropped.setdefault(TOO_LONG, []).append(conversation.id)
+                fitted.over.append(len(example.input_ids))
+                continue
+            fitted.counts[on_overflow] += 1
+            conversation, example = shorter
+        fitted.examples.append(example)
+        fitted.conversations.append(conversation)
+    return fitted
+
+
+def _shorten_answer(
+    template: ChatTemplate, conversation: Conversation, max_tokens: int
+) -> tuple[Conversation, Example] | None:
+    """Cut the last answer at a blank; what was cut short is not taught to stop there."""
+    room = max_tokens - len(template.prompts([conversation.prompt()])[0])
+    text = conversation.answer.strip()
+    while text := template.tokenizer.prefix(text, room).strip():
+        shorter = replace(conversation, messages=(*conversation.prompt(), Message("assistant", text)))
+        example = template.cut_example(shorter)
+        if len(example.input_ids) <= max_tokens:
+            return shorter, example
+        room -= len(example.input_ids) - max_tokens  # a blank of the template's own, or a cut inside a word
+    return None
+
+
+def _shorten_context(
+    template: ChatTemplate, conversation: Conversation, max_tokens: int
+) -> tuple[Conversation, Example] | None:
+    """Drop the oldest turns, then cut the middle of the last question: its beginning and its cue at the end stay."""
+
+    def fitting(messages: Sequence[Message]) -> tuple[Conversation, Example] | None:
+        shorter = replace(conversation, messages=tuple(messages))
+        [example] = template.examples([shorter])
+        return (shorter, example) if len(example.input_ids) <= max_tokens else None
+
+    first = 1 if conversation.messages[0].role == "system" else 0
+    head, turns = conversation.messages[:first], conversation.messages[first:]
+    for dropped in range(2, len(turns), 2):
+        if found := fitting((*head, *turns[dropped:])):
+            return found
+    question, answer = turns[-2:]
+    context, cue = split_cue(question.content)
+    best, low, high = None, 0, len(context)
+    while low <= high:  # the most characters of the context that can stay
+        keep = (low + high) // 2
+        found = fitting((*head, Message("user", cut_middle(context, keep) + cue), answer))
+        best, low, high = (found, keep + 1, high) if found else (best, low, keep - 1)
+    return best
+
+
+def split_cue(text: str, longest: int = 300) -> tuple[str, str]:
+    """The context and the cue that closes a prompt: its last line, or the end of a line that is too long to be one."""
+    border = text.rstrip().rfind("\n") + 1
+    if len(text) - border > longest:
+        blank = text.find(" ", len(text) - longest)
+        border = blank if blank >= 0 else len(text) - longest
+    return text[:border], text[border:]
+
+
+def cut_middle(text: str, keep: int) -> str:
+    """About `keep` characters of a text, half from each end, cut at blanks where there are some."""
+    if keep >= len(text):
+        return text
+    head, tail = text[: keep - keep // 2], text[len(text) - keep // 2 :]
+    blank = head.rfind(" ")
+    head = head[:blank] if blank > 0 else head
+    blank = tail.find(" ")
+    return head + (tail[blank:] if blank >= 0 else tail)
+
+
+SHORTEN: dict[str, Callable[[ChatTemplate, Conversation, int], tuple[Conversation, Example] | None]] = {
+    "shorten_answer": _shorten_answer,
+    "shorten_context": _shorten_context,
+}

@@ -1,0 +1,1 @@
+"""The run folder on disk: state, loss log, checkpoints, plots, environment."""
