@@ -29,9 +29,11 @@ def part(title: str) -> list[re.Match[str]]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     folder = tmp_path / "medrecipes"
-    left_out = shutil.ignore_patterns(
-        ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "runs", "shared", "*.egg-info"
-    )
+    anywhere = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "shared", "*.egg-info")
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        return anywhere(place, names) | ({"runs"} if Path(place) == ROOT else set())
+
     shutil.copytree(ROOT, folder, ignore=left_out, symlinks=True)
     shutil.copytree(folder, tmp_path / "before", symlinks=True)
     return folder
