@@ -230,7 +230,8 @@ def test_five_cases_ship_for_every_source(path: Path) -> None:
 
 
 def test_every_source_with_a_dataset_of_its_own_has_cases() -> None:
-    sources = {path.stem for path in (ROOT / "medrecipes" / "sources").glob("[!_]*.py")}
+    sources = {path.stem for path in (ROOT / "medrecipes" / "data" / "sources").glob("[!_]*.py")}
+    assert len(sources) >= 7
     assert {path.stem for path in CASES} >= sources - {"jsonl", "bio_ner"}
     tasks = [case.task for case in read_cases(ROOT / "data" / "cases" / "ner_instruct.toml")]
     assert tasks == ["chemicals", "diseases", "relations", "relations", "qa"]

@@ -20,7 +20,7 @@ TOGETHER = """
 import json, sys, time
 from pathlib import Path
 import torch
-from medrecipes import ranks
+from medrecipes.core import processes
 from medrecipes.runs.folder import LossLog, RunDir
 from medrecipes.core.files import stage, write_json
 
@@ -29,24 +29,24 @@ torch.distributed.init_process_group("gloo")
 
 def build(place):
     time.sleep(1)
-    (folder / f"built-{ranks.rank()}").touch()
+    (folder / f"built-{processes.rank()}").touch()
     return {}
 
 place = stage("data", "k" * 16, build, folder / "store")
-log = LossLog(folder / "loss.csv", writes=ranks.leads())
+log = LossLog(folder / "loss.csv", writes=processes.leads())
 counts = []
 for step in (1, 2):
-    log.count([ranks.rank()], 10 * step + ranks.rank(), 0)
+    log.count([processes.rank()], 10 * step + processes.rank(), 0)
     log.step_ends(step)
     log.count([], 1000, 0)  # of the step after it, which is not told yet
-    assert log.tell(step) == [ranks.rank()]
+    assert log.tell(step) == [processes.rank()]
     counts.append(log.tokens)
 log.row(step=1, epoch=0, split="train", loss=1.0)
 log.close()
-run = RunDir(folder / "run", writes=ranks.leads())
-run.update(rank=ranks.rank())
-write_json(folder / f"said-{ranks.rank()}.json", {
-    "share": ranks.share(f"from {ranks.rank()}"), "gather": ranks.gather(ranks.rank() * 2), "leads": ranks.leads(),
+run = RunDir(folder / "run", writes=processes.leads())
+run.update(rank=processes.rank())
+write_json(folder / f"said-{processes.rank()}.json", {
+    "share": processes.share(f"from {processes.rank()}"), "gather": processes.gather(processes.rank() * 2), "leads": processes.leads(),
     "place": (place / "manifest.json").exists(), "counts": counts,
 })
 """

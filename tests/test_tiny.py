@@ -120,16 +120,16 @@ def test_the_other_tiny_recipes_reach_their_end(tmp_path: Path) -> None:
 CODE = """
 import json, sys, tempfile
 from pathlib import Path
-from medrecipes.engines import tiny
+from medrecipes.engines import tiny_bases
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.data.records import Conversation
 from medrecipes.rendering.tokenizer import Tokenizer
 texts = [p.read_text() for p in sorted(Path("data/medquad").rglob("*.xml"))[:60]]
 found = {}
 for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3")):
-    spec = tiny.FAMILIES[family]
+    spec = tiny_bases.FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
-        tiny._save_tokenizer(spec, tiny._tokenizer(spec, texts, tiny.Size()), Path(folder))
+        tiny_bases._save_tokenizer(spec, tiny_bases._tokenizer(spec, texts, tiny_bases.Size()), Path(folder))
         tokenizer = Tokenizer(Path(folder))
         [example] = ChatTemplate(template, tokenizer).examples([Conversation.of("x", "", "Ünïcode </s> <eos> <|eot_id|>?", "Ja, 7 mg.\\n\\nμ")])
         whole = tokenizer.decode([example.input_ids])[0]
@@ -158,15 +158,15 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
 FEW = """
 import math, sys
 import torch
-from medrecipes.engines import tiny
+from medrecipes.engines import tiny_bases
 from medrecipes.core.errors import EngineError
 torch.set_num_threads(3)
-base = tiny.build("mistral", ["Fever is a sign.", "Rest helps."], 1)
+base = tiny_bases.build("mistral", ["Fever is a sign.", "Rest helps."], 1)
 assert torch.get_num_threads() == 3, "as before"
 from medrecipes.core.files import read_json
 assert all(math.isfinite(loss) for _, loss in read_json(base.folder / "manifest.json")["dev_loss"])
 try:
-    tiny.build("mistral", ["Fever is a sign."], 1)
+    tiny_bases.build("mistral", ["Fever is a sign."], 1)
 except EngineError as error:
     print(error)
 """

@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 # as if a card's engine met it: the real compiler, without the compiler that it needs in turn
 SCRIPT = """
 import sys, torch, torch._inductor.config
-from medrecipes import cli, handlers
+from medrecipes import commands
+from medrecipes.commands import handlers
 
 def compile(_):
     torch._inductor.config.cpp.cxx = ("no-such-compiler",)
@@ -26,7 +27,7 @@ def fail(_):
     raise RuntimeError("another error")
 
 handlers.run = fail if sys.argv[1] == "another" else compile
-sys.exit(cli.main(["run", "recipes/demo.toml", *sys.argv[2:]]))
+sys.exit(commands.main(["run", "recipes/demo.toml", *sys.argv[2:]]))
 """
 
 

@@ -358,13 +358,13 @@ def test_nobody_else_says_by_which_address_the_page_is_reached() -> None:
 
 SERVED = """
 import pathlib, sys, time
-from medrecipes import web, webtag
+from medrecipes.use import chat_page, tag_page
 from medrecipes.core.console import Console
 def tag(text):
     time.sleep(float(text) if text.replace(".", "").isdigit() else 0)
     return []
-place = web.Place("127.0.0.1", int(sys.argv[1]), pathlib.Path(sys.argv[2]))
-web.keep(webtag.build("x", ["Chemical"], ["Aspirin"], tag), webtag.CSS, Console(), place)
+place = chat_page.Place("127.0.0.1", int(sys.argv[1]), pathlib.Path(sys.argv[2]))
+chat_page.keep(tag_page.build("x", ["Chemical"], ["Aspirin"], tag), tag_page.CSS, Console(), place)
 """
 
 
