@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medrecipes import commands as cli
-from medrecipes.commands import handlers
+from medrecipes import commands
+from medrecipes.commands import schema
 from tests.attack.harness import attack, refused
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ def raising(error: BaseException):  # type: ignore[no-untyped-def]
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_log(fails: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fails.setattr(handlers, "schema", raising(ValueError("a \x1b[31mred\nsurprise")))
+    fails.setattr(schema, "do", raising(ValueError("a \x1b[31mred\nsurprise")))
     done = attack("schema", cwd=tmp_path)
     (log,) = (tmp_path / "store" / "logs").iterdir()
     assert done.code == 2
@@ -50,7 +50,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_log(fails: pytest.MonkeyPatch, tm
 
 
 def test_debug_shows_the_traceback(fails: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fails.setattr(handlers, "schema", raising(ValueError("surprise")))
+    fails.setattr(schema, "do", raising(ValueError("surprise")))
     with pytest.raises(ValueError, match="surprise"):
         attack("schema", "--debug", cwd=tmp_path)
     assert not (tmp_path / "store").exists()
@@ -60,17 +60,17 @@ def test_a_store_that_cannot_be_written_leaves_the_log_elsewhere(fails: pytest.M
     (tmp_path / "file").write_text("")
     fails.setenv("MEDRECIPES_CACHE", str(tmp_path / "file" / "store"))
     fails.setenv("TMPDIR", str(tmp_path))
-    fails.setattr(cli.tempfile, "tempdir", None)
-    fails.setattr(handlers, "schema", raising(RecursionError()))
+    fails.setattr(commands.tempfile, "tempdir", None)
+    fails.setattr(schema, "do", raising(RecursionError()))
     done = attack("schema", cwd=tmp_path)
     (log,) = tmp_path.glob("medrecipes-error-*.txt")
     assert f"internal error: RecursionError: RecursionError; the full log is at {log}" in done.err
 
 
 def test_memory_and_the_file_system_are_named_as_what_they_are(fails: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fails.setattr(handlers, "schema", raising(MemoryError()))
+    fails.setattr(schema, "do", raising(MemoryError()))
     refused(attack("schema", cwd=tmp_path), "memory ran out; ask for less")
-    fails.setattr(handlers, "schema", raising(OSError(28, "No space left on device", "/x")))
+    fails.setattr(schema, "do", raising(OSError(28, "No space left on device", "/x")))
     refused(
         attack("schema", cwd=tmp_path), "/x: No space left on device; correct the path, mend the permission, or free"
     )

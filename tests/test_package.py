@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,3 +71,14 @@ def test_a_recipe_of_the_wheel_is_read_from_any_folder(installed: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "built" / "demo" / "data.json").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["built"]
+
+
+def test_a_bare_name_is_a_recipe_that_ships(installed: Path, tmp_path: Path) -> None:
+    done = call(installed, tmp_path, "show", "tiny_llama3", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["name"] == "tiny_llama3"
+    done = call(installed, tmp_path, "show", "tiny_lama3")
+    assert (done.returncode, done.stderr) == (2, "tiny_lama3: no such recipe; did you mean tiny_llama3?\n")
+    (tmp_path / "tiny_llama3.toml").write_text("seed = 7\n")  # a file of one's own is named by its path
+    done = call(installed, tmp_path, "show", "tiny_llama3.toml", "--json")
+    assert json.loads(done.stdout)["seed"] == 7

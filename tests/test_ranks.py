@@ -101,7 +101,7 @@ def test_cards_take_about_as_many_tokens_each_in_a_step(cards: int, at_once: int
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 is not to be shared by 3 cards; choose a multiple"),
+        (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
         (["--gpus", "4"], "--gpus 4: this machine has "),
         (
             ["--set", "model.shard=true"],

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 SCRIPT = """
 import sys, torch, torch._inductor.config
 from medrecipes import commands
-from medrecipes.commands import handlers
+from medrecipes.commands import run
 
 def compile(_):
     torch._inductor.config.cpp.cxx = ("no-such-compiler",)
@@ -26,7 +26,7 @@ def compile(_):
 def fail(_):
     raise RuntimeError("another error")
 
-handlers.run = fail if sys.argv[1] == "another" else compile
+run.do = fail if sys.argv[1] == "another" else compile
 sys.exit(commands.main(["run", "recipes/demo.toml", *sys.argv[2:]]))
 """
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from medrecipes.core.errors import RecipeError, did_you_mean, nearest, shown
+from medrecipes.core.resources import shipped
 from medrecipes.recipe.overlay import MOST_PROBLEMS, SET, Origin, listed, nested, parse_override, read_layers
 from medrecipes.recipe.rules import broken
 from medrecipes.recipe.rules.where import Where
@@ -34,7 +35,7 @@ class Loaded:
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     """Read a recipe, everything it extends and the `--set KEY=VALUE` overrides; raise RecipeError with all problems."""
-    path = Path(path)
+    path = located(Path(path))
     layers = read_layers(path)
     layers.values.setdefault("name", path.stem)
     problems = []
@@ -62,6 +63,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     if asked := layers.origins.get("model.trust_remote_code"):
         recipe.model._asked_at = str(asked)
     return Loaded(recipe, layers.origins, at)
+
+
+def located(path: Path) -> Path:
+    """The file of a recipe; a bare name without one, such as `demo`, stands in recipes/ here or is a recipe that ships."""
+    if path.name != str(path) or path.suffix or path.exists():
+        return path
+    places = (folder / f"{path.name}.toml" for folder in (Path("recipes"), shipped("recipes")))
+    return next((place for place in places if place.is_file()), path)
 
 
 def _validated(values: dict[str, Any], at: Where, path: Path) -> tuple[Recipe, set[str], list[str]]:

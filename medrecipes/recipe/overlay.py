@@ -15,6 +15,7 @@ from typing import Any
 
 from medrecipes.core.bounded_reading import BoundsError, Whole, why
 from medrecipes.core.errors import RecipeError, nearest, short, shown
+from medrecipes.core.resources import shipped
 
 SET = "--set"
 MOST_BYTES = 256_000  # of a recipe, which a person writes
@@ -211,7 +212,9 @@ def _near(path: Path) -> str:
             known = {found.stem: found for found in sorted(folder.glob("*.toml"))[:1000]}
             if near := nearest(path.name.removesuffix(".toml"), known):
                 return f"; did you mean {known[near]}?"
-    return ""
+    ours = [found.stem for found in shipped("recipes").glob("*.toml")]
+    near = nearest(str(path), ours)
+    return f"; did you mean {near}?" if near else ""
 
 
 class _BrokenError(Exception):

@@ -455,12 +455,19 @@ def test_a_name_with_escape_sequences_does_not_reach_the_terminal(tmp_path: Path
         assert "\x07" not in outcome.out + outcome.err
 
 
-def test_a_bare_name_is_led_to_the_file_and_not_in_a_circle(tmp_path: Path) -> None:
+def test_a_bare_name_is_the_file_in_recipes_and_no_name_leads_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "demo.toml").write_text("seed = 1\n")
-    for name in ("demo", "recipes/demo", "recipes/dmeo.toml", "Demo"):
+    for name in ("recipes/demo", "recipes/dmeo.toml", "Demo"):
         refused(attack("show", name, cwd=tmp_path), f"{name}: no such recipe; did you mean recipes/demo.toml?")
-    assert attack("show", "recipes/demo.toml", cwd=tmp_path).code == 0
+    for name in ("demo", "recipes/demo.toml"):  # one's own before the one that ships
+        assert attack("show", name, cwd=tmp_path).out.splitlines()[2].split() == [
+            "seed",
+            "=",
+            "1",
+            "#",
+            "recipes/demo.toml:1",
+        ]
 
 
 CASES = [

@@ -1,0 +1,42 @@
+"""Let a finished run's base and adapter answer again, or answer more."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medrecipes.commands import _options as options
+from medrecipes.core.errors import MedRecipesError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    options.run_folder(parser)
+    parser.add_argument("--fresh", action="store_true", help="answer everything anew, in a folder of its own")
+    parser.add_argument(
+        "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
+    )
+    options.checkpoint(parser)
+    options.gpus(parser, "answer on")
+    parser.add_argument(
+        "--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own"
+    )
+    options.trust_remote_code(parser)
+    options.overrides(parser)
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Let a finished run answer again."""
+    from medrecipes.core.console import Console
+    from medrecipes.evaluation.reopen import judge
+
+    if arguments.suite and arguments.gpus > 1:
+        raise MedRecipesError("--suite: the harness asks on one GPU; leave --gpus out, or the suite")
+
+    def answer() -> None:
+        judge(
+            arguments.run, arguments.set, Console(), fresh=arguments.fresh, suite=arguments.suite,
+            include=arguments.include, checkpoint=arguments.checkpoint,
+        )  # fmt: skip
+
+    return options.on_gpus(arguments, answer)

@@ -1,0 +1,24 @@
+"""Write the trained model in the form that its user runs, checked against the adapter."""
+
+from __future__ import annotations
+
+import argparse
+
+from medrecipes.commands import _options as options
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    options.run_folder(parser)
+    parser.add_argument("--format", required=True, choices=options.FORMATS, help="what is written, into RUN/export/FORMAT")  # fmt: skip
+    parser.add_argument("--quant", choices=["q4_k_m", "q8_0", "f16"], help="with gguf: its number format (default: q4_k_m)")  # fmt: skip
+    options.trust_remote_code(parser)
+    parser.add_argument("--base", metavar="ID|DIR", help="the 16-bit base to merge on, where the run's own is published in 4 bits")  # fmt: skip
+
+
+def do(arguments: argparse.Namespace) -> None:
+    """Write the model in another form."""
+    from medrecipes.core.console import Console
+    from medrecipes.release.export import export
+
+    export(arguments.run, arguments.format, arguments.quant, Console(), arguments.base)

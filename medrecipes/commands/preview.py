@@ -1,0 +1,55 @@
+"""Show examples token by token, what is supervised in colour."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medrecipes.commands import _options as options
+from medrecipes.core.errors import MedRecipesError, printable
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    options.recipe(parser, optional=True)
+    parser.add_argument("-n", type=options.whole(1, 1_000_000), default=5, metavar="ROWS", help="how many rows (default: 5)")  # fmt: skip
+    parser.add_argument("--row", metavar="ID", help="this row alone")
+    options.as_json(parser, "a line of JSON a conversation: text, ids, labels")
+    parser.add_argument("--template", metavar="NAME", help="in place of a recipe: the template")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="in place of a recipe: a tokenizer's folder")
+    parser.add_argument("--file", type=Path, metavar="FILE", help='in place of a recipe: lines of {"messages": [...]}')
+    options.trust_remote_code(parser)
+    options.overrides(parser)
+
+
+def do(arguments: argparse.Namespace) -> None:
+    """Show examples of a recipe, or of a template, a tokenizer and a file."""
+    from medrecipes.core.console import Console
+    from medrecipes.rendering.chat_template import ChatTemplate
+    from medrecipes.rendering.preview import choose, conversations_from_file, preview, preview_json
+
+    if arguments.recipe:
+        from medrecipes.core.files import cache_root
+        from medrecipes.data.split import prepare
+        from medrecipes.engines import recipe_base
+        from medrecipes.recipe.load import load
+        from medrecipes.rendering.base_template import base_template
+
+        recipe = load(arguments.recipe, arguments.set).recipe
+        data, split = recipe.data, prepare(recipe)
+        with Console().quiet(cache_root() / "log.txt"):
+            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base)
+        rows = [*split.train, *split.dev, *split.test]
+    elif arguments.template and arguments.tokenizer and arguments.file:
+        from medrecipes.rendering.tokenizer import Tokenizer
+
+        data, template = None, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
+        rows = conversations_from_file(arguments.file)
+    else:
+        raise MedRecipesError("preview: give a RECIPE, or all of --template NAME --tokenizer DIR --file FILE")
+    chosen = choose(rows, arguments.n, arguments.row)
+    if arguments.json:
+        for line in preview_json(template, chosen):
+            print(printable(line))
+    else:
+        preview(template, chosen, Console().rich, data)

@@ -1,0 +1,42 @@
+"""Train, evaluate and report a recipe."""
+
+from __future__ import annotations
+
+import argparse
+
+from medrecipes.commands import _options as options
+from medrecipes.core import processes
+from medrecipes.core.errors import RecipeError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    options.recipe(parser)
+    options.runs(parser)
+    parser.add_argument("--fresh", action="store_true", help="start another run beside the one that exists")
+    options.gpus(parser, "train on")
+    options.trust_remote_code(parser)
+    options.overrides(parser)
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Walk the pipeline, on as many GPUs as asked for."""
+    from medrecipes.core.console import Console
+    from medrecipes.pipeline.walk import run
+    from medrecipes.recipe.load import load
+    from medrecipes.release.redistribution import require_redistributable
+
+    loaded = load(arguments.recipe, arguments.set)
+    recipe = loaded.recipe
+    require_redistributable(recipe, loaded.at)
+    gpus = max(arguments.gpus, processes.size())
+    if recipe.train.batch % gpus:
+        raise RecipeError(
+            [
+                f"{arguments.recipe}: train.batch = {recipe.train.batch} cannot be shared by {gpus} GPUs; choose a multiple"
+            ]
+        )
+    if arguments.gpus > processes.size():
+        return options.launch(arguments)
+    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    return 0
