@@ -76,9 +76,9 @@ def test_a_recipe_of_the_wheel_is_read_from_any_folder(installed: Path, tmp_path
 def test_a_bare_name_is_a_recipe_that_ships(installed: Path, tmp_path: Path) -> None:
     done = call(installed, tmp_path, "show", "tiny_llama3", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["name"] == "tiny_llama3"
+    assert json.loads(done.stdout)["name"]["value"] == "tiny_llama3"
     done = call(installed, tmp_path, "show", "tiny_lama3")
     assert (done.returncode, done.stderr) == (2, "tiny_lama3: no such recipe; did you mean tiny_llama3?\n")
     (tmp_path / "tiny_llama3.toml").write_text("seed = 7\n")  # a file of one's own is named by its path
     done = call(installed, tmp_path, "show", "tiny_llama3.toml", "--json")
-    assert json.loads(done.stdout)["seed"] == 7
+    assert json.loads(done.stdout)["seed"]["value"] == 7
