@@ -305,7 +305,7 @@ def test_the_report_and_the_summary_say_that_tuning_did_not_help(
     assert said in (tmp_path / "report.md").read_text().splitlines()
     assert json.loads((tmp_path / "report.json").read_text())["dev"]["helped"] is False
     _summary(RunDir(tmp_path), value, [one], [other], [], Console())
-    assert f"note        t{said[1:-1]}" in capsys.readouterr().out.splitlines()
+    assert f"note             t{said[1:-1]}" in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_records_what_its_base_reached_on_the_dev_rows(tiny_run: Path) -> None:

@@ -109,7 +109,7 @@ def test_without_push_a_release_is_shown_and_nothing_is_sent(released: Released)
     shown = released.shown
     assert (shown.code, shown.err) == (0, "")
     assert not released.before
-    assert f"repository  {REPO} (model, private, main, tag v1)" in shown.out
+    assert f"repository       {REPO} (model, private, main, tag v1)" in shown.out
     assert re.search(r"adapter_model\.safetensors +[\d.]+ kB", shown.out)
     for gate in ("licence", "personal-data", "leakage", "secrets", "pickles", "reload", "stop-tokens", "base-terms"):
         assert re.search(rf"^(gates)? +{gate} +passed$", shown.out, re.M)
@@ -305,7 +305,7 @@ def test_without_a_token_nothing_begins_that_would_push(released: Released, shel
     shown = shell("publish", released.run, HF_TOKEN="")
     assert shown.code == 0
     assert re.match(r"note +\{user\} stays open: http\S+: there is no token; log in", shown.out)
-    assert "repository  {user}/small-mistral-medical (model, private, main)" in shown.out
+    assert "repository       {user}/small-mistral-medical (model, private, main)" in shown.out
 
 
 def test_the_token_of_hf_auth_login_is_found(released: Released, shell: Shell, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_the_token_of_hf_auth_login_is_found(released: Released, shell: Shell, t
     code = "from huggingface_hub import constants\nconstants.HF_TOKEN_PATH, result = path, constants.HF_TOKEN_PATH"
     usual = shell.python(code, path=str(tmp_path / "token"))
     try:
-        assert "repository  ann/small-mistral-medical" in shell("publish", released.run, HF_TOKEN="").out
+        assert "repository       ann/small-mistral-medical" in shell("publish", released.run, HF_TOKEN="").out
     finally:
         shell.python(code, path=usual)
 
@@ -368,7 +368,7 @@ def test_a_pull_request_and_a_branch_leave_main_alone(released: Released, shell:
     pull = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--create-pr")
     assert (pull.code, pull.err) == (0, "")
     assert re.search(r"push +one commit, \w{12} on refs/pr/1 ", pull.out)
-    assert f"release     {hub.url}/ann/pulled/discussions/1\n" in pull.out
+    assert f"release          {hub.url}/ann/pulled/discussions/1\n" in pull.out
     branch = shell("publish", released.run, "--push", "--repo", "ann/pulled", "--public", "--revision", "next")
     assert (branch.code, branch.err) == (0, "")
     repo = hub.store.repos["model", "ann/pulled"]

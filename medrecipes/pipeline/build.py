@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medrecipes.core.files import PRIVATE, Made, digest, replacing, require_ours, write_json, write_text, writing
+from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.leakage import table
 from medrecipes.data.records import Conversation
 from medrecipes.data.split import Split, prepare
+from medrecipes.engines.bases import open_base
 from medrecipes.recipe.repository_names import folder_name
 from medrecipes.recipe.rules.names import TINY_TEMPLATES
 from medrecipes.recipe.schema import Recipe, template_path
 from medrecipes.release.cards import dataset_card
 from medrecipes.release.cards.dataset import COLUMNS, SPLITS
+from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.template_shapes import Shapes
 
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
@@ -43,7 +46,7 @@ class Built:
 
     def lines(self, width: float = math.inf) -> str:
         """A short account for the screen."""
-        said = [f"{kind:<11} {text}" for kind, text in tally.told(self.report)]
+        said = [labelled(kind, text) for kind, text in tally.told(self.report)]
         head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
         return "\n".join([head, *said, table(self.report["leakage"], width)])
 
@@ -117,9 +120,6 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
     """The name and the text of the recipe's template, and what renders with it; without a name, that of its base."""
     look = recipe.template.name or TINY_TEMPLATES.get(recipe.model.base)
     if look is None:
-        from medrecipes.engines.bases import open_base
-        from medrecipes.rendering.base_template import base_template
-
         model = recipe.model
         template = base_template(recipe, open_base(model.base, model.revision).tokenizer, model.base)
         return template.name, template.text, template.shapes

@@ -6,12 +6,15 @@ from typing import Any
 
 from medrecipes.core.errors import MedRecipesError, did_you_mean
 from medrecipes.core.trust import admit
+from medrecipes.data.split import prepare
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
 from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, unfit
 from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
 from medrecipes.engines.plan.memory import GB, Way, trainable
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.base_template import base_template
+from medrecipes.rendering.overflow import fit_parts, told
 
 HERE = "this"
 
@@ -91,10 +94,6 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
 
 def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
     """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
-    from medrecipes.data.split import prepare
-    from medrecipes.rendering.base_template import base_template
-    from medrecipes.rendering.overflow import fit_parts, told
-
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
         return [], []

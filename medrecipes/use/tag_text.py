@@ -23,6 +23,7 @@ from medrecipes.data.segment import sentences, words
 from medrecipes.data.sources._files import Blob, lines
 from medrecipes.engines.bases import open_base
 from medrecipes.evaluation.reopen import finished
+from medrecipes.evaluation.reopen_tags import reopen_tagger
 from medrecipes.recipe.load import load
 from medrecipes.rendering.word_windows import ABOUT, decode, gather
 
@@ -53,21 +54,8 @@ def open_tagger(path: Path) -> Tagger:
         raise RunError(
             f"{path}: is a run of conversations, which tags no words; name a run of a recipe with task = 'tag'"
         )
-    from medrecipes.data.tagged_split import prepare_tagged
-    from medrecipes.engines import tag_base
-    from medrecipes.engines.trainer.tags import Tagger
-
-    recipe = load(path / "recipe.toml").recipe
-    name, revision = str(rundir.state["base"]), str(rundir.state["base_revision"] or "main")
-    if recipe.model.base.startswith("tiny:") and not intact(Path(name)):
-        base = tag_base(recipe, prepare_tagged(recipe))  # it left the store or was damaged there, and is built again
-    else:
-        base = open_base(name, revision)
-    admit(recipe.model, base)
     inspect_adapter(rundir.adapter)
-    engine = Tagger(recipe, base, read_json(rundir.adapter / ABOUT)["labels"])
-    engine.open_adapter(rundir.adapter)
-    return engine
+    return reopen_tagger(load(path / "recipe.toml").recipe, rundir, rundir.adapter)
 
 
 def tag_texts(engine: Tagger, texts: Sequence[str]) -> list[list[Found]]:

@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from medrecipes.core.console import Console
 from medrecipes.core.files import write_json
+from medrecipes.core.notes import labelled
 from medrecipes.data.bio_tags import read_spans
 from medrecipes.data.records import Tagged
 from medrecipes.engines import Choice, limit_memory
@@ -75,7 +76,7 @@ class Tagger:
         found = self.windows(train)
         micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
         for name in ("micro_batch", "checkpointing"):
-            console.line(f"{'':<11} {name}: {self.choices[name]}")
+            console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)

@@ -190,9 +190,13 @@ def _part(e: Evidence, said: Mapping[str, Any], part: str, name: str) -> Found:
 
     path = e.path / "data" / f"{part}.parquet"
     found = parquet.read_table(path).to_pylist() if path.exists() else []
-    system = e.data["template"]["system"]
-    whole = "".join(digest([row["meta"]["id"], _turns(row["messages"], system)]) for row in found)
-    same = len(found) == said["split"]["rows"][name] and digest(whole) == e.data["keys"][name]
+    if "template" in e.data:
+        system = e.data["template"]["system"]
+        whole = "".join(digest([row["meta"]["id"], _turns(row["messages"], system)]) for row in found)
+        made = digest(whole)
+    else:
+        made = digest([_tagged_line(row, name, e.data["labels"]) for row in found])
+    same = len(found) == said["split"]["rows"][name] and made == e.data["keys"][name]
     return Found(f"{len(found):,} rows, as they were split", [] if same else [f"{len(found):,} rows, not those that they were split into"])  # fmt: skip
 
 
