@@ -332,7 +332,10 @@ def test_a_private_repository_stays_so(hub: Hub, driver: Driver, new: Path) -> N
     done = driver.push({"folder": str(new), "target": {"repo": "ann/stays", "kind": "model", "private": False}})[0]
     assert done["pushed"]
     assert repo.private
-    assert "note             ann/stays is private and stays so; it is made public on its own page" in driver.said.read_text()
+    assert (
+        "note             ann/stays is private and stays so; it is made public on its own page"
+        in driver.said.read_text()
+    )
 
 
 def test_a_tag_stands_at_the_release(outcomes: dict[str, Outcome]) -> None:

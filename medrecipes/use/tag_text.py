@@ -15,17 +15,16 @@ from rich.text import Text
 from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, open_whole
 from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError, RunError
-from medrecipes.core.files import cache_root, intact, read_json
-from medrecipes.core.trust import admit, inspect_adapter
+from medrecipes.core.files import cache_root
+from medrecipes.core.trust import inspect_adapter
 from medrecipes.data.bio_tags import OUTSIDE
 from medrecipes.data.records import Tagged
 from medrecipes.data.segment import sentences, words
 from medrecipes.data.sources._files import Blob, lines
-from medrecipes.engines.bases import open_base
 from medrecipes.evaluation.reopen import finished
 from medrecipes.evaluation.reopen_tags import reopen_tagger
 from medrecipes.recipe.load import load
-from medrecipes.rendering.word_windows import ABOUT, decode, gather
+from medrecipes.rendering.word_windows import decode, gather
 
 if TYPE_CHECKING:
     from medrecipes.engines.trainer.tags import Tagger
