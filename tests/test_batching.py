@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.plan import choose
+from medrecipes.engines.plan.dimensions import CARDS, Shape
+from medrecipes.engines.trainer.attempt import Attempt
+from medrecipes.recipe.schema import Recipe, Train
 from medrecipes.rendering.chat_template import MASKED, Example
 from medrecipes.rendering.packing import collate, learn_all, pack
+from medrecipes.runs.folder import LossLog, RunDir
 
+SHAPE = Shape.of({"model_type": "mistral", "vocab_size": 64, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2})  # fmt: skip
 M = MASKED
 
 
@@ -70,3 +83,24 @@ def test_flat_is_all_rows_in_one_line() -> None:
 
 def test_old_runs_learned_everything() -> None:
     assert learn_all(ROWS[:1])[0].labels == [1, 5, 6, 2]
+
+
+@given(st.integers(1, 48), st.one_of(st.just("auto"), st.integers(1, 48)), st.integers(1, 8))
+def test_rows_a_step_are_the_batch_or_a_line_says_why_not(batch: int, micro_batch: Any, gpus: int) -> None:
+    recipe = Recipe(train=Train(batch=batch, micro_batch=micro_batch, checkpointing=True))
+    attempt = Attempt(None, None, LossLog(Path(os.devnull), writes=False), None)
+
+    def rows() -> int:
+        at_once = choose(recipe, SHAPE, CARDS["h200"], "library", lambda size: (size, size), gpus=gpus).micro_batch
+        told = attempt.arguments(recipe, RunDir(Path("none")), torch.float32, at_once, cpu=True, checkpointing=False, dev=False)  # fmt: skip
+        return int(told["per_device_train_batch_size"] * told["gradient_accumulation_steps"] * gpus)
+
+    share = batch // gpus
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(gpus))
+        if batch % gpus == 0 and (micro_batch == "auto" or share % min(micro_batch, share) == 0):
+            assert rows() == batch
+        else:
+            line = r"^train\.(micro_)?batch = \d+ [^\n]+; choose a (multiple|divisor of \d+)$"
+            with pytest.raises(EngineError, match=line):
+                rows()

@@ -193,7 +193,7 @@ MISTAKES = [
         ["--gpu", "h200", "--gpus", "2", "--set", "model.engine=unsloth"],
         "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several",
     ),
-    (["--gpu", "h200", "--gpus", "3"], "--gpus 3 does not divide train.batch = 8; choose a divisor"),
+    (["--gpu", "h200", "--gpus", "3"], "--gpus 3: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
     ([], "plan: this machine has no NVIDIA card; name one: --gpu t4|"),
 ]
 

@@ -102,6 +102,10 @@ def test_cards_take_about_as_many_tokens_each_in_a_step(cards: int, at_once: int
     ("arguments", "message"),
     [
         (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
+        (
+            ["--gpus", "2", "--set", "train.batch=12", "--set", "train.micro_batch=4"],
+            "recipes/demo.toml: train.micro_batch = 4 does not divide the 6 rows that each of 2 GPUs has of train.batch = 12; choose a divisor of 6\n",
+        ),
         (["--gpus", "4"], "--gpus 4: this machine has "),
         (
             ["--set", "model.shard=true"],

@@ -24,18 +24,15 @@ def do(arguments: argparse.Namespace) -> int:
     from medrecipes.core.console import Console
     from medrecipes.pipeline.walk import run
     from medrecipes.recipe.load import load
+    from medrecipes.recipe.rules.training import unshared
     from medrecipes.release.redistribution import require_redistributable
 
     loaded = load(arguments.recipe, arguments.set)
     recipe = loaded.recipe
     require_redistributable(recipe, loaded.at)
     gpus = max(arguments.gpus, processes.size())
-    if recipe.train.batch % gpus:
-        raise RecipeError(
-            [
-                f"{arguments.recipe}: train.batch = {recipe.train.batch} cannot be shared by {gpus} GPUs; choose a multiple"
-            ]
-        )
+    if wrong := unshared(recipe.train.batch, recipe.train.micro_batch, gpus):
+        raise RecipeError(f"{arguments.recipe}: {wrong}")
     if arguments.gpus > processes.size():
         return options.launch(arguments)
     run(recipe, arguments.runs, Console(), fresh=arguments.fresh)

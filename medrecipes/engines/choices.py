@@ -79,7 +79,9 @@ def choose_setting(
     if on_cpu:
         batch = recipe.train.batch // processes.size()
         wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
-        size = Choice(batch, "a CPU has memory to spare") if wanted == "auto" else Choice(min(wanted, batch), SAID)
+        size = (
+            Choice(batch, "a CPU has memory to spare") if wanted == "auto" else _micro_batch(min(wanted, batch), recipe)
+        )
         some = (
             Choice(0, "a CPU has memory to spare and no time")
             if again == "auto"
@@ -106,7 +108,7 @@ def choose_setting(
     found = processes.share(found)  # cards may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
-    choices["micro_batch"] = Choice(found.micro_batch, fits if auto[0] else SAID)
+    choices["micro_batch"] = Choice(found.micro_batch, fits) if auto[0] else _micro_batch(found.micro_batch, recipe)
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
     if own and recipe.model.bits == 4:
         choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
@@ -122,6 +124,12 @@ def choose_setting(
 # what Unsloth may attend with and take no more memory than is planned
 ONE_KERNEL, FLASH_ATTENTION = "one kernel", "flash-attention"
 SAID = "the recipe says so"
+
+
+def _micro_batch(size: int, recipe: Recipe) -> Choice:
+    """The micro-batch that the recipe names, or all that one of several GPUs has of a step, where that is less."""
+    share = f"all that each of {processes.size()} GPUs has of train.batch = {recipe.train.batch}"
+    return Choice(size, SAID if size == recipe.train.micro_batch else share)
 
 
 def this_card() -> Card:

@@ -12,6 +12,7 @@ from medrecipes.engines.bases import Base, open_base
 from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, unfit
 from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
 from medrecipes.engines.plan.memory import GB, Way, trainable
+from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.overflow import fit_parts, told
@@ -59,8 +60,8 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         raise MedRecipesError(
             f"model.base = {recipe.model.base!r}: three million numbers fit any card; plan a real base"
         )
-    if recipe.train.batch % gpus:
-        raise MedRecipesError(f"--gpus {gpus} does not divide train.batch = {recipe.train.batch}; choose a divisor")
+    if wrong := unshared(recipe.train.batch, recipe.train.micro_batch, gpus):
+        raise MedRecipesError(f"--gpus {gpus}: {wrong}")
     base = open_base(recipe.model.base, recipe.model.revision)
     admit(recipe.model, base)
     shape = Shape.of(base.config)

@@ -25,6 +25,7 @@ from medrecipes.engines.plan import count_steps
 from medrecipes.engines.trackers.libraries import PROJECT
 from medrecipes.engines.trainer.async_logging import light
 from medrecipes.engines.trainer.callbacks import Interrupt, Progress, Sealed, count_peak_anew
+from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs.checkpoints import rebase, step_back, step_of
 from medrecipes.runs.folder import LossLog, RunDir, last_checkpoint
@@ -59,6 +60,8 @@ class Attempt:
     ) -> dict[str, Any]:  # fmt: skip
         """What transformers' trainer is told, TRL's too."""
         settings = recipe.train
+        if wrong := unshared(settings.batch, micro_batch, processes.size()):
+            raise EngineError(wrong)
         return {
             "output_dir": str(rundir.checkpoints),
             "num_train_epochs": settings.epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from medrecipes.core.errors import did_you_mean
 from medrecipes.recipe.rules.names import OPTIMISERS, SCHEDULERS
@@ -49,6 +49,19 @@ def steps(recipe: Recipe, at: Where) -> Iterator[Problem]:
             ("train.micro_batch", "train.batch"),
             f"{at('train.micro_batch')} = {train.micro_batch} does not divide train.batch = {train.batch}; choose a divisor",
         )
+
+
+def unshared(batch: int, micro_batch: int | Literal["auto"], gpus: int) -> str | None:
+    """Why so many GPUs cannot make up a step of `train.batch` rows; None where micro_batch x accumulation x GPUs is the batch."""
+    if batch % gpus:
+        return f"train.batch = {batch} cannot be shared by {gpus} GPUs; choose a multiple"
+    share = batch // gpus
+    if micro_batch != "auto" and share % min(micro_batch, share):
+        return (
+            f"train.micro_batch = {micro_batch} does not divide the {share} rows that each of {gpus} GPUs has of "
+            f"train.batch = {batch}; choose a divisor of {share}"
+        )
+    return None
 
 
 def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
