@@ -23,6 +23,7 @@ from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.generation import device_of, inference, portions
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
+from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
@@ -43,8 +44,6 @@ from medrecipes.rendering.word_windows import (
 )
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
-
-TOKENS_AT_ONCE = 8192  # in a micro-batch on a card, padding included; halved when memory runs out
 
 
 class Tagger:
@@ -204,8 +203,8 @@ class Tagger:
         elif self._on_cpu:
             choice = Choice(share, "a CPU has memory to spare")
         else:
-            sizes = [n for n in range(1, share + 1) if share % n == 0 and n * longest <= TOKENS_AT_ONCE]
-            choice = Choice(max(sizes, default=1), f"at most {TOKENS_AT_ONCE:,} tokens at once; rows have up to {longest:,}")  # fmt: skip
+            why = f"at most {TAG_TOKENS:,} tokens at once; rows have up to {longest:,}"
+            choice = Choice(tag_micro_batch(self.recipe, longest), why)
         self.choices["micro_batch"] = choice
         return int(choice.value)
 
