@@ -124,8 +124,8 @@ WRONG: list[tuple[str, str]] = [
     ("[model]\nattention = 'bidirectional'\n", "x.toml:2: model.attention: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     ("[tag]\nunit = 'document'\n", "x.toml:2: tag.unit: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     # what could not be released in the end
-    ("[data]\nsource = 'healthcaremagic'\n[publish]\npush = true\n", f"x.toml:4: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
-    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:6: publish.push contradicts x.toml:4: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
+    ("[data]\nsource = 'healthcaremagic'\nmax_tokens = 512\n[publish]\npush = true\n", f"x.toml:5: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
+    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n[data]\nmax_tokens = 512\n", f"x.toml:6: publish.push contradicts x.toml:4: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
     # sweeps
     ("[sweep]\n'lora.rnak' = [8]\n", "x.toml:2: sweep.lora.rnak matches no key of a recipe; did you mean lora.rank?"),
     ("[sweep]\n'lora.rank' = 8\n", "x.toml:2: sweep.lora.rank = 8: must be a list"),

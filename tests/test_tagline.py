@@ -211,9 +211,9 @@ def test_it_is_evaluated_again(finished: tuple[Path, str], cli: Cli, tmp_path: P
     [folder] = run.glob("eval-*")
     assert (folder / "predictions.jsonl").read_bytes() == (run / "eval" / "predictions.jsonl").read_bytes()
     assert (folder / "report.json").read_bytes() == (run / "eval" / "report.json").read_bytes()
-    done = cli("eval", run, "--checkpoint", "8", "--set", "eval.draws=100")
+    done = cli("eval", run, "--checkpoint", "24", "--set", "eval.draws=100")
     assert done.returncode == 0, done.stderr
-    [other] = run.glob("eval-*-checkpoint-8")
+    [other] = run.glob("eval-*-checkpoint-24")
     early, best = (json.loads((f / "report.json").read_text())["tuned"]["span_f1"]["value"] for f in (other, folder))
     assert early < best
 

@@ -111,7 +111,7 @@ def test_tensorboard_has_losses_recipe_and_data(train: Train, rows: list[Example
     texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in found.Tags()["tensors"]}
     assert "    max_steps = 4" in texts["recipe.toml/text_summary"]
     assert '"repeats another row": 3' in texts["data.json/text_summary"]
-    assert f"            tensorboard: tensorboard --logdir {tmp_path}/tensorboard" in heard.lines
+    assert f"{'':17}tensorboard: tensorboard --logdir {tmp_path}/tensorboard" in heard.lines
     assert rundir.state["trackers"]["tensorboard"]["where"] == f"tensorboard --logdir {tmp_path}/tensorboard"
 
 

@@ -12,14 +12,13 @@ from typing import Any
 
 from medrecipes.core import processes
 from medrecipes.core.console import Console
-from medrecipes.core.errors import EngineError, RecipeError
+from medrecipes.core.errors import EngineError
 from medrecipes.core.files import read_json, write_json
 from medrecipes.core.hub import asked_cache
 from medrecipes.core.notes import labelled
 from medrecipes.core.trust import named
 from medrecipes.data import leakage, tally
 from medrecipes.engines import require_trackers, tell_figures
-from medrecipes.engines.bases import contradictions
 from medrecipes.engines.multi_gpu.leader import leading
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.evaluation.chat_report import kept
@@ -85,8 +84,6 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
 
     with console.stage("base") as stage, console.quiet(rundir.log):
         found = task.foundation(split)
-        if wrong := list(contradictions(recipe, found.base.facts)):
-            raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
         stage.says(found.said)
     console.line(labelled("engine", str(found.engine)))
     if why := asked_cache():

@@ -10,13 +10,14 @@ from medrecipes.core.console import Console
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.split import Split, prepare
-from medrecipes.engines import Engine, foundation, open_engine
+from medrecipes.engines import Engine, load_libraries, open_engine, recipe_base
+from medrecipes.engines.bases import require_base
 from medrecipes.engines.multi_gpu.leader import follow
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.cases import Case, exactly, read_cases
 from medrecipes.pipeline.tasks import Answers, Foundation, Judging, Rendered
 from medrecipes.recipe.schema import Recipe
-from medrecipes.rendering.base_template import said_of
+from medrecipes.rendering.base_template import base_template, said_of
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config
 from medrecipes.rendering.overflow import fit_parts, told
 from medrecipes.rendering.proofs import Proof, prove, template_notes
@@ -56,7 +57,9 @@ class Chat:
 
     def foundation(self, split: Split) -> Foundation:
         """The engine's libraries, the base, and the chat template on its tokenizer."""
-        choice, base, template = foundation(self.recipe, split)
+        choice, base = load_libraries(self.recipe), recipe_base(self.recipe, split)
+        require_base(self.recipe, base)
+        template = base_template(self.recipe, base.tokenizer, self.recipe.model.base)
         said = f"{self.recipe.model.base}, {said_of(self.recipe, template)}, stops at {' '.join(template.stops)}"
         return Foundation(choice, base, template, said)
 

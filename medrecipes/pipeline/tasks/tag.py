@@ -9,6 +9,7 @@ from medrecipes.core.console import Console
 from medrecipes.data import tally
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.engines import Choice, open_tagger, tag_base
+from medrecipes.engines.bases import require_base
 from medrecipes.evaluation import span_report
 from medrecipes.pipeline.tasks import Answers, Foundation, Judging, Rendered
 from medrecipes.recipe.schema import Recipe
@@ -43,6 +44,7 @@ class Tag:
     def foundation(self, split: TaggedSplit) -> Foundation:
         """The base; the engine is settled, for one alone has a tagging head."""
         base, model = tag_base(self.recipe, split), self.recipe.model
+        require_base(self.recipe, base)
         said = f"{model.base}, {model.attention} attention, tags {' '.join(split.labels)}"
         return Foundation(Choice("plain", REASON), base, None, said)
 
