@@ -137,7 +137,7 @@ WRONG: list[tuple[str, str]] = [
     # the base's own config
     ("[model]\nbase = 'tiny:llama3'\n[data]\nmax_tokens = 4096\n", "x.toml: data.max_tokens = 4096 is beyond the base's context of 1024 tokens; lower it"),
     ("[model]\nbase = 'tiny:gemma'\n[data]\nmax_tokens = 64\n[lora]\ntargets = ['q_porj']\n", f"x.toml: lora.targets: 'q_porj' matches no module of this base; did you mean q_proj? (it has {SEVEN})"),
-    ("[model]\nbase = './empty'\n", "x.toml: empty: holds no config.json, so it is no base model; correct model.base"),
+    ("[model]\nbase = './empty'\n", "x.toml: {folder}/empty: holds no config.json, so it is no base model; correct model.base"),
     ("[model]\nbase = './quantised'\nbits = 16\n", "x.toml: model.bits = 16, but the base is published in 4 bits; set that, or name its 16-bit form"),
     ("[model]\nbase = './encoder'\n", "x.toml: model.base is a BertForMaskedLM, which writes no text; choose another base"),
     ("[model]\nbase = './quantised'\nskip_modules = ['score']\n", f"x.toml: model.skip_modules: 'score' matches no module of this base (it has {SEVEN})"),

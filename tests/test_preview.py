@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from medrecipes.core.errors import DataError
-from medrecipes.data.records import Conversation, Message
+from medrecipes.data.records import Conversation, Message, Tagged
+from medrecipes.recipe.schema import Data, Recipe, Tag
 from medrecipes.rendering.preview import choose, conversations_from_file, preview, preview_json
+from medrecipes.rendering.preview_tags import preview_tags, tags_json
 from tests.test_templates import bound
 
 ROW = Conversation("row-1", "doc", (Message("user", "What is  </s>?\n"), Message("assistant", "A disease.")))
@@ -120,3 +122,28 @@ def test_a_file_that_is_missing_or_empty_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="holds no conversation; write one JSON object a line"):
         conversations_from_file(tmp_path / "empty.jsonl")
+
+
+def test_tagged_words_are_shown_with_their_tags_and_pieces() -> None:
+    out = io.StringIO()
+    rows = [Tagged("a:1", "a", ("Take", "sulfate", "daily"), ("O", "B-Drug", "O")), Tagged("a:2", "a", ("Ibuprofen", "daily"), ("B-Other", "O"))]  # fmt: skip
+    recipe = Recipe(task="tag", data=Data(max_tokens=6), tag=Tag(overlap=0))
+    preview_tags(bound("mistral-v3").tokenizer, rows, ("O", "B-Drug", "I-Drug"), recipe, Console(file=out, width=80))
+    assert out.getvalue() == (
+        "a word's tag is supervised at its first piece; its other pieces are masked\n"
+        "tags: O B-Drug I-Drug  | piece border\n"
+        "\n"
+        "a:1: 3 words, 5 pieces, 1 window\n"
+        "O        Take  ▁Take\n"
+        "B-Drug   sulfate  ▁sul|f|ate\n"
+        "O        daily  ▁daily\n"
+        "\n"
+        "a:2: 2 words, 6 pieces, 2 windows\n"
+        "B-Other  Ibuprofen  ▁I|b|up|ro|fen  (not in training: scored, never supervised)\n"
+        "window 2 speaks for the words from here\n"
+        "O        daily  ▁daily\n"
+    )
+    [line, _] = tags_json(bound("mistral-v3").tokenizer, rows, ("O", "B-Drug", "I-Drug"), recipe)
+    value = json.loads(line)
+    assert (value["words"], value["tags"]) == (["Take", "sulfate", "daily"], ["O", "B-Drug", "O"])
+    assert value["windows"][0]["labels"] == [-100, 0, 1, -100, -100, 0]

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from medrecipes.core.errors import RecipeError
+from medrecipes.core.files import cache_root, digest, digest_files, thorough
 from medrecipes.recipe.load import load
 from medrecipes.recipe.overlay import key_lines
 from medrecipes.recipe.schema import DEFAULTS, Columns, Recipe, Train, leaves
@@ -236,6 +237,69 @@ def test_the_key_is_of_the_data_not_of_its_place(tmp_path: Path) -> None:
         (tmp_path / name / "x.xml").write_text(text)
         keys.append(load(DEMO, [f"data.path='{tmp_path / name}'"]).recipe.key)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_base_by_its_path_belongs_to_the_file_that_states_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes" / "mine").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = tmp_path / "recipes" / "x.toml"
+
+    def base(text: str) -> str:
+        path.write_text(f"[model]\nbase = '{text}'\n")
+        return load(path).recipe.model.base.replace(str(tmp_path), "{folder}")
+
+    assert base("./mine") == base("mine") == base("../recipes/mine") == "{folder}/recipes/mine"
+    assert base("./absent") == "{folder}/recipes/absent"
+    assert base("weights/x.gguf") == "{folder}/recipes/weights/x.gguf"
+    # a folder of that name where the command is typed is not what a recipe means
+    assert base("owner/name") == "owner/name"
+    assert base("tiny:llama3") == "tiny:llama3"
+    assert base("package:mine") == "package:mine"
+    typed = load(path, ["model.base=owner/name"]).recipe.model.base
+    assert typed == str(tmp_path / "elsewhere" / "owner" / "name")
+    path.write_text("[sweep]\n'model.base' = ['mine', 'owner/name']\n")
+    assert load(path).recipe.sweep.grid["model.base"] == [str(tmp_path / "recipes" / "mine"), "owner/name"]
+
+
+def test_the_key_is_of_what_a_local_base_holds_not_of_its_place(tmp_path: Path) -> None:
+    def key(folder: str) -> str:
+        return load(DEMO, [f"model.base={tmp_path / folder}"]).recipe.key
+
+    for folder in ("a", "b"):
+        (tmp_path / folder / "deeper").mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text("{}")
+        (tmp_path / folder / "model.safetensors").write_bytes(b"one")
+    before = key("a")
+    assert key("a") == key("b") == before != load(DEMO).recipe.key
+    (tmp_path / "a" / ".cache").write_text("")
+    assert key("a") == before
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"two")
+    assert key("a") != before == key("b")
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"one")
+    assert key("a") == before
+    (tmp_path / "x.gguf").write_bytes(b"weights")
+    alone = key("x.gguf")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert alone != key("x.gguf") != key("absent")
+
+
+def test_the_files_of_a_base_are_read_once(tmp_path: Path) -> None:
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    [first, again] = [digest_files(weights.parent, [weights]) for _ in range(2)]
+    [store] = (cache_root() / "digests").glob(f"{digest(str(weights.parent))[:16]}.json")
+    said = json.loads(store.read_text())
+    assert said["model.safetensors"]["bytes"] == 3
+    assert first == again
+    # what the store says is believed for a file of the same size and times, until every byte is asked for
+    store.write_text(json.dumps({"model.safetensors": {**said["model.safetensors"], "sha256": "0"}}))
+    assert digest_files(weights.parent, [weights]) != first
+    with thorough():
+        assert digest_files(weights.parent, [weights]) == first
+    store.write_text("[]")
+    assert digest_files(weights.parent, [weights]) == first
 
 
 def test_a_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:

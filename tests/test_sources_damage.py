@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import zipfile
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from medrecipes.core.errors import DataError
 from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.data.sources._files import tables
+from medrecipes.data.sources._tables import rows
 from medrecipes.recipe.schema import Columns, Data, Recipe
 from tests.conftest import ROOT
 
@@ -152,3 +155,16 @@ def test_json_lines_under_the_wrong_ending_are_read_line_by_line(tmp_path: Path)
 
 def test_the_samples_are_not_damaged() -> None:
     assert list(open_source("synthetic_qa").read(Files(ROOT / "data/synthetic_qa.jsonl"), Ledger()))
+
+
+def test_two_tables_read_in_turn_leave_the_longest_cell_of_others_alone(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"text\n{'x' * 200_000}\n{'y' * 200_000}\n")
+    first, second = (rows(tables(tmp_path / f"{name}.csv")[0]) for name in ("a", "b"))
+    next(first)
+    assert csv.field_size_limit() == before
+    next(second)
+    assert len(list(first)) == 1  # it has ended, and what it put back is not what the other needs
+    assert len(list(second)) == 1
+    assert csv.field_size_limit() == before

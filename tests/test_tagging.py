@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.core.errors import DataError
-from medrecipes.data.bio_tags import Span, read_spans
+from medrecipes.data.bio_tags import Span, read_spans, write_tags
 from medrecipes.data.records import Tagged
 from medrecipes.data.sources import Files, Ledger
 from medrecipes.data.sources.bio_ner import SOURCE
@@ -143,3 +143,13 @@ def test_gold_comes_back_from_whole_real_documents(real_data: Path, tmp_path: Pa
     proof = prove(tokenizer("mistral-v1"), rows, REAL["bc5cdr"][2], 128, 32)
     assert (proof.rows, proof.spans) == (1500, sum(len(read_spans(row.tags)) for row in rows))
     assert proof.windows > 5000
+
+
+def test_words_that_no_window_or_two_speak_for_are_an_error_whatever_python_leaves_out() -> None:
+    made = windows(tokenizer("mistral-v1"), [row("Take aspirin", "OB")], LABELS, 64, 8)
+    said = [[[1.0, 0.0, 0.0]] * 2]
+    for found, words in (([*made, *made], said * 2), (made, [said[0][:1]])):
+        with pytest.raises(DataError, match="leave words out"):
+            gather(1, found, words)
+    with pytest.raises(DataError, match="overlaps another span"):
+        write_tags(3, [Span(0, 2, "X"), Span(1, 3, "X")])

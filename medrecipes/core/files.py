@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -65,6 +65,32 @@ def digest_path(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
+
+
+def digest_files(place: Path, files: Iterable[Path]) -> str:
+    """The sha256 of some files' names and contents; read are those whose size or times are not what they were the last time.
+
+    `place`: what they are asked for, by which the store knows them again.
+    """
+    store = cache_root() / "digests" / f"{digest(str(place.resolve()))[:16]}.json"
+    try:
+        known = json.loads(store.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        known = None
+    known = known if isinstance(known, dict) else {}
+    now: dict[str, dict[str, Any]] = {}
+    try:
+        for file in sorted(files):
+            look, was = _look(file.resolve(), times=True), known.get(file.name)
+            was = was if isinstance(was, dict) and not _every_byte.get() else {}
+            same = look.items() <= was.items() and isinstance(was.get("sha256"), str)
+            now[file.name] = {**look, "sha256": was["sha256"] if same else _sha256(file)}
+    except OSError as error:
+        raise DataError(f"{error.filename or place}: cannot be read ({error.strerror}); correct the path") from error
+    if now != known:
+        with suppress(MedRecipesError):  # a store that cannot be written to
+            write_json(store, now)
+    return digest([[name, each["sha256"]] for name, each in now.items()])
 
 
 def cache_root() -> Path:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medrecipes.core.errors import DataError
+
 OUTSIDE = "O"
 BEGINS, ENDS, ALONE = "B", "EL", "SU"  # the letters of BIOES and of BILOU, which is the same
 LETTERS = "BI" + ENDS + ALONE
@@ -55,7 +57,8 @@ def write_tags(length: int, spans: Iterable[Span]) -> tuple[str, ...]:
     """The IOB2 tags of a text of so many words; spans must not overlap."""
     tags = [OUTSIDE] * length
     for span in spans:
-        assert tags[span.start : span.end] == [OUTSIDE] * (span.end - span.start), "spans overlap"
+        if tags[span.start : span.end] != [OUTSIDE] * (span.end - span.start):
+            raise DataError(f"{span}: overlaps another span; leave one of them out")
         tags[span.start : span.end] = [f"B-{span.type}"] + [f"I-{span.type}"] * (span.end - span.start - 1)
     return tuple(tags)
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from medrecipes.core.errors import DataError
 from medrecipes.data.token_pairs import Ints, Near, as_near
 from medrecipes.recipe.schema import SplitRatios
 
@@ -70,7 +71,8 @@ def assign(group: Ints, atoms: Sequence[str], official: Sequence[str | None], sh
         else:
             members[number].append(row)
     left = {min(atoms[row] for row in rows): rows for rows in members.values()}
-    assert len(left) == len(members), "an atom lies in two groups"
+    if len(left) != len(members):
+        raise DataError("a document lies in two groups, so that the split would cut it; report this mistake")
     share = asked(shares, set(filter(None, official)))
     order = [name for name in ("test", "dev", "train") if share[name]]
     while len(order) > 1:

@@ -227,12 +227,13 @@ def open_tagger(recipe: Recipe, base: Base, labels: Sequence[str], choice: Choic
 
 
 def limit_memory(recipe: Recipe) -> None:
-    """Hold this process to train.memory_gb of its card."""
+    """Hold this process to train.memory_gb of its card, or to all of it where the recipe before this one said so."""
     import torch
 
-    if recipe.train.memory_gb and torch.cuda.is_available():
+    if torch.cuda.is_available():
         whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, recipe.train.memory_gb * 1e9 / whole))
+        share = recipe.train.memory_gb * 1e9 / whole if recipe.train.memory_gb else 1.0
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 def recipe_base(recipe: Recipe, split: Split) -> Base:

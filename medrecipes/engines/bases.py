@@ -14,6 +14,7 @@ from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableErro
 from medrecipes.core.files import read_json
 from medrecipes.core.hub import hub_silence
 from medrecipes.core.trust import inspect
+from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.rules.names import TINY
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.tokenizer import Tokenizer
@@ -153,19 +154,19 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
 
 
 def open_base(name: str, revision: str) -> Base:
-    """A base from a folder, a GGUF file or a package that ships one, or from the Hub at the commit that `revision` stands for now."""
-    folder = Path(os.path.expanduser(name))
-    if name.startswith("package:") or (name.endswith(".gguf") and os.path.isfile(folder)):
+    """A base from a folder or a GGUF file by its path, a package that ships one, or the Hub at the commit that `revision` stands for now."""
+    folder, local = Path(os.path.expanduser(name)), is_local(name)
+    if name.startswith("package:") or (local and name.endswith(".gguf") and os.path.isfile(folder)):
         from medrecipes.engines.gguf_base import gguf_folder, package_file
 
         folder = gguf_folder(package_file(name) if name.startswith("package:") else folder)
         return Base(str(folder), folder)
-    if os.path.isdir(folder):
+    if local and os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise MedRecipesError(f"{folder}: holds no config.json, so it is no base model; correct model.base")
         return _inspected(Base(str(folder.resolve()), folder.resolve()))
-    if name.startswith((".", "/", "~")):
-        raise MedRecipesError(f"{folder}: no such folder; correct model.base")
+    if local:
+        raise MedRecipesError(f"{folder}: no such {'file' if name.endswith('.gguf') else 'folder'}; correct model.base")
     return _from_hub(name, revision)
 
 

@@ -15,11 +15,10 @@ from safetensors.torch import save_file
 
 from medrecipes.core.errors import EngineError, reason
 from medrecipes.core.files import digest, digest_path, stage, write_json, write_text
+from medrecipes.recipe.local_bases import TOKENIZER
 
 CODE = "1"  # raise it when a change here makes other bases
 PACKAGE = "package:"
-# what lies beside a GGUF file whose own tokenizer cannot be rebuilt
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 NAMED = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from medrecipes.data.records import Conversation, Message
 from medrecipes.data.sources import open_source
 from medrecipes.engines.bases import Base, contradictions, open_base, tiny_facts
 from medrecipes.recipe.load import Loaded, load
+from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.schema import Data, Recipe
 from medrecipes.release.redistribution import withheld
 
@@ -90,7 +90,7 @@ def _base(loaded: Loaded, console: Console, *, hub: bool) -> tuple[Base | None, 
         facts = tiny_facts(model.base)
         _note(console, "base", f"{model.base}: {facts}, built on the spot")
         return None, list(contradictions(loaded.recipe, facts))
-    if not hub and not os.path.isdir(os.path.expanduser(model.base)):
+    if not hub and (not is_local(model.base) or model.base.endswith(".gguf")):
         return None, []
     try:
         with console.quiet(cache_root() / "log.txt"):  # the client draws bars

@@ -16,6 +16,7 @@ from typing import Any
 from medrecipes.core.bounded_reading import BoundsError, Whole, why
 from medrecipes.core.errors import RecipeError, nearest, short, shown
 from medrecipes.core.resources import shipped
+from medrecipes.recipe.local_bases import means_path
 
 SET = "--set"
 MOST_BYTES = 256_000  # of a recipe, which a person writes
@@ -349,6 +350,10 @@ def _with_paths(key: str, value: Any, file: str) -> Any:
     """A relative path belongs to the file that states it, so that a recipe works from any folder."""
     if key in ("data.path", "eval.cases") and isinstance(value, str):
         return _beside(value, file)
+    if key == "model.base":
+        return _base(value, file)
+    if key == "sweep.model.base" and isinstance(value, list):
+        return [_base(each, file) for each in value]
     if key == "data.mix" and isinstance(value, list):
         return [
             {**entry, "path": _beside(entry["path"], file)}
@@ -357,6 +362,12 @@ def _with_paths(key: str, value: Any, file: str) -> Any:
             for entry in value
         ]
     return value
+
+
+def _base(value: Any, file: str) -> Any:
+    """A base by its path, where that is what the file that states it means."""
+    folder = Path() if file == SET else Path(file).parent
+    return _beside(value, file) if isinstance(value, str) and means_path(value, folder) else value
 
 
 def _beside(path: str, file: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Formatter
 
 from medrecipes.core.errors import MedRecipesError, did_you_mean
+from medrecipes.recipe.local_bases import is_local
 
 # key of the recipe -> what may stand in its pattern
 PLACEHOLDERS = {
@@ -69,6 +70,6 @@ def fill(key: str, pattern: str, values: Mapping[str, str]) -> str:
 
 def base_name(base: str) -> str:
     """What a base is called in names: `unsloth/mistral-7b-instruct-v0.2-bnb-4bit` is mistral-7b-instruct-v0.2."""
-    name = Path(base).name if base.startswith((".", "/", "~")) else base.rpartition("/")[2]
+    name = Path(base).name if is_local(base) else base.rpartition("/")[2]
     name = name.replace(":", "-").removesuffix("-bnb-4bit").removesuffix("-unsloth").lower()
     return name.removeprefix("meta-")  # Meta's own terms want what is made from Llama to begin with that name

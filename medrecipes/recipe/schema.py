@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from medrecipes.core.files import digest, digest_path
 from medrecipes.core.resources import PACKAGE, shipped
+from medrecipes.recipe.local_bases import content, is_local
 
 TEMPLATES = shipped("templates")
 
@@ -44,7 +45,10 @@ class Section(BaseModel):
 
 
 class Model(Section):
-    base: str = Field("tiny:mistral", description="Base model: a Hub id, a folder, or `tiny:FAMILY` built on the spot.")
+    base: str = Field(
+        "tiny:mistral",
+        description="Base model: a Hub id, `tiny:FAMILY` built on the spot, or a folder or GGUF file, from the recipe's own folder.",
+    )
     revision: str = Field(
         "main", description="Branch, tag or commit of the base; the commit it resolved to is recorded."
     )
@@ -389,12 +393,14 @@ class Recipe(Section):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What changes the result: settings that differ from the defaults, the template's text and the local data's content.
+        """What changes the result: settings that differ from the defaults, the template's text, and what local data and a local base hold.
 
         Names and paths leave it alone, and so does a key that the schema gains.
         """
         without: dict[str, Any] = dict.fromkeys(("name", "build", "publish", "sweep"), True)
         without |= {"model": {"shard": True}, "data": {"path": True, "mix": {"__all__": {"path"}}}, "eval": {"cases"}}
+        local = is_local(self.model.base)
+        without["model"] |= {"base": True} if local else {}
         settings = _without(self.model_dump(mode="json", exclude=without, exclude_defaults=True), UNREAD[self.task])
         look = None if self.task == "tag" else self.template.name
         text = template_path(look).read_text(encoding="utf-8") if look else ""
@@ -404,6 +410,7 @@ class Recipe(Section):
             "settings": {name: value for name, value in settings.items() if value != {}},
             "template": digest(text),
             "content": [digest_path(path) if path else None for path in paths],
+            **({"base": content(self.model.base)} if local else {}),
         }
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -418,8 +425,8 @@ class Recipe(Section):
         data = self.data.model_copy(
             update={"path": None, "mix": tuple(entry.model_copy(update={"path": None}) for entry in self.data.mix)}
         )
-        local = self.model.base.startswith((".", "/", "~"))
-        model = self.model.model_copy(update={"base": Path(self.model.base).name}) if local else self.model
+        named = Path(self.model.base).name if is_local(self.model.base) else self.model.base
+        model = self.model.model_copy(update={"base": named})
         changes = {"data": data, "model": model, "eval": self.eval.model_copy(update={"cases": None}), "build": Build()}
         return self.model_copy(update=changes)
 

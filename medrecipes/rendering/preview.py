@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from rich.console import Console
 from rich.text import Text
 
 from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, read_text
 from medrecipes.core.errors import DataError, did_you_mean
-from medrecipes.data.records import Conversation, Message, Role, check_turns
+from medrecipes.data.records import Conversation, Message, Role, Tagged, check_turns
 from medrecipes.recipe.schema import Data
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.tokenizer import BLANK, Tokenizer
@@ -24,6 +24,7 @@ BEYOND = {
     "drop": "a run leaves it out", "error": "a run ends with an error",
     "shorten_context": "a run shortens its context", "shorten_answer": "a run shortens its answer",
 }  # fmt: skip
+R = TypeVar("R", Conversation, Tagged)
 BORDER = "|"
 LINE_BREAK = "↵"
 
@@ -65,13 +66,13 @@ def preview_json(template: ChatTemplate, conversations: Sequence[Conversation]) 
         yield json.dumps(value, ensure_ascii=False)
 
 
-def choose(conversations: Sequence[Conversation], count: int = 5, row: str | None = None) -> list[Conversation]:
-    """The first `count` conversations, or the one whose id is `row`."""
+def choose(rows: Sequence[R], count: int = 5, row: str | None = None) -> list[R]:
+    """The first `count` rows, or the one whose id is `row`."""
     if row is None:
-        return list(conversations[:count])
-    found = [conversation for conversation in conversations if conversation.id == row]
+        return list(rows[:count])
+    found = [each for each in rows if each.id == row]
     if not found:
-        hint = did_you_mean(row, [conversation.id for conversation in conversations])
+        hint = did_you_mean(row, [each.id for each in rows])
         raise DataError(f"no row has the id {row!r}{hint or '; leave --row out to see the first ones'}")
     return found
 

@@ -124,8 +124,10 @@ def gather(
     """What all windows say of their words, put together by row; no word is lost, none stands twice."""
     rows: list[list[Sequence[float]]] = [[] for _ in range(count)]
     for window, words in zip(found, said, strict=True):
-        assert len(rows[window.row]) == window.words[0]
-        assert len(words) == window.words[1] - window.words[0]
+        if (len(rows[window.row]), len(words)) != (window.words[0], window.words[1] - window.words[0]):
+            raise DataError(
+                f"row {window.row}: its windows leave words out, or speak for some twice; report this mistake"
+            )
         rows[window.row] += words
     return rows
 

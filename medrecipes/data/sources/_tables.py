@@ -194,12 +194,11 @@ def _once(blob: Blob, names: Sequence[str]) -> None:
 
 
 def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
-    before = csv.field_size_limit(LONGEST)  # answers longer than the module's 128 KB occur
     reader = csv.reader(lines(blob, file), delimiter="\t" if blob.suffix == ".tsv" else ",", strict=True)
     try:
-        header = next(reader, [])
+        header = _cells(reader) or []
         _once(blob, header)
-        for cells in reader:
+        while (cells := _cells(reader)) is not None:
             if not cells:
                 continue
             if len(cells) != len(header):
@@ -210,6 +209,13 @@ def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DataError(f"{blob.name}: line {reader.line_num}: broken CSV ({error}); mend the quotes there") from None
+
+
+def _cells(reader: Iterator[list[str]]) -> list[str] | None:
+    """The next row's cells, None at the end: longer ones than the module's 128 KB too, whose limit is that of all readers."""
+    before = csv.field_size_limit(LONGEST)
+    try:
+        return next(reader, None)
     finally:
         csv.field_size_limit(before)
 

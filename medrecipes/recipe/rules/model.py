@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 
 from medrecipes.core.errors import did_you_mean, shown
+from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.rules.names import OPTIMISERS, TINY, TORCH_OPTIMISERS
 from medrecipes.recipe.rules.where import Problem, Where, unknown
 from medrecipes.recipe.schema import Recipe
@@ -22,7 +22,7 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if base.startswith("tiny:"):
         if base not in TINY:
             yield unknown(at, "model.base", base, TINY)
-    elif not base.startswith((".", "/", "~", "package:")) and not HUB_ID.fullmatch(base) and not os.path.isdir(base):
+    elif not is_local(base) and not base.startswith("package:") and not HUB_ID.fullmatch(base):
         # a name before a colon is meant as tiny:
         hint = did_you_mean(base, TINY) if ":" in base else ""
         text = "is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY"
@@ -32,8 +32,7 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
             (*key, "model.trust_remote_code"),
             f"{at('model.trust_remote_code')} asks for code of a base, and {base} is built here without any; leave it out",
         )
-    local = base.startswith(("tiny:", "package:", ".", "/", "~")) or os.path.isdir(base)
-    if local and recipe.model.revision != "main":
+    if (is_local(base) or base.startswith(("tiny:", "package:"))) and recipe.model.revision != "main":
         yield (*key, "model.revision"), f"{at('model.revision')} is read for bases of the Hub only; leave it out"
 
 

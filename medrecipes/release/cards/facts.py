@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.base_licences import Terms, terms_of, tiny
 from medrecipes.release.cards.text import RELEASE
@@ -41,7 +42,7 @@ class Facts:
     def on_hub(self) -> bool:
         """Whether others can fetch the base by its name."""
         name = self.recipe.model.base
-        return not tiny(name) and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
+        return not tiny(name) and not is_local(name)
 
     @property
     def terms(self) -> Terms | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Ground:
 def choose_ground(base: Base, wanted: str | None) -> Ground:
     """The 16-bit form of a base where it is at hand; else the base itself, whose weights will be dequantised."""
     if wanted:
-        other = open_base(wanted, "main")
+        other = open_base(os.path.abspath(wanted) if os.path.exists(wanted) else wanted, "main")
         if other.config.get("quantization_config"):
             raise RunError(f"--base {wanted}: is quantised itself; name the 16-bit form of {base.name}")
         _same_shape(base, other, wanted)

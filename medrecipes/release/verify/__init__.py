@@ -12,6 +12,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, SpoiledError, TrustError
 from medrecipes.core.files import scratch, thorough
 from medrecipes.evaluation.reopen import finished
+from medrecipes.recipe.local_bases import is_local
 from medrecipes.release.verify import adapter, files, model, rows, texts, training
 from medrecipes.release.verify.claims import DIFFERS, OK, UNKNOWN, Claim, Found, settle
 from medrecipes.release.verify.evidence import Evidence
@@ -46,7 +47,7 @@ def verify(
     if (Path(name) / "run.json").exists():
         with holding(Path(name)):  # or another command changes what is looked at
             refused = _collect(claims, _run(Evidence(finished(Path(name)), overrides), console))
-    elif Path(name).exists() or name.startswith((".", "/", "~")):
+    elif Path(name).exists() or is_local(name):
         raise MedRecipesError(f"{name}: is neither a run folder nor a repository; name a run, OWNER/NAME or datasets/OWNER/NAME")  # fmt: skip
     else:
         from medrecipes.release.verify.repository import repository

@@ -78,14 +78,16 @@ def _ends(answer: Prediction) -> bool:
 
 def cases(e: Evidence) -> Found:
     """The hand-written cases as their file has them."""
-    assert e.own.eval.cases
-    wanted = [(c.id, c.id, c.task, c.prompt, c.expect) for c in read_cases(e.given.eval.cases or e.own.eval.cases)]
+    file = e.own.eval.cases
+    if file is None:
+        return Found("none")
+    wanted = [(c.id, c.id, c.task, c.prompt, c.expect) for c in read_cases(e.given.eval.cases or file)]
     wrong = [] if [(c.id, c.group, c.task, c.prompt, c.gold) for c in e.cases] == wanted else ["cases.jsonl has other cases than their file"]  # fmt: skip
     wrong += [f"answers of {case.model!r}" for case in e.cases if case.model != chat_report.TUNED]
     for case in e.cases:
         if (case.limit, case.bits, case.bytes) != (e.own.eval.max_new_tokens, None, None) or not _ends(case):
             wrong.append(f"{case.id}: neither stopped nor reached the limit")
-    return Found(f"{len(e.cases)} as they stand in {e.own.eval.cases.name}", wrong)
+    return Found(f"{len(e.cases)} as they stand in {file.name}", wrong)
 
 
 def taggings(e: Evidence) -> Found:

@@ -1,0 +1,32 @@
+"""A base that lies on this machine: how a recipe names one, and the sha256 of the files that it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medrecipes.core.files import digest_files
+
+# what lies beside a GGUF file whose own tokenizer cannot be rebuilt
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def is_local(base: str) -> bool:
+    """Whether a base is named by its path; any other name is one of the Hub, `package:NAME` or `tiny:FAMILY`."""
+    return base.startswith((".", "/", "~"))
+
+
+def means_path(base: str, folder: Path) -> bool:
+    """Whether what a recipe in a folder says of its base is a path: by how it begins or ends, or because it lies there."""
+    if is_local(base) or not base or base.startswith(("tiny:", "package:")):
+        return is_local(base)
+    return base.endswith(".gguf") or os.path.isdir(folder / base)
+
+
+def content(base: str) -> str | None:
+    """The sha256 of a folder's own files, or of a GGUF file with the tokenizer beside it; None where nothing lies there."""
+    path = Path(os.path.expanduser(base))
+    if os.path.isdir(path):
+        return digest_files(path, [file for file in path.iterdir() if not file.name.startswith(".") and file.is_file()])
+    beside = [path.parent / name for name in TOKENIZER]
+    return digest_files(path, [path, *filter(Path.is_file, beside)]) if os.path.isfile(path) else None
