@@ -144,7 +144,7 @@ def read_alike(
 ) -> float:
     """The share of prompts that the export's own tokenizer, left to itself, reads as the ids of training."""
     if quant:  # llama.cpp and Ollama put BOS before a prompt themselves
-        bos = template.tokenizer.named.get("bos_token", "")
+        bos = serving.bos_of(template)
         return llamacpp.read_alike(folder / llamacpp.file_name(quant), [text.removeprefix(bos) for text in texts], ids)
     from transformers import AutoTokenizer
 
