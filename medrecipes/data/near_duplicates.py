@@ -36,6 +36,7 @@ def near(texts: Sequence[bytes], threshold: float) -> Near:
     if len(texts) < 2:
         return Near()
     hashes, offsets = _triples(texts)
+    del texts  # as large as all that is to come, and the caller may have no use for them either
 
     @lru_cache(maxsize=4096)
     def members(row: int) -> Hashes:
@@ -46,7 +47,7 @@ def near(texts: Sequence[bytes], threshold: float) -> Near:
     triple, row, place = triple[order], row[order], place[order]
     count = np.diff(starts(triple), append=len(triple))
     many = np.repeat(count > FEW, count)
-    clustered = np.zeros(len(texts), bool)
+    clustered = np.zeros(len(offsets) - 1, bool)
     clustered[row[many]] = True
     found = _in_clusters(np.flatnonzero(clustered), members, threshold)
     few = ~many
@@ -74,7 +75,7 @@ def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
     """The word triples of all texts as 64-bit hashes, end to end, and where each text's begin."""
     ids: defaultdict[bytes, int] = defaultdict()
     ids.default_factory = lambda: len(ids) + 1  # 0 fills up texts of fewer than three words
-    parts: list[Hashes] = []
+    hashes, known = np.empty(0, np.uint64), 0  # in one piece from the start: joining pieces would hold all of it twice
     counts = [np.zeros(1, np.int64)]
     for start in range(0, len(texts), CHUNK):
         rows = [list(map(ids.__getitem__, text.split())) for text in texts[start : start + CHUNK]]
@@ -84,9 +85,13 @@ def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
         ends = np.cumsum(lengths)
         whole = np.ones(len(words), bool)  # False where a triple would reach into the next text
         whole[ends - 1] = whole[ends - 2] = False
-        parts.append(_mixed(words)[whole[: len(words) - WIDTH + 1]])
+        more = _mixed(words)[whole[: len(words) - WIDTH + 1]]
+        if known + len(more) > len(hashes):
+            hashes.resize(known + len(more) + len(hashes) // 4, refcheck=False)
+        hashes[known : known + len(more)] = more
+        known += len(more)
         counts.append(lengths - WIDTH + 1)
-    return np.concatenate(parts), np.cumsum(np.concatenate(counts))
+    return hashes[:known], np.cumsum(np.concatenate(counts))
 
 
 def _mixed(words: Hashes) -> Hashes:
@@ -129,7 +134,9 @@ def _candidates(triple: Hashes, row: Ints, place: Ints, sizes: Ints, clustered: 
 def _prefixes(hashes: Hashes, offsets: Ints, threshold: float) -> tuple[Hashes, Ints, Ints, Ints]:
     """The rarest triples of every text: which, of which text, how many rarer it has; and how many it has in all."""
     # any one order of the triples serves, so a count by bucket is as exact as a true one, and needs no table of triples
-    counts = np.bincount((hashes & BUCKETS).astype(np.int64), minlength=int(BUCKETS) + 1)
+    counts = np.zeros(int(BUCKETS) + 1, np.int64)
+    for start in range(0, len(hashes), PENDING):
+        counts += np.bincount((hashes[start : start + PENDING] & BUCKETS).astype(np.int64), minlength=len(counts))
     rarity = np.minimum(counts, (1 << RARITY_BITS) - 1).astype(np.uint64)
     triples, rows, places = [], [], []
     sizes = np.empty(len(offsets) - 1, np.int64)

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import sys
 import tempfile
 import threading
@@ -170,7 +171,7 @@ def alike(count: int, templates: int) -> dict[str, Any]:
 
 
 def measured(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What `work` returns from a process of its own, with the seconds it took and the peak memory of its whole tree."""
+    """What `work` returns from a process of its own, with the seconds its processors took and the peak memory of its tree."""
     import psutil
 
     context = multiprocessing.get_context("spawn")
@@ -209,13 +210,15 @@ def measured(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
 def _child(pipe: Any, work: Callable[..., dict[str, Any]], *arguments: Any) -> None:
     with tempfile.TemporaryDirectory() as store:
         os.environ["MEDRECIPES_CACHE"] = store  # nothing is taken from an earlier run
-        pipe.send(work(*arguments))
+        result = work(*arguments)
+        used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        pipe.send({**result, "processor": sum(one.ru_utime + one.ru_stime for one in used)})
 
 
 def show(name: str, result: dict[str, Any]) -> float:
     """Print the stages; returned: their sum."""
     total = sum(result["stages"].values())
-    print(f"{name}: {total:.1f} s, peak {result['peak_gb']:.2f} GB")
+    print(f"{name}: {total:.1f} s ({result['processor']:.1f} s of processors), peak {result['peak_gb']:.2f} GB")
     for stage, seconds in result["stages"].items():
         print(f"    {stage:22} {seconds:7.2f} s")
     for key in ("rows", "dropped", "leakage", "tokens", "supervised", "columns", "arrow"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ def attack(*arguments: object, cwd: Path) -> Outcome:
     """Run `medrecipes …` in this process from a folder; longer than `LIMIT_S` is a hang, and an exception is a traceback."""
     from medrecipes.commands import main
 
+    _open_logs()
     out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
     with limited(), contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -39,6 +42,14 @@ def attack(*arguments: object, cwd: Path) -> Outcome:
         except SystemExit as ended:  # argparse
             code = ended.code if isinstance(ended.code, int) else 1
     return Outcome(code, out.getvalue(), err.getvalue(), time.monotonic() - began)
+
+
+def _open_logs() -> None:
+    """A library that was imported by another test logs to what stderr was there, which is closed now, and would say so here."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
+        if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
+            handler.setStream(sys.__stderr__)
 
 
 @contextlib.contextmanager

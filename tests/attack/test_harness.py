@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import time
 from pathlib import Path
 
@@ -18,6 +20,17 @@ def test_a_mistake_is_refused_and_touches_nothing(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) == before
     (tmp_path / "mine" / "thesis.txt").write_text("gone")
     assert fingerprint(tmp_path) != before
+
+
+def test_what_another_test_left_of_its_logs_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers logs to what stderr was when a test first imported it, which pytest closes behind that test."""
+    handler = logging.StreamHandler(io.StringIO())
+    handler.stream.close()
+    logger = logging.getLogger("some.library")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    attack("show", "absent.toml", cwd=tmp_path)
+    assert not handler.stream.closed
+    logger.warning("goes to the stderr of the test session, where nobody takes it for a command's")
 
 
 def test_a_hang_is_found() -> None:
