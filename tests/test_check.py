@@ -175,7 +175,7 @@ def said(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (folder / name).write_text(content)
     (folder / "x.toml").write_text(text)
     monkeypatch.chdir(folder)
-    found = check_all(["x.toml"], [], Console(), schema_only=True)
+    found = check_all(["x.toml"], [], Console(), schema_only=True).problems
     return [line.replace(str(folder), "{folder}") for line in found]
 
 
@@ -226,7 +226,7 @@ def test_problems_are_grouped_by_file_and_a_shared_one_is_told_once(tmp_path: Pa
         f"{at}a.toml:3: train.batch = 'a': must be an integer",
         f"{at}b.toml:3: train.batch = 'b': must be an integer",
     ]
-    assert done.stdout.count("2 wrong") == 2
+    assert done.stdout.count("  result    2 problems found\n") == 2
 
 
 # --- files laid over each other
@@ -380,9 +380,10 @@ def run_check(recipe: str, folder: Path, **environment: str) -> subprocess.Compl
     )
 
 
-def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(tmp_path: Path) -> None:
-    done = run_check("recipes/mistral_medquad.toml", tmp_path, HF_HUB_OFFLINE="1")
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize(("strict", "code"), [("", 0), (" --strict", 1)])
+def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(strict: str, code: int, tmp_path: Path) -> None:
+    done = run_check(f"recipes/mistral_medquad.toml{strict}", tmp_path, HF_HUB_OFFLINE="1")
+    assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.splitlines() == [
         "recipes/mistral_medquad.toml",
         "  base      not looked at: unsloth/mistral-7b-instruct-v0.2-bnb-4bit@main: cannot be had from the Hub "
@@ -390,7 +391,7 @@ def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(tmp_path: Path) -
         "  data      not looked at: lavita/MedQuAD@main: cannot be had from the Hub (HF_HUB_OFFLINE is set) and was never "
         "fetched whole before; check the network, or set data.path to a local copy",
         "  template  not proved: it needs the base's tokenizer",
-        "  result    nothing wrong",
+        "  result    no problems found; 3 checks skipped: base, data, template",
     ]
 
 

@@ -78,7 +78,7 @@ def test_every_command_of_the_guides_is_one_that_there_is(guide: str) -> None:
 
 def test_the_recipes_of_the_quick_start_are_right(place: Path) -> None:
     printed = follow("quickstart", place, ("check", "show"), "--schema-only")
-    assert printed.count("nothing wrong") == 2
+    assert printed.count("no problems found") == 2
     assert 'base = "unsloth/mistral-7b-instruct-v0.2-bnb-4bit"' in printed
     # what the text says of the file
     rows = (ROOT / "data" / "own_columns.tsv").read_text().splitlines()[1:]
