@@ -12,8 +12,8 @@ from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableErro
 from medrecipes.core.files import cache_root
 from medrecipes.core.trust import admit
 from medrecipes.data import tally
+from medrecipes.data.reading import source_of
 from medrecipes.data.records import Conversation, Message
-from medrecipes.data.sources import open_source
 from medrecipes.engines.bases import Base, contradictions, open_base, tiny_facts
 from medrecipes.recipe.load import Loaded, load
 from medrecipes.recipe.local_bases import is_local
@@ -208,7 +208,7 @@ def _split(recipe: Recipe, look: _Look) -> Split | None:
     from medrecipes.data.split import prepare
 
     for entry in recipe.data.entries:
-        source = open_source(entry.source)
+        source = source_of(entry)
         if entry.path or (recipe.data.mix and recipe.data.path):
             continue
         if source.repo is None:
