@@ -116,3 +116,9 @@ def test_links_between_the_guides_lead_somewhere() -> None:
     assert [link for path, link in found if "://" not in link and not (path.parent / link).exists()] == []
     for guide in GUIDES:
         assert f"(docs/{guide}.md)" in texts[ROOT / "README.md"]
+
+
+def test_no_guide_names_a_run_that_some_version_made() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    assert {name for text in texts for name in re.findall(r"runs/[\w-]+-[0-9a-f]{8}\b", text)} == {"runs/demo-12345678"}
+    assert not [text for text in texts if "'medrecipes[" in text]
