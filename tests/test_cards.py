@@ -77,6 +77,10 @@ def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
     assert "max_steps = 12" in recipe
     assert str(tiny_run) not in text
     assert str(ROOT) not in text
+    assert "In the folder that this card lies in:" in text
+    assert 'repo = "adapter"\n' in text
+    assert "OWNER/NAME" not in text
+    assert not (tiny_run / "checkpoints" / "README.md").exists()  # "a fine-tuned version of None"
 
 
 def test_the_hub_s_own_classes_read_its_metadata(tiny_run: Path) -> None:

@@ -90,7 +90,12 @@ WRONG: list[tuple[str, str]] = [
     ("[data]\nsplit = { train = 0.9, dev = 0.0, test = 0.1 }\n[train]\nearly_stopping = 3\n", "x.toml:4: train.early_stopping needs dev rows; raise data.split.dev, or set train.keep_best = 'last'"),
     ("[data]\nsplit = { train = 0.8, dev = 0.1, test = 0.2 }\n", "x.toml:2: data.split: train, dev and test must sum to 1, train above 0"),
     ("[data]\npath = 'nowhere'\n", "x.toml:2: data.path = '{folder}/nowhere' does not exist; correct it, or leave it out"),
-    ("[data]\nsource = 'jsonl'\n", "x.toml:1: data.path is missing; source jsonl reads a file of your own, name it"),
+    ("[data]\nsource = 'jsonl'\n", "x.toml:1: data.path is missing; source jsonl reads a file of your own, name it, or a dataset of the Hub as data.repo"),
+    ("[data]\nsource = 'wikidoc'\nlicence = 'MIT'\n", "x.toml:3: data.licence is read by source jsonl only; leave it out, or change the source"),
+    ("[data]\nsource = 'jsonl'\npath = '.'\nrepo = 'owner/name'\n", "x.toml:4: data.repo contradicts x.toml:3: data.path; set one of them"),
+    ("[data]\nsource = 'jsonl'\nrepo = 'name'\n", "x.toml:3: data.repo = 'name' is no OWNER/NAME of the Hub; correct it"),
+    ("[data]\nsource = 'jsonl'\npath = '.'\nlicence = '[x](y)'\n", "x.toml:4: data.licence = '[x](y)' is no short name of a licence; write it as SPDX does, such as 'CC-BY-4.0'"),
+    ("[data]\nsource = 'jsonl'\nrepo = 'a/b'\nmax_tokens = 512\n[publish]\npush = true\n", "x.toml:6: publish.push contradicts x.toml:2: data.source = 'jsonl': a/b states no licence; state it as data.licence, such as 'CC-BY-4.0', or set publish.push = false and release by hand with `medrecipes publish RUN --push --waive licence`"),
     ("[data]\nsource = 'wikidoc'\ncolumns = { question = 'q' }\n", "x.toml:3: data.columns is read by source jsonl only; leave it out, or change the source"),
     ("[data]\nsource = 'wikidoc'\nmix = [{ source = 'medquad' }]\n", "x.toml:2: data.source contradicts x.toml:3: data.mix; set it within the mixture"),
     ("[data]\nmix = [{ source = 'medquad', weight = 1.0 }, { source = 'wikidoc' }]\n", "x.toml:2: data.mix: some entries have a weight and some have none; give all one, or none"),
@@ -125,7 +130,7 @@ WRONG: list[tuple[str, str]] = [
     ("[tag]\nunit = 'document'\n", "x.toml:2: tag.unit: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
     # what could not be released in the end
     ("[data]\nsource = 'healthcaremagic'\nmax_tokens = 512\n[publish]\npush = true\n", f"x.toml:5: publish.push contradicts x.toml:2: data.source = 'healthcaremagic': HealthCareMagic-100k states no licence; {HAND}"),
-    ("[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n[data]\nmax_tokens = 512\n", f"x.toml:6: publish.push contradicts x.toml:4: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
+    ("[data]\nmax_tokens = 512\n[[data.mix]]\nsource = 'medquad'\n[[data.mix]]\nsource = 'wikidoc'\n[publish]\npush = true\n", f"x.toml:8: publish.push contradicts x.toml:6: data.mix.1.source = 'wikidoc': Medical Meadow WikiDoc states no licence; {HAND}"),
     # sweeps
     ("[sweep]\n'lora.rnak' = [8]\n", "x.toml:2: sweep.lora.rnak matches no key of a recipe; did you mean lora.rank?"),
     ("[sweep]\n'lora.rank' = 8\n", "x.toml:2: sweep.lora.rank = 8: must be a list"),
@@ -175,7 +180,7 @@ def said(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (folder / name).write_text(content)
     (folder / "x.toml").write_text(text)
     monkeypatch.chdir(folder)
-    found = check_all(["x.toml"], [], Console(), schema_only=True)
+    found = check_all(["x.toml"], [], Console(), schema_only=True).problems
     return [line.replace(str(folder), "{folder}") for line in found]
 
 
@@ -226,7 +231,7 @@ def test_problems_are_grouped_by_file_and_a_shared_one_is_told_once(tmp_path: Pa
         f"{at}a.toml:3: train.batch = 'a': must be an integer",
         f"{at}b.toml:3: train.batch = 'b': must be an integer",
     ]
-    assert done.stdout.count("2 wrong") == 2
+    assert done.stdout.count("  result    2 problems found\n") == 2
 
 
 # --- files laid over each other
@@ -380,9 +385,10 @@ def run_check(recipe: str, folder: Path, **environment: str) -> subprocess.Compl
     )
 
 
-def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(tmp_path: Path) -> None:
-    done = run_check("recipes/mistral_medquad.toml", tmp_path, HF_HUB_OFFLINE="1")
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize(("strict", "code"), [("", 0), (" --strict", 1)])
+def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(strict: str, code: int, tmp_path: Path) -> None:
+    done = run_check(f"recipes/mistral_medquad.toml{strict}", tmp_path, HF_HUB_OFFLINE="1")
+    assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.splitlines() == [
         "recipes/mistral_medquad.toml",
         "  base      not looked at: unsloth/mistral-7b-instruct-v0.2-bnb-4bit@main: cannot be had from the Hub "
@@ -390,7 +396,7 @@ def test_a_hub_that_is_switched_off_is_one_line_and_no_problem(tmp_path: Path) -
         "  data      not looked at: lavita/MedQuAD@main: cannot be had from the Hub (HF_HUB_OFFLINE is set) and was never "
         "fetched whole before; check the network, or set data.path to a local copy",
         "  template  not proved: it needs the base's tokenizer",
-        "  result    nothing wrong",
+        "  result    no problems found; 3 checks skipped: base, data, template",
     ]
 
 

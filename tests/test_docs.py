@@ -78,7 +78,7 @@ def test_every_command_of_the_guides_is_one_that_there_is(guide: str) -> None:
 
 def test_the_recipes_of_the_quick_start_are_right(place: Path) -> None:
     printed = follow("quickstart", place, ("check", "show"), "--schema-only")
-    assert printed.count("nothing wrong") == 2
+    assert printed.count("no problems found") == 2
     assert 'base = "unsloth/mistral-7b-instruct-v0.2-bnb-4bit"' in printed
     # what the text says of the file
     rows = (ROOT / "data" / "own_columns.tsv").read_text().splitlines()[1:]
@@ -116,3 +116,9 @@ def test_links_between_the_guides_lead_somewhere() -> None:
     assert [link for path, link in found if "://" not in link and not (path.parent / link).exists()] == []
     for guide in GUIDES:
         assert f"(docs/{guide}.md)" in texts[ROOT / "README.md"]
+
+
+def test_no_guide_names_a_run_that_some_version_made() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    assert {name for text in texts for name in re.findall(r"runs/[\w-]+-[0-9a-f]{8}\b", text)} == {"runs/demo-12345678"}
+    assert not [text for text in texts if "'medrecipes[" in text]

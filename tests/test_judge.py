@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_each(run: Path, warm: Cli, tmp_path: Path) -> Non
 @pytest.mark.skipif(HARNESS, reason="lm-evaluation-harness is installed")
 def test_an_absent_harness_is_one_clear_line() -> None:
     with pytest.raises(
-        MedRecipesError, match=re.escape("lm-evaluation-harness is not installed; pip install 'medrecipes[bench]'")
+        MedRecipesError, match=re.escape("lm-evaluation-harness is not installed; pip install -e '.[bench]'")
     ):
         parse_suite("lm-eval:pubmedqa")
 

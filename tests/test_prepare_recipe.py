@@ -21,7 +21,7 @@ MISTAKES = {
     'mix = [{ source = "medquad" }, { source = "wikidoc", weight = 1.0 }]': "give all one, or none",
     'source = "wikidoc"\nmix = [{ source = "medquad" }]': "r.toml:2: data.source contradicts",
     'path = "no"\nmix = [{ source = "medquad" }]': "is no folder; with data.mix it must be one",
-    'source = "jsonl"': "data.path is missing; source jsonl reads a file of your own, name it",
+    'source = "jsonl"': "data.path is missing; source jsonl reads a file of your own, name it, or a dataset of the Hub as data.repo",
     'columns = { question = "q" }': "r.toml:2: data.columns is read by source jsonl only; leave it out",
     'columns = { qestion = "q" }': "data.columns.qestion is unknown; did you mean data.columns.question?",
     "near_duplicate = 1.2": "r.toml:2: data.near_duplicate = 1.2: must be less than or equal to 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import zipfile
 from collections import Counter
@@ -195,10 +196,29 @@ def test_own_data_by_columns_and_as_conversations() -> None:
     assert talks[1].messages[0] == Message("user", "How does aspirin prevent heart attacks?")
 
 
+def test_conversations_by_the_names_of_sharegpt_are_read(tmp_path: Path) -> None:
+    turns = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "What is gout?"}, {"from": "gpt", "value": "A disease."}]  # fmt: skip
+    (tmp_path / "own.jsonl").write_text(json.dumps({"conversations": turns}) + "\n")
+    [row], _ = read("jsonl", tmp_path / "own.jsonl")
+    assert row.messages == (Message("system", "Be brief."), Message("user", "What is gout?"), Message("assistant", "A disease."))  # fmt: skip
+
+
+def test_a_file_called_test_is_the_test_set_where_it_lies_among_others(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00001", "test-00000-of-00001", "testimony"):
+        (tmp_path / f"{name}.csv").write_text("q,a\nWhat is gout?,A disease.\n")
+    (tmp_path / "dataset_infos.json").write_text('{"default": {}}')
+    columns = Columns(question="q", answer="a")
+    rows, _ = read("jsonl", tmp_path, columns)
+    assert {row.id: row.meta for row in rows} == {
+        "train-00000-of-00001:2": {}, "test-00000-of-00001:2": {"official": "test"}, "testimony:2": {},
+    }  # fmt: skip
+    [alone], _ = read("jsonl", tmp_path / "test-00000-of-00001.csv", columns)
+    assert alone.meta == {}
+
+
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "tsv", "parquet"])
 def test_own_data_in_every_format(suffix: str, tmp_path: Path) -> None:
     import csv
-    import json
 
     import pyarrow
     import pyarrow.parquet

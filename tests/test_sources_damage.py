@@ -157,6 +157,23 @@ def test_the_samples_are_not_damaged() -> None:
     assert list(open_source("synthetic_qa").read(Files(ROOT / "data/synthetic_qa.jsonl"), Ledger()))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "line"),
+    [
+        ("own.csv", "q;a\nx;y\n", ("q", "a"), "own.csv: row 2 has no column 'q', only q;a; its columns are kept apart by semicolons, not by commas: save it with commas as .csv, or with tabs as .tsv"),
+        ("own.tsv", "q,a\nx,y\n", ("q", "a"), "own.tsv: row 2 has no column 'q', only q,a; its columns are kept apart by commas, not by tabs: save it with commas as .csv, or with tabs as .tsv"),
+        ("own.csv", "Question, Answer\nx,y\n", ("question", "answer"), "own.csv: row 2 has no column 'question', only Question,  Answer; did you mean 'Question'? Letters count: set data.columns.question to one of them"),
+        ("own.csv", "q,b\nx,y\n", ("q", "a"), "own.csv: row 2 has no column 'a', only q, b; set data.columns.answer to one of them"),
+        ("own.csv", "q,b\nx,y\n", None, "own.csv: row 2 has no column 'messages', only q, b; name its columns, such as data.columns = { question = \"...\", answer = \"...\" }"),
+        ("own.xlsx", "PK", ("q", "a"), "own.xlsx is a spreadsheet, which is not read; save its sheet as CSV (in UTF-8), and name that as data.path"),
+    ],
+)  # fmt: skip
+def test_a_hint_is_of_what_is_wrong(name: str, content: str, columns: tuple[str, str] | None, line: str, tmp_path: Path) -> None:  # fmt: skip
+    (tmp_path / name).write_text(content)
+    found = failure("jsonl", tmp_path / name, columns and Columns(question=columns[0], answer=columns[1]))
+    assert found.removeprefix(f"{tmp_path}/{name}: ") == line
+
+
 def test_two_tables_read_in_turn_leave_the_longest_cell_of_others_alone(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     for name in ("a", "b"):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from medrecipes.data.reading import source_of
+from medrecipes.recipe.schema import Mix
 from tests.conftest import ROOT
 from tests.hub import Hub
 
@@ -65,6 +67,38 @@ def test_a_branch_is_resolved_once_and_the_commit_is_recorded(hub: Hub, tmp_path
     repo.put({"data/train-00000-of-00001.parquet": b"damaged"})
     pinned = run(hub, tmp_path, source="medquad", revision=sha)
     assert json.loads(pinned.stdout)[2] == key
+
+
+def test_any_dataset_with_columns_of_text_is_read_as_own_data(hub: Hub, tmp_path: Path) -> None:
+    rows = "".join(f"Question {n},Answer {n} of its own\n" for n in range(20))
+    files = {
+        "data/train.csv": f"Q,A\n{rows}",
+        "data/test.csv": "Q,A\nWhat is gout?,A disease.\n",
+        "images/1.png": "",
+        "dataset_infos.json": "{}",
+    }
+    hub.store.create("someone/anything", "dataset").put({name: text.encode() for name, text in files.items()})
+    own = {"source": "jsonl", "repo": "someone/anything", "columns": {"question": "Q", "answer": "A"}}
+    done = run(hub, tmp_path, **own, licence="CC-BY-4.0")
+    assert done.returncode == 0, done.stderr
+    source, seen, _ = json.loads(done.stdout)
+    assert (source["title"], source["repo"], source["file"], seen) == ("someone/anything", "someone/anything", None, 21)
+    assert source["sha"] == hub.store.repos["dataset", "someone/anything"].resolve("main").sha
+    assert (source["licence"], source["redistributable"]) == ("CC-BY-4.0", "yes")
+    assert not [path for path in hub.requests if "images" in path]
+    absent = run(hub, tmp_path, **own | {"repo": "someone/else"})
+    assert absent.stderr.startswith("someone/else@main: cannot be had from the Hub (")
+    assert absent.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("licence", "passed"),
+    [("CC0-1.0", "yes"), ("cc-by-nc-sa-4.0", "yes"), ("MIT", "yes"), ("CC-BY-ND-4.0", "no"), ("Our terms", "unknown")],
+)
+def test_own_data_may_be_passed_on_where_its_licence_says_so(licence: str, passed: str) -> None:
+    source = source_of(Mix(source="jsonl", path=Path("x.csv"), licence=licence))
+    assert (source.title, source.licence, source.redistributable) == ("own data", licence, passed)
+    assert source_of(Mix(source="jsonl", path=Path("x.csv"))).redistributable == "unknown"
 
 
 def test_what_the_hub_does_not_have_is_one_line(hub: Hub, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ SCRIPT = "<script>document.title='x'</script><b>What</b> causes Asthma ?"
 
 @pytest.mark.skipif(GRADIO, reason="gradio is installed")
 def test_without_gradio_it_is_one_clear_line() -> None:
-    with pytest.raises(MedRecipesError, match=re.escape("--web needs gradio; pip install 'medrecipes[web]'")):
+    with pytest.raises(MedRecipesError, match=re.escape("--web needs gradio; pip install -e '.[web]'")):
         require()
 
 

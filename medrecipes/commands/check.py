@@ -14,14 +14,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer"
     )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a check was skipped (offline, or data not at hand)")  # fmt: skip
     options.trust_remote_code(parser)
     options.overrides(parser)
 
 
-def do(arguments: argparse.Namespace) -> None:
-    """Print what each recipe gives; what is wrong is an error."""
+def do(arguments: argparse.Namespace) -> int:
+    """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
     from medrecipes.pipeline.check import check_all
 
-    if problems := check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only):
-        raise RecipeError(problems)
+    checked = check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only)
+    if checked.problems:
+        raise RecipeError(checked.problems)
+    return int(arguments.strict and bool(checked.skipped))

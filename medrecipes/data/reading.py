@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from medrecipes.core.errors import DataError
 from medrecipes.core.files import digest_path
 from medrecipes.data.cleaning import clean, plain
+from medrecipes.data.licences import passed_on
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Files, Ledger, Source, _hub, open_source
 from medrecipes.data.sources._files import files
@@ -73,6 +74,16 @@ class Rows:
         return self.document[row] or self.content[row].hex()
 
 
+def source_of(entry: Mix) -> Source:
+    """The source that an entry names, with what the entry itself says of its repository and its licence."""
+    source = open_source(entry.source)
+    if entry.repo:
+        source = replace(source, repo=entry.repo, title=entry.repo, homepage=f"https://huggingface.co/datasets/{entry.repo}")  # fmt: skip
+    if entry.licence:
+        source = replace(source, licence=entry.licence, redistributable=passed_on(entry.licence))
+    return source
+
+
 def locate(data: Data) -> list[Place]:
     """Every dataset of the recipe with its label and where it is read."""
     names = Counter(entry.source for entry in data.entries)
@@ -81,8 +92,8 @@ def locate(data: Data) -> list[Place]:
     for entry in data.entries:
         used[entry.source] += 1
         label = entry.source if names[entry.source] == 1 else f"{entry.source}-{used[entry.source]}"
-        source = open_source(entry.source)
-        path = entry.path or (_within(data.path, entry.source) if data.mix and data.path else None)
+        source = source_of(entry)
+        path = entry.path or (_within(data.path, entry.source) if data.mix and data.path and not entry.repo else None)
         if path is not None:
             files(path)  # what would never end is refused before anything reads it
         sha = _hub.resolve(source, entry.revision) if path is None else None

@@ -14,6 +14,7 @@ import jinja2
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, TrustError, did_you_mean
+from medrecipes.core.extras import install
 from medrecipes.core.trust import OPTION, trusts
 from medrecipes.rendering.bounded_jinja import Bounded
 from medrecipes.runs.folder import RunDir
@@ -39,9 +40,7 @@ def parse_suite(text: str) -> tuple[str, ...]:
     if harness != HARNESS or not colon or not tasks:
         raise MedRecipesError(f"--suite {text}: write it as {HARNESS}:TASK,TASK or {HARNESS}:{'|'.join(NAMED)}")
     if importlib.util.find_spec("lm_eval") is None:
-        raise MedRecipesError(
-            f"--suite {text}: lm-evaluation-harness is not installed; pip install 'medrecipes[bench]'"
-        )
+        raise MedRecipesError(f"--suite {text}: lm-evaluation-harness is not installed; {install('bench')}")
     return tuple(task for name in tasks for task in NAMED.get(name, (name,)))
 
 

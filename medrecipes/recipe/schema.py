@@ -116,9 +116,17 @@ class Columns(Section):
     split: str | None = Field(None, description="Column whose value `test` keeps a row in the test set.")
 
 
+REPO = "A dataset of the Hub, OWNER/NAME, whose tables source jsonl reads in place of a file of one's own."
+LICENCE = (
+    "Licence of what source jsonl reads, by its short name, such as `CC-BY-4.0`; a release needs one, or a waiver."
+)
+
+
 class Mix(Section):
     source: str = Field(description="Which dataset: a file of medrecipes/data/sources/.")
     path: Path | None = Field(None, strict=False, description="File or folder, from the recipe's own folder.")
+    repo: str | None = Field(None, description=REPO)
+    licence: str | None = Field(None, description=LICENCE)
     revision: str = Field("main", description="Branch, tag or commit of the dataset on the Hub.")
     columns: Columns = Field(default=Columns(), description="Names of the columns, for source jsonl.")
     weight: Annotated[float, Field(gt=0, le=1_000_000), Why("shares are relative to one another")] | None = Field(
@@ -135,6 +143,8 @@ class Data(Section):
         description="File or folder, from the recipe's own folder; left out: the source's Hub repository. "
         "With data.mix: the folder that holds a file or folder by each source's name.",
     )
+    repo: str | None = Field(None, description=REPO)
+    licence: str | None = Field(None, description=LICENCE)
     revision: str = Field(
         "main", description="Branch, tag or commit of the dataset on the Hub; the commit it resolved to is recorded."
     )
@@ -160,7 +170,8 @@ class Data(Section):
         """The datasets to read: the mixture, or the one that the section itself names."""
         if self.mix:
             return self.mix
-        return (Mix(source=self.source, path=self.path, revision=self.revision, columns=self.columns),)
+        named = {key: getattr(self, key) for key in ("source", "path", "repo", "licence", "revision", "columns")}
+        return (Mix(**named),)
 
 
 class BuildSet(Section):

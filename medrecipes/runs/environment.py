@@ -38,12 +38,19 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, marked where files differ from it; none outside a checkout."""
+    """The checkout's commit, marked where the code or the templates differ from it; none outside a checkout.
+
+    What else lies there, such as a recipe of one's own, changes no run: a run folder holds its recipe.
+    """
     folder = PACKAGE.parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--", PACKAGE.name, "templates"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

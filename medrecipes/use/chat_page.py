@@ -17,6 +17,7 @@ from typing import Any
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError
+from medrecipes.core.extras import install
 from medrecipes.core.files import digest
 from medrecipes.data.records import Message
 from medrecipes.data.split import prepare
@@ -46,7 +47,7 @@ Talks = dict[str, list[Turn]]
 def require() -> None:
     """Raise unless Gradio is there."""
     if importlib.util.find_spec("gradio") is None:
-        raise MedRecipesError("--web needs gradio; pip install 'medrecipes[web]'")
+        raise MedRecipesError(f"--web needs gradio; {install('web')}")
 
 
 def samples(opened: Opened) -> list[str]:

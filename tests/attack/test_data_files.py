@@ -476,11 +476,13 @@ OWN_ROWS: list[tuple[str, str]] = [
     (said(turn(7, "x"), turn("assistant", "z")), "role is 7 where text belongs"),
     (said(turn("user", [{"type": "text", "text": "x"}]), turn("assistant", "z")), "content is a list where text belongs"),
     (said({"role": "user"}, turn("assistant", "z")), "has no column 'content'"),
-    (said({"from": "human", "value": "x"}), "has no column 'role'"),
+    (said({"from": "human", "value": "x"}), "must end with the assistant"),
+    (said({"from": "human"}, turn("assistant", "z")), "has no column 'value', only from; give each turn from and value"),
+    (said({"from": "tool", "value": "x"}), "role 'tool' is none of"),
     (said("x", "y"), "messages is no list of objects"),
     (json.dumps({"messages": "x"}), "messages is no list of objects"),
     (json.dumps({"messages": None}), "messages is no list of objects"),
-    (json.dumps({"conversations": []}), "has no column 'messages', only conversations"),
+    (json.dumps({"conversations": []}), "must end with the assistant"),
     (json.dumps({"question": "x", "answer": "y"}), "name its columns, such as data.columns"),
 ]  # fmt: skip
 ARTICLE = "1|t|Gout\n1|a|Gout hurts.\n"

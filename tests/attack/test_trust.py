@@ -606,13 +606,13 @@ def test_a_base_of_the_hub_is_trusted_at_its_commit_alone(
             f"{OPTION} {OWNER}@{first}",
             f"{hub.url}/{OWNER}/tree/{first}",
         )
-    assert "nothing wrong" in attack("check", recipe, OPTION, f"{OWNER}@{first}", cwd=poison.place).out
+    assert "no problems found" in attack("check", recipe, OPTION, f"{OWNER}@{first}", cwd=poison.place).out
     repo.put({"evil.py": poison.code("later").encode()})  # the branch moves
     later = repo.resolve("main").sha
     assert later != first
     told(attack("check", recipe, OPTION, f"{OWNER}@{first}", cwd=poison.place), f"{OPTION} {OWNER}@{later}")
     pinned = ("--set", f"model.revision={first}")
-    assert "nothing wrong" in attack("check", recipe, *pinned, OPTION, f"{OWNER}@{first}", cwd=poison.place).out
+    assert "no problems found" in attack("check", recipe, *pinned, OPTION, f"{OWNER}@{first}", cwd=poison.place).out
     told(attack("check", recipe, *pinned, cwd=poison.place), f"{OPTION} {OWNER}@{first}")
     record_property("attacks", ("bases and runs that bring code", 6))
 

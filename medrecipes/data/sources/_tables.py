@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from medrecipes.core.bounded_reading import LONGEST, BoundsError, JsonError, Meter, decode, loads
-from medrecipes.core.errors import DataError, reason
+from medrecipes.core.errors import DataError, reason, shown
 from medrecipes.data.sources import Files, Ledger
 from medrecipes.data.sources._files import Blob, lines, tables
 
@@ -23,6 +23,8 @@ TOO_LONG = f"a row of more than {LONGEST >> 20} MB, or a text that is not closed
 ROWS_AT_ONCE = 512  # of Parquet
 SHOWN = 12  # columns that a message names
 MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
+MOST_COLUMNS = 1000  # that a column which is not there is looked for among
+OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 Row = dict[str, Any]
 
 
@@ -83,10 +85,19 @@ def text(blob: Blob, number: int, row: Row, column: str) -> str:
 
 
 def _no_column(blob: Blob, number: int, column: str, row: Row) -> DataError:
-    return DataError(
-        f"{blob.name}: row {number} has no column {column!r}, only {columns_of(row)}; name the right file, "
-        'or use source = "jsonl" with data.columns'
-    )
+    return no_column(blob, number, column, row, 'name the right file, or use source = "jsonl" with data.columns')
+
+
+def no_column(blob: Blob, number: int, column: str, row: Row, cure: str) -> DataError:
+    """The error for a column that a row has not; `cure`: the next move, where the row's own columns tell no better one."""
+    names = [str(name) for name in islice(row, MOST_COLUMNS)]
+    mark = next((mark for mark in OTHER_MARKS if len(row) == 1 and mark in names[0]), None)
+    if mark and blob.suffix in (".csv", ".tsv"):
+        kept = "commas" if blob.suffix == ".csv" else "tabs"
+        cure = f"its columns are kept apart by {OTHER_MARKS[mark]}, not by {kept}: save it with commas as .csv, or with tabs as .tsv"
+    elif meant := [name for name in names if name.strip().casefold() == column.strip().casefold()]:
+        cure = f"did you mean {shown(meant[0], 60)}? Letters count: {cure}"
+    return DataError(f"{blob.name}: row {number} has no column {shown(column, 60)}, only {columns_of(row)}; {cure}")
 
 
 def columns_of(row: Row) -> str:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from medrecipes.core.errors import DataError
 from medrecipes.data.records import Conversation, Message, Role, check_turns
 from medrecipes.data.sources import Files, Ledger, Source
-from medrecipes.data.sources._files import Blob, tables
-from medrecipes.data.sources._tables import columns_of, rows, text
+from medrecipes.data.sources._files import TABLES, Blob, tables
+from medrecipes.data.sources._tables import Row, no_column, rows, text
+
+TEST = re.compile(
+    r"test(?![a-z])", re.IGNORECASE
+)  # how the name of an official test set's file begins, as in test-00000-of-00001.parquet
+# ShareGPT's names of who speaks
+SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+NO_ROWS = (
+    "dataset_infos.json",
+    "dataset_info.json",
+    "dataset_dict.json",
+)  # what the Hub's own library writes beside them
+CURE = 'name its columns, such as data.columns = { question = "...", answer = "..." }'
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
-    """Every row with an answer: `messages`, or the columns that the recipe names."""
+    """Every row with an answer: `messages`, ShareGPT's `conversations`, or the columns that the recipe names.
+
+    Rows of files called `test` are test rows, where they lie among others.
+    """
     columns = files.columns
     paired = columns.question is not None and columns.answer is not None
     if (columns.question is None) != (columns.answer is None) or (paired and columns.messages):
         raise DataError("data.columns: name question and answer together, or messages alone")
-    turns = columns.messages or "messages"
-    for blob in tables(files.path):
+    wanted = {key: name for key, name in columns.model_dump().items() if name is not None and key != "messages"}
+    found = [blob for blob in tables(files.path) if blob.inside.name not in NO_ROWS]
+    held_out = [blob for blob in found if TEST.match(blob.inside.name)]
+    for blob in found:
         for number, row in rows(blob):
             ledger.seen += 1
             id = f"{blob.stem}:{number}"
+            for key, name in wanted.items():
+                if name not in row:
+                    raise no_column(blob, number, name, row, f"set data.columns.{key} to one of them")
             if paired:
                 question, answer = (text(blob, number, row, str(c)) for c in (columns.question, columns.answer))
                 messages = [Message("user", question), Message("assistant", answer)]
-            elif turns in row:
-                messages = _messages(blob, number, row[turns])
             else:
-                raise DataError(
-                    f"{blob.name}: row {number} has no column {turns!r}, only {columns_of(row)}; name its columns, "
-                    'such as data.columns = { question = "...", answer = "..." }'
-                )
+                messages = _messages(blob, number, row, columns.messages)
             if columns.system and (system := text(blob, number, row, columns.system).strip()):
                 if any(m.role == "system" for m in messages):
                     ledger.repair("the column's system message stands for that of the turns", id)
@@ -44,24 +60,33 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
             named = {"qtype": columns.type, "official": columns.split, "document": columns.document}
             known = {key: text(blob, number, row, column).strip() for key, column in named.items() if column}
             document = known.pop("document", "")
-            if known.get("official", "").casefold() == "test":
+            test = known.pop("official", "").casefold() == "test" or (blob in held_out and len(held_out) < len(found))
+            if test:  # only a test set binds; train and dev are this project's to choose
                 known["official"] = "test"
-            else:
-                known.pop("official", None)  # only a test set binds; train and dev are this project's to choose
             yield Conversation(id, document, tuple(messages), known)
 
 
-def _messages(blob: Blob, number: int, value: Any) -> list[Message]:
+def _messages(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:
+    """The turns of a row, each an object with role and content, or with ShareGPT's from and value."""
+    name = column or ("messages" if "messages" in row or "conversations" not in row else "conversations")
+    if name not in row:
+        raise no_column(blob, number, name, row, CURE)
+    value = row[name]
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise DataError(f"{blob.name}: row {number}: messages is no list of objects with role and content; write it so")
+        raise DataError(f"{blob.name}: row {number}: {name} is no list of objects with role and content; write it so")
     messages = []
     for turn in value:
-        role = text(blob, number, turn, "role")
+        who, what = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
+        for key in (who, what):
+            if key not in turn:
+                raise no_column(blob, number, key, turn, f"give each turn {who} and {what}")
+        role = text(blob, number, turn, who)
+        role = SPEAKERS.get(role, role) if who == "from" else role
         if role not in get_args(Role):
             raise DataError(
                 f"{blob.name}: row {number}: role {role[:40]!r} is none of {', '.join(get_args(Role))}; rename it"
             )
-        messages.append(Message(cast(Role, role), text(blob, number, turn, "content")))
+        messages.append(Message(cast(Role, role), text(blob, number, turn, what)))
     return messages
 
 
@@ -74,5 +99,6 @@ SOURCE = Source(
     redistributable="unknown",
     citation="",
     read=read,
+    hub_files=tuple(f"*{kind}{packed}" for kind in TABLES for packed in ("", ".gz")),
     keeps_layout=True,
 )

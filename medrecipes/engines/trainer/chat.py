@@ -177,6 +177,9 @@ class TrlEngine(Speaker):
                 lengths = [len(pack.input_ids) for pack in padded]
                 return Shuffled(lengths, len(packs), recipe.seed, settings.batch, processes.size(), micro_batch)
 
+            def create_model_card(self, *_: Any, **__: Any) -> None:
+                """None of TRL's own beside the checkpoints, which knows no base: the run has a card."""
+
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
                 return look(self, lambda: engine._judge(dev, dev_learned))
 

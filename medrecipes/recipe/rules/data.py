@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from medrecipes.core.errors import did_you_mean, shown
 from medrecipes.recipe.repository_names import folder_problem
 from medrecipes.recipe.rules.where import Problem, Where, unknown
-from medrecipes.recipe.schema import Columns, Data, Mix, Recipe, source_names, template_names
+from medrecipes.recipe.schema import Data, Mix, Recipe, source_names, template_names
+
+REPOSITORY = re.compile(r"(?=.{3,96}$)[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)  # the Hub's own limit
+LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+-]{0,63}")
 
 
 def entries(data: Data) -> list[tuple[str, Mix]]:
@@ -22,15 +26,23 @@ def datasets(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """The datasets exist, and each is told what it reads."""
     names = source_names()
     for place, entry in entries(recipe.data):
-        source, path, columns = f"{place}.source", f"{place}.path", f"{place}.columns"
+        source, path = f"{place}.source", f"{place}.path"
         if entry.source not in names:
             yield unknown(at, source, entry.source, names)
         if entry.path and not os.path.exists(entry.path):
             yield (path,), f"{at(path)} = {shown(str(entry.path), 300)} does not exist; correct it, or leave it out"
-        if entry.source == "jsonl" and not entry.path:
-            yield (source, path), f"{at(path)} is missing; source jsonl reads a file of your own, name it"
-        if entry.source != "jsonl" and entry.columns != Columns():
-            yield (source, columns), f"{at(columns)} is read by source jsonl only; leave it out, or change the source"
+        repo = f"{place}.repo"
+        if entry.source == "jsonl" and not entry.path and not entry.repo:
+            yield (source, path), f"{at(path)} is missing; source jsonl reads a file of your own, name it, or a dataset of the Hub as {repo}"  # fmt: skip
+        if entry.path and entry.repo:
+            yield (path, repo), f"{at(repo)} contradicts {at(path)}; set one of them"
+        if entry.repo and not REPOSITORY.fullmatch(entry.repo):
+            yield (repo,), f"{at(repo)} = {shown(entry.repo)} is no OWNER/NAME of the Hub; correct it"
+        if entry.licence and not LICENCE.fullmatch(entry.licence):
+            yield (f"{place}.licence",), f"{at(f'{place}.licence')} = {shown(entry.licence)} is no short name of a licence; write it as SPDX does, such as 'CC-BY-4.0'"  # fmt: skip
+        for key in ("columns", "repo", "licence"):
+            if entry.source != "jsonl" and getattr(entry, key) != Mix.model_fields[key].default:
+                yield (source, f"{place}.{key}"), f"{at(f'{place}.{key}')} is read by source jsonl only; leave it out, or change the source"  # fmt: skip
     cases = recipe.eval.cases
     if cases and not os.path.isfile(cases):
         yield (
@@ -44,7 +56,7 @@ def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:
     data = recipe.data
     if not data.mix:
         return
-    for key in ("source", "columns", "revision"):
+    for key in ("source", "columns", "repo", "licence", "revision"):
         if getattr(data, key) != Data.model_fields[key].default:
             yield (f"data.{key}", "data.mix"), f"{at(f'data.{key}')} contradicts {at('data.mix')}; set it within the mixture"  # fmt: skip
     if len({entry.weight is None for entry in data.mix}) > 1:

@@ -13,7 +13,7 @@ from medrecipes.recipe.schema import Recipe, template_names
 from medrecipes.release.base_licences import shown, tiny
 from medrecipes.release.cards import text
 from medrecipes.release.cards.facts import Facts
-from medrecipes.release.cards.text import bullets, table
+from medrecipes.release.cards.text import RELEASE, bullets, table
 from medrecipes.release.cards.use import snippets
 from medrecipes.release.personal_data import find
 from medrecipes.rendering.base_template import saved_template
@@ -113,7 +113,11 @@ def use(facts: Facts) -> Iterator[str]:
         at = f" (commit `{facts.state['base_revision']}`)" if facts.state.get("base_revision") else ""
         yield f"The base brings Python code of its own{at}, which runs on the machine that loads it: read it before."
     caps = bool(facts.state.get("base_caps"))
-    for snippet in snippets(facts.recipe, facts.repo_id, facts.formats, on_hub=facts.on_hub, caps=caps):
+    # in a run's folder the adapter lies in a folder of its own
+    place = "adapter" if facts.repo_id == RELEASE and facts.recipe.task == "chat" else facts.repo_id
+    if facts.repo_id == RELEASE:
+        yield "In the folder that this card lies in:"
+    for snippet in snippets(facts.recipe, place, facts.formats, on_hub=facts.on_hub, caps=caps):
         yield f"**{snippet.title}**"
         yield fenced(snippet.kind, snippet.code)
         yield snippet.note

@@ -15,7 +15,7 @@ DISCLAIMER = (
     "For research and education. Not a medical device: it gives no diagnosis, its answers can be wrong or harmful, "
     "and no decision about anybody's health may rest on them."
 )
-RELEASE = "OWNER/NAME"  # what stands for the repository in a card that was not released
+RELEASE = "."  # what stands for the repository in a card that was not released: the folder that it lies in
 HOMEPAGE = re.compile(r"https?://[\w./~%?&=#+:-]+", re.ASCII)
 Section = tuple[str, Sequence[str]]  # a heading, and paragraphs; a section without any is left out
 

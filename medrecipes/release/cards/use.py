@@ -31,7 +31,7 @@ def snippets(
     `on_hub`: whether a server can fetch the base by its name; `caps`: whether it caps what it attends with.
     """
     if recipe.task != "chat":
-        yield Snippet("medrecipes", "bash", f'medrecipes tag {shlex.quote(repo_id)} "Naloxone reverses the effect of clonidine."', "With a copy of the run's folder.")  # fmt: skip
+        yield Snippet("medrecipes", "bash", f'medrecipes tag {shlex.quote(repo_id)} "Naloxone reverses the effect of clonidine."', "" if repo_id == "." else "With a copy of the run's folder.")  # fmt: skip
         return
     messages = [*([("system", recipe.template.system)] if recipe.template.system else []), ("user", QUESTION)]
     turns = (json.dumps({"role": role, "content": content}, ensure_ascii=False) for role, content in messages)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.core.errors import MedRecipesError
+from medrecipes.core.extras import install
 from medrecipes.core.files import read_json
 from medrecipes.release.export.parity import Logits
 from medrecipes.rendering.chat_template import ChatTemplate
@@ -33,7 +34,7 @@ def require() -> Path:
     """llama.cpp's folder; raise, with what to install, for any piece that is missing."""
     missing = [package for module, package in PACKAGES.items() if not _found(module)]
     if missing:
-        raise MedRecipesError(f"--format gguf needs {' and '.join(missing)}; pip install 'medrecipes[gguf]'")
+        raise MedRecipesError(f"--format gguf needs {' and '.join(missing)}; {install('gguf')}")
     folder = Path(os.environ.get(VARIABLE) or "llama.cpp").expanduser()
     if not (folder / CONVERTER).is_file():
         raise MedRecipesError(

@@ -32,7 +32,7 @@ from medrecipes.release.gates.secrets import secrets_of
 from medrecipes.release.personal_data.second import detectors
 
 ADVICE = {
-    "licence": "get the right to share it, leave that source out, or waive it where you have the right",
+    "licence": "get the right to share it, leave that source out, or waive it where you have the right; the licence of data of your own stands in the recipe as data.licence",
     "personal-data": "take these rows or files out, or mask them; waive it where all of them are public or an institution's",
     "leakage": "make the split again; figures of such rows say nothing",
     "secrets": "delete it from the file, and revoke it where it was issued",
