@@ -157,9 +157,7 @@ def llama4() -> tuple[dict[str, Any], dict[str, Any]]:
     reference = Tokenizer.get_instance()
     model = byte_bpe(reference.model._mergeable_ranks, {}, first=0)
     words = split(reference.O200K_PATTERN)
-    tokenizer = tokenizer_json(
-        model, reference.special_tokens, None, words, {**BYTE_LEVEL}, bos="<|begin_of_text|>"
-    )
+    tokenizer = tokenizer_json(model, reference.special_tokens, None, words, {**BYTE_LEVEL}, bos="<|begin_of_text|>")
     return tokenizer, {
         "bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>",
     }  # fmt: skip

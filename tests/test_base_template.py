@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from functools import lru_cache
@@ -44,12 +45,15 @@ STYLES = {
     "tool branches": "{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}{% for message in messages %}{% if message.role == 'tool' %}{{ '<tool_response>' + message.content + '</tool_response>' }}{% elif message.tool_calls %}{{ raise_exception('no') }}{% else %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     "system merged into user": "{% if messages[0]['role'] == 'system' %}{% set head = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}{% else %}{% set head = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{{ '<|im_start|>' + message['role'] + '\n' + (head if loop.first else '') + message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     "a stop of its own": "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ '<|assistant|>\n' + message['content'] + eos_token + '\n' }}{% else %}{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
+    "a role for the model": "{{ bos_token }}{% for message in messages %}{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}{{ '<|im_start|>' + role + '\n' + message['content'].strip() + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}",
+    "a macro, and a system text with a date": "{% macro turn(role, text) %}{{ '<|im_start|>' ~ role ~ '\n' ~ text ~ '<|im_end|>\n' }}{% endmacro %}{% if messages[0].role == 'system' %}{% set head = messages[0].content.replace('/think', '').rstrip() %}{% set rest = messages[1:] %}{% else %}{% set head = 'You help.' %}{% set rest = messages %}{% endif %}{{ turn('system', 'Today Date: ' ~ strftime_now('%d %B %Y') ~ '\nReasoning: ' ~ ('/think' if enable_thinking else '/no_think') ~ '\n\n' ~ head) }}{% for message in rest %}{{ turn(message.role, message.content) }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     "a blank before answers": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[Q] ' + message['content'] + ' [/Q]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}",
 }  # fmt: skip
 REFUSED = {
     "another prompt than in use": (
         CHATML.replace("'<|im_start|>assistant\n' }}{% endif %}", "'<|im_start|>assistant\nSure: ' }}{% endif %}"), "turn 2",
     ),
+    "not prefix-stable": ("{{ '<|im_start|>system\nThis talk has ' ~ messages | length ~ ' turns.<|im_end|>\n' }}" + CHATML, "turn 2"),
     "no stop token": (
         "{% for message in messages %}{{ '### ' + message['role'] + '\n' + message['content'] + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}", "turn 2",
     ),
@@ -144,11 +148,11 @@ def test_the_template_of_any_maker_is_proved_and_gives_what_plain_transformers_g
     for conversation, example in zip(conversations, examples, strict=True):
         messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
         told = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
-        if style == "today's date":
+        if "date" in style:
             messages = None  # type: ignore[assignment] # transformers writes the day on which it is asked
         elif "<|im_end|>" in conversation.answer:
             assert example.input_ids.count(tokenizer.control_id("<|im_end|>")) == (
-                0 if end == "<|end|>" else 3 if "default" in style else 2
+                0 if end == "<|end|>" else 3 if "default" in style or "date" in style else 2
             )
             assert (
                 "<think>"
@@ -168,6 +172,20 @@ def test_the_template_of_any_maker_is_proved_and_gives_what_plain_transformers_g
         written = template.tokenizer.decode([[id for id in supervised if id != stop]])[0]
         answers = [m.content for m in conversation.messages if m.role == "assistant"]
         assert written.strip().replace(" ", "").replace("\n", "") == "".join(answers).replace(" ", "").replace("\n", "")
+
+
+@pytest.mark.parametrize("style", ["a macro, and a system text with a date", "thoughts dropped", "tool branches"])
+def test_an_unknown_chat_model_in_a_folder_passes_check(style: str, tmp_path: Path) -> None:
+    base(tmp_path / "new", STYLES[style])
+    config = {"architectures": ["BrandNewForCausalLM"], "model_type": "brand_new", "max_position_embeddings": 4096}
+    (tmp_path / "new" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "r.toml").write_text(
+        f'[model]\nbase = "./new"\n[template]\nsystem = "Be true."\n[data]\npath = "{ROOT}/data/medquad"\n'
+    )
+    found = attack("check", "r.toml", cwd=tmp_path)
+    assert (found.code, found.err) == (0, "")
+    assert len(re.findall(r"(train|dev|test) +\d+ rows proved", found.out)) == 3
+    assert "nothing wrong" in found.out
 
 
 def test_a_date_is_the_same_on_every_day(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ WRONG: list[tuple[str, str]] = [
     ("[model]\nquant_type = 'nf5'\n", "x.toml:2: model.quant_type = 'nf5' is not one of nf4, fp4; did you mean nf4?"),
     ("[model]\nbase = 'tiny:mistrel'\n", "x.toml:2: model.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral?"),
     ("[model]\nbase = 'tinny:gemma'\n", "x.toml:2: model.base = 'tinny:gemma' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; did you mean tiny:gemma?"),
-    ("[model]\nbase = 'https://huggingface.co/a/b'\n", "x.toml:2: model.base = 'https://huggingface.co/a/b' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; known: tiny:gemma, tiny:gemma2, tiny:gemma3, tiny:llama2, tiny:llama3, tiny:mistral"),
+    ("[model]\nbase = 'https://huggingface.co/a/b'\n", "x.toml:2: model.base = 'https://huggingface.co/a/b' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; known: tiny:gemma, tiny:gemma2, tiny:gemma3, tiny:gemma3n, tiny:gemma4, tiny:gpt_oss, tiny:llama2, tiny:llama3, tiny:llama4, tiny:ministral3, tiny:mistral, tiny:phi4, tiny:qwen25, tiny:qwen3, tiny:smollm2, tiny:smollm3"),
     ("[template]\nname = 'lama3'\n", "x.toml:2: template.name = 'lama3' is unknown; did you mean llama3?"),
     ("[data]\nsource = 'medquda'\n", "x.toml:2: data.source = 'medquda' is unknown; did you mean medquad?"),
     ("[[data.mix]]\nsource = 'wikidocs'\n", "x.toml:2: data.mix.0.source = 'wikidocs' is unknown; did you mean wikidoc?"),
@@ -290,10 +290,19 @@ def test_the_names_of_optimisers_and_schedulers_are_transformers_own() -> None:
 
 def test_the_modules_of_every_known_architecture_are_those_that_transformers_builds() -> None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from medrecipes.engines.opening import auto_class
 
     assert set(TINY.values()) <= set(MODULES)
+    # what leads into the layers of Gemma 4, and Llama 4's choice of experts, is theirs alone
+    aside = {
+        "gemma4": {"per_layer_projection", "per_layer_model_projection", "per_layer_input_gate", "embed_tokens_per_layer"},
+        "llama4": {"router"},
+    }  # fmt: skip
     for kind, modules in MODULES.items():
+        if kind.startswith("gemma3n"):  # tests/test_tiny.py asks a base of its own
+            continue
         config = AutoConfig.for_model(kind)
         text = getattr(config, "text_config", config)
         for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"):
@@ -302,11 +311,11 @@ def test_the_modules_of_every_known_architecture_are_those_that_transformers_bui
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:1]
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = auto_class({"model_type": kind}).from_config(config)
         kinds = (torch.nn.Linear, torch.nn.Embedding)
         inside = [*model.get_decoder().named_modules(), ("lm_head", model.lm_head)]
         found = {name.rsplit(".", 1)[-1] for name, module in inside if isinstance(module, kinds)}
-        assert found == set(modules), kind
+        assert found - aside.get(kind.removesuffix("_text"), set()) == set(modules), kind
 
 
 def test_facts_of_a_model_that_also_sees_are_those_of_its_language_half() -> None:

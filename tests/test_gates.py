@@ -239,6 +239,21 @@ TERMS = [
         "NOTICE: is not among the files; the Gemma Terms of Use asks for one that says 'Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms'",
     ]),
     ("unsloth/mistral-7b-instruct-v0.2-bnb-4bit", None, "me/anything", None, []),
+    ("unsloth/medgemma-4b-it-bnb-4bit", None, "me/anything", None, [
+        "NOTICE: is not among the files; the Health AI Developer Foundations Terms of Use asks for one that says 'HAI-DEF is provided under and subject to the Health AI Developer Foundations Terms of Use found at https://developers.google.com/health-ai-developer-foundations/terms'",
+    ]),
+    ("google/medgemma-27b-text-it", "health-ai-developer-foundations", "me/anything", "", [
+        "NOTICE: does not say 'HAI-DEF is provided under and subject to the Health AI Developer Foundations Terms of Use found at https://developers.google.com/health-ai-developer-foundations/terms', as the Health AI Developer Foundations Terms of Use asks",
+    ]),
+    ("unsloth/Llama-4-Scout-17B-16E-Instruct-unsloth-bnb-4bit", None, "me/scout", "Llama 4 is licensed under the Llama 4 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.", [
+        "README.md: does not say 'Built with Llama', as the Llama 4 Community License asks",
+        "me/scout: the Llama 4 Community License asks for a name that begins with 'Llama'",
+    ]),
+    *((base, None, "me/anything", None, []) for base in (
+        "unsloth/Qwen2.5-7B-Instruct-bnb-4bit", "Qwen/Qwen3-8B", "HuggingFaceTB/SmolLM3-3B", "unsloth/phi-4-bnb-4bit",
+        "unsloth/Ministral-3-8B-Instruct-2512-bnb-4bit", "openai/gpt-oss-20b", "unsloth/gemma-4-E4B-it-unsloth-bnb-4bit",
+    )),
+    ("unsloth/Qwen2.5-3B-Instruct-bnb-4bit", None, "me/anything", None, ["unsloth/Qwen2.5-3B-Instruct-bnb-4bit: its licence is not known"]),
     ("alecocc/mistral-7B-SFT-medqa-graph-cot", None, "me/anything", None, ["alecocc/mistral-7B-SFT-medqa-graph-cot: its licence is not known"]),
     ("alecocc/mistral-7B-SFT-medqa-graph-cot", "mit", "me/anything", None, []),
     ("somebody/llama-medical", "llama3.2", "me/medical", "Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.", [

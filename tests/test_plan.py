@@ -35,6 +35,41 @@ def test_the_numbers_of_a_shape_are_those_of_the_model() -> None:
     assert trainable(Recipe(lora=Lora(targets=("all-linear",))), SHAPE) == 41_943_040
 
 
+def config(kind: str, widths: tuple[int, int, int, int, int, int, int], **more: object) -> dict[str, object]:
+    """A config by its widths: hidden, inner, layers, heads, key heads, head width, vocabulary."""
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")  # fmt: skip
+    return {"model_type": kind, **dict(zip(names, widths, strict=True)), **more}
+
+
+TIED: dict[str, object] = {"tie_word_embeddings": True}
+LAYERED = {**TIED, "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
+# (config as published, billions of parameters, of them at work for a token in the layers, millions that LoRA of rank 16 trains)
+FAMILIES: dict[str, tuple[dict[str, object], float, float, float]] = {
+    "Qwen2.5 7B": (config("qwen2", (3584, 18944, 28, 28, 4, 128, 152064)), 7.62, 6.53, 40.4),
+    "Qwen3 8B": (config("qwen3", (4096, 12288, 36, 32, 8, 128, 151936)), 8.19, 6.95, 43.6),
+    "SmolLM2 1.7B": (config("llama", (2048, 8192, 24, 32, 32, 64, 49152), **TIED), 1.71, 1.61, 18.1),
+    "SmolLM3 3B": (config("smollm3", (2048, 11008, 36, 16, 4, 128, 128256), **TIED), 3.07, 2.81, 30.2),
+    "Phi-4, fused": (config("phi3", (5120, 17920, 40, 40, 10, 128, 100352)), 14.66, 13.63, 55.7),
+    "Phi-4, as a Llama": (config("llama", (5120, 17920, 40, 40, 10, 128, 100352)), 14.66, 13.63, 65.5),
+    "Mistral Small 3": (config("mistral", (5120, 32768, 40, 32, 8, 128, 131072)), 23.57, 22.23, 92.4),
+    "Ministral 3 8B": ({"model_type": "mistral3", "text_config": config("ministral3", (4096, 14336, 34, 32, 8, 128, 131072))}, 8.49, 7.42, 44.6),
+    "MedGemma 27B": (config("gemma3_text", (5376, 21504, 62, 32, 16, 128, 262144), **TIED), 27.01, 25.60, 113.5),
+    "Gemma 3n E4B": ({"model_type": "gemma3n", "text_config": config("gemma3n_text", (2048, 16384, 35, 8, 2, 256, 262400), **LAYERED)}, 6.78, 3.89, 38.4),
+    "Llama 4 Scout": ({"model_type": "llama4", "text_config": config("llama4_text", (5120, 8192, 48, 40, 8, 128, 202048), num_local_experts=16, num_experts_per_tok=1)}, 107.77, 15.10, 55.8),
+    "gpt-oss 20B": (config("gpt_oss", (2880, 2880, 24, 64, 8, 64, 201088), num_local_experts=32, num_experts_per_tok=4), 20.91, 3.03, 15.6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_counted_by_its_published_config(name: str) -> None:
+    told, parameters, computed, trained = FAMILIES[name]
+    shape = Shape.of(told)
+    assert shape.parameters / 1e9 == pytest.approx(parameters, abs=0.005)
+    assert shape.computed / 1e9 == pytest.approx(computed, abs=0.005)
+    if shape.family != "gpt_oss":  # its experts are one tensor, which LoRA cannot sit on
+        assert trainable(Recipe(lora=Lora(targets=("all-linear",))), shape) / 1e6 == pytest.approx(trained, abs=0.05)
+
+
 # (way, tokens at once, layers computed again, weights decoded once, optimiser, peak GB measured on an H200 by scripts/bench train)
 MEASURED = [
     ("fused", 4 * 2048, 0, True, "adamw_torch_fused", 44.6),

@@ -30,19 +30,28 @@ def shown(name: str, *, terminal: bool = False) -> str:
 def test_a_conversation_is_shown_token_by_token_and_told_apart_without_colour() -> None:
     assert shown("mistral-v3") == (
         "template mistral-v3: begins with <s>, learns to stop with </s>, stops at </s>, pads with [control_748]\n"
-        "masked  learned  «masked control»  «learned control»  | token border  ▁ blank  ↵ line break\n"
+        "masked  learned  «masked control»  «learned control»  │ token border  ▁ blank  ↵ line break\n"
         "\n"
         "row-1: 14 tokens, 4 learned (29%)\n"
-        " masked «<s>»|«[INST]»|▁What|▁is|▁|▁</|s|>?|↵|«[/INST]»\n"
-        "learned ▁A|▁disease|.|«</s>»\n"
+        " masked «<s>»│«[INST]»│▁What│▁is│▁│▁</│s│>?│↵│«[/INST]»\n"
+        "learned ▁A│▁disease│.│«</s>»\n"
         "\n"
         "1 conversation: 14 tokens, 4 learned (29%)\n"
     )
 
 
 def test_byte_level_pieces_are_shown_as_text() -> None:
-    assert "\nlearned A|▁disease|.|«<|eot_id|>»\n" in shown("llama3")
-    assert "|«<|end_header_id|>»|↵↵|What|▁is|▁|▁</|s|>?|«<|eot_id|>»|" in shown("llama3")
+    assert "\nlearned A│▁disease│.│«<|eot_id|>»\n" in shown("llama3")
+    assert "│«<|end_header_id|>»│↵↵│What│▁is│▁│▁</│s│>?│«<|eot_id|>»│" in shown("llama3")
+
+
+def test_the_border_of_tokens_is_told_from_what_tokens_hold() -> None:
+    out = io.StringIO()
+    row = Conversation.of("row", "", "q", "a|b<|x|>│")
+    preview(bound("llama3"), [row], Console(file=out, width=80))
+    learned = out.getvalue().split("\nlearned ")[1].split("\n")[0]
+    assert learned.replace("│", "") == "a|b<|x|>\\u2502«<|eot_id|>»"
+    assert "|│b│" in learned or "│|│b" in learned
 
 
 def test_on_a_terminal_what_is_learned_is_green_and_its_stop_token_inverse() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from medrecipes.recipe.load import load
+from medrecipes.recipe.rules.names import TINY
 from medrecipes.recipe.schema import Recipe
 from tests.conftest import ROOT, Cli, children_seconds
 
@@ -28,18 +29,11 @@ def test_the_whole_matrix_is_there() -> None:
     assert len(RECIPES) >= 30
     families = ("mistral", "llama2", "llama3", "gemma")
     matrix = {f"{family}_{data}" for family in families for data in ("medquad", "wikidoc", "medical", "medical_short")}
-    current = {f"{name}_medquad" for name in ("mistral_v03", "llama31", "llama32", "gemma2", "gemma3")}
+    current = {f"{name}_medquad" for name in (*set(BASE) - {*families}, "qwen3_thinking")}
+    assert len(current) >= 18
     others = {"demo", "mistral_healthcaremagic", "mistral_synthetic_qa", "llama32_ner_instruct", "mistral_bio_ner"}
-    tiny = {
-        "tiny_llama2",
-        "tiny_llama3",
-        "tiny_gemma",
-        "tiny_gemma2",
-        "tiny_gemma3",
-        "tiny_medical",
-        "tiny_ner_instruct",
-        "tiny_healthcaremagic",
-    }
+    tiny = {base.replace("tiny:", "tiny_") for base in TINY if base != "tiny:mistral"}
+    tiny |= {"tiny_medical", "tiny_ner_instruct", "tiny_healthcaremagic"}
     assert matrix | current | others | tiny | {"tiny_synthetic_qa", "tiny_sweep", "tiny_bio_ner"} <= NAMES
 
 
@@ -119,7 +113,21 @@ BASE = {
     "llama32": ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "llama3"),
     "gemma2": ("unsloth/gemma-2-9b-it-bnb-4bit", "gemma"),
     "gemma3": ("unsloth/gemma-3-4b-it-bnb-4bit", "gemma3"),
+    "gemma3n": ("unsloth/gemma-3n-E4B-it-unsloth-bnb-4bit", "gemma3"),
+    "gemma4": ("unsloth/gemma-4-E4B-it-unsloth-bnb-4bit", "gemma4"),
+    "medgemma": ("unsloth/medgemma-4b-it-bnb-4bit", "gemma3"),
+    "medgemma_27b": ("unsloth/medgemma-27b-text-it-bnb-4bit", "gemma3"),
+    "qwen25": ("unsloth/Qwen2.5-7B-Instruct-bnb-4bit", "qwen25"),
+    "qwen3": ("unsloth/Qwen3-8B-bnb-4bit", "qwen3"),
+    "smollm2": ("unsloth/SmolLM2-1.7B-Instruct-bnb-4bit", "smollm2"),
+    "smollm3": ("HuggingFaceTB/SmolLM3-3B", None),
+    "phi4": ("unsloth/phi-4-bnb-4bit", "phi4"),
+    "mistral_small": ("unsloth/Mistral-Small-24B-Instruct-2501-bnb-4bit", "mistral-v7-tekken"),
+    "ministral3": ("unsloth/Ministral-3-8B-Instruct-2512-bnb-4bit", "mistral-v7-tekken"),
+    "llama4": ("unsloth/Llama-4-Scout-17B-16E-Instruct-unsloth-bnb-4bit", "llama4"),
+    "gpt_oss": ("unsloth/gpt-oss-20b-unsloth-bnb-4bit", "gpt-oss"),
 }
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 DATA = {
     "medquad": (["medquad"], None),
     "wikidoc": (["wikidoc"], None),
@@ -166,7 +174,12 @@ REFERENCE = {
         for data in DATA
     },
     **{
-        f"{family}_medquad": {**INSTRUCT, "model.base": base, "template.name": template}
+        f"{family}_medquad": {
+            **INSTRUCT,
+            "model.base": base,
+            "template.name": template,
+            **({"lora.targets": ATTENTION} if family == "gpt_oss" else {}),
+        }
         for family, (base, template) in BASE.items()
     },
     "mistral_healthcaremagic": HEALTHCAREMAGIC,

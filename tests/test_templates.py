@@ -183,7 +183,9 @@ def mistral(name: str) -> Callable[[Sequence[Message]], list[int]]:
 
     with tempfile.TemporaryDirectory() as folder:
         file = families.mistral_file(MISTRAL[name])
-        if name == "mistral-v7-tekken":  # the file with its version raised: what is bundled has the pieces and control tokens, and an older version
+        if (
+            name == "mistral-v7-tekken"
+        ):  # the file with its version raised: what is bundled has the pieces and control tokens, and an older version
             spec = json.loads(file.read_text(encoding="utf-8"))
             spec["config"]["version"] = "v7"
             file = Path(folder) / "tekken.json"

@@ -27,13 +27,34 @@ SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 # model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each
 MODULES = {
     "mistral": SPLIT, "mixtral": ("q_proj", "k_proj", "v_proj", "o_proj", "embed_tokens", "lm_head"),
-    "llama": SPLIT, "qwen2": SPLIT, "qwen3": SPLIT, "gemma": SPLIT, "gemma2": SPLIT, "gemma3_text": SPLIT,
+    "ministral3": SPLIT, "mistral3": SPLIT, "smollm3": SPLIT, "llama": SPLIT, "qwen2": SPLIT, "qwen3": SPLIT, "gemma": SPLIT, "gemma2": SPLIT, "gemma3_text": SPLIT,
     "gemma3": SPLIT,  # of its language half: the other learns nothing from text
+    "gemma3n_text": SPLIT, "gemma3n": SPLIT, "gemma4_text": SPLIT, "gemma4": SPLIT,  # what feeds the layers stays as it is
+    # of a mixture of experts the attention, and of Llama 4 the expert that all tokens share: the others are one tensor
+    "llama4_text": SPLIT, "llama4": SPLIT, "gpt_oss": ("q_proj", "k_proj", "v_proj", "o_proj", "embed_tokens", "lm_head"),
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "embed_tokens", "lm_head"),
 }  # fmt: skip
 # those of them that transformers can tag words with; a test asks it for each
-TAGGING = ("mistral", "mixtral", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3")
+TAGGING = (
+    "mistral",
+    "mixtral",
+    "ministral3",
+    "smollm3",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gpt_oss",
+    "phi3",
+)
 TINY_CONTEXT = 1024
+# those of tiny bases whose name does not follow from their type
+ARCHITECTURES = {
+    "gemma3": "Gemma3ForConditionalGeneration", "mistral3": "Mistral3ForConditionalGeneration",  # they see
+    "gemma3n_text": "Gemma3nForCausalLM", "gemma4_text": "Gemma4ForCausalLM", "llama4_text": "Llama4ForCausalLM",
+    "gpt_oss": "GptOssForCausalLM", "smollm3": "SmolLM3ForCausalLM",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,8 +137,7 @@ def read_facts(config: dict[str, Any]) -> Facts:
 def tiny_facts(name: str) -> Facts:
     """What a base that is built on the spot will be."""
     kind = TINY[name]
-    end = "ForConditionalGeneration" if kind == "gemma3" else "ForCausalLM"  # it sees
-    return Facts(f"{kind.capitalize()}{end}", MODULES[kind], TINY_CONTEXT, None)
+    return Facts(ARCHITECTURES.get(kind, f"{kind.capitalize()}ForCausalLM"), MODULES[kind], TINY_CONTEXT, None)
 
 
 def require_base(recipe: Recipe, base: Base) -> None:
@@ -133,7 +153,7 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
     modules = facts.modules
     if recipe.task == "tag":
         family = facts.architecture.partition("For")[0]
-        if modules and family.lower() not in TAGGING:
+        if modules and family.lower() not in {kind.replace("_", "") for kind in TAGGING}:
             yield f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)"  # fmt: skip
         modules = tuple(name for name in modules if name != "lm_head")  # the tagging head stands in its place
     for key, names in (("lora.targets", recipe.lora.targets), ("model.skip_modules", recipe.model.skip_modules)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, GenerationConfig
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+from transformers.models.auto import modeling_auto
 
 from medrecipes.core.errors import EngineError, MedRecipesError, TrustError, reason, uncompiled
 from medrecipes.core.trust import admit, advice, code_of
@@ -24,6 +25,15 @@ def settings(model: Model, base: Base) -> dict[str, Any]:
             f"where the recipe says so too; set model.trust_remote_code = true, {advice(base)}"
         )
     return {"revision": base.revision, "trust_remote_code": trusted, "use_safetensors": True}
+
+
+def auto_class(config: Mapping[str, Any]) -> Any:
+    """What opens a base: transformers' AutoModelForCausalLM, or, for one that it knows only as a model that sees (such as
+    Mistral Small 3.1 and Ministral 3), AutoModelForImageTextToText, of which text trains the language half."""
+    kind = config.get("model_type")
+    sees = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    alone = kind in sees and kind not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForImageTextToText if alone else AutoModelForCausalLM
 
 
 @contextmanager
@@ -44,4 +54,8 @@ def opening(base: Base) -> Iterator[None]:
 def bare(model: Any) -> Any:
     """A base without its maker's generation config, of which transformers would take whatever nobody set."""
     model.generation_config = GenerationConfig()
+    if model.base_model is model and hasattr(model, "model"):
+        model.base_model_prefix = (
+            "model"  # Llama 4's class for text names its layers wrongly, and TRL looks them up by that name
+        )
     return model

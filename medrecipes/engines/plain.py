@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from medrecipes.engines.base_weights import attach, quantization
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision, choose_shards
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.multi_gpu.shared_loading import deal
-from medrecipes.engines.opening import bare, opening, settings
+from medrecipes.engines.opening import auto_class, bare, opening, settings
 from medrecipes.engines.trainer.chat import TrlEngine
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate
@@ -25,7 +24,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         model, shards = deal(base, dtype, quantization(recipe, dtype), where)
         return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach, shards)
     with opening(base):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(base.config).from_pretrained(
             base.name,
             dtype=dtype,
             quantization_config=quantization(recipe, dtype),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from medrecipes.core.errors import EngineError, did_you_mean
 from medrecipes.core.files import digest, stage, write_json, write_text
 from medrecipes.engines.bases import TINY_CONTEXT, Base
 from medrecipes.engines.kernels import varlen_attention
+from medrecipes.engines.opening import auto_class
 from medrecipes.recipe.rules.names import TINY_TEMPLATES
 from medrecipes.recipe.schema import template_path
 
@@ -32,6 +34,20 @@ class Family:
     named: dict[str, str]
     pieces: Literal["prepended", "bare", "bytes"]  # SentencePiece with a dummy blank, or without one, or bytes
     settings: dict[str, Any]
+    added: tuple[
+        str, ...
+    ] = ()  # tokens that the tokenizer does not mark as special, though the chat template writes them
+    form: Literal["NFC"] | None = None  # the Unicode form that its tokenizer gives a text
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All that no text is split into."""
+        return (*self.specials, *self.added)
+
+    @property
+    def opens(self) -> bool:
+        """Whether a text begins with its BOS; ChatML models have none, or name the token that opens a turn so."""
+        return self.named.get("bos_token") in ("<s>", "<bos>", "<|begin_of_text|>")
 
 
 @dataclass(frozen=True)
@@ -79,10 +95,29 @@ def _gemma3(**text: Any) -> Any:
     return transformers.Gemma3Config(text_config={**text, **ids}, vision_config=eyes, mm_tokens_per_image=4, **ids)
 
 
+def _mistral3(**text: Any) -> Any:
+    """Ministral 3 as it is published: with eyes, which training on text leaves alone."""
+    ids = {name: text.pop(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    eyes = {
+        "model_type": "pixtral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    language = {"model_type": "ministral3", **text, **ids}
+    return transformers.Mistral3Config(text_config=language, vision_config=eyes, image_token_index=1, **ids)
+
+
 LLAMA2 = ("<unk>", "<s>", "</s>")
 LLAMA2_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 GEMMA_NAMED = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SMOLLM2_NAMED = {
+    "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>",
+}  # fmt: skip
+THOUGHT = ("<think>", "</think>")
+HARMONY = (
+    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>", "<|call|>",
+)  # fmt: skip
 # how Meta's tokenizer cuts a text into words
 LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 FAMILIES = {
@@ -96,6 +131,44 @@ FAMILIES = {
         {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
         "bytes", {"tie_word_embeddings": False},
     ),
+    "llama4": Family(
+        transformers.Llama4TextConfig,
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad|>", "<|header_start|>", "<|header_end|>", "<|eom|>",
+         "<|eot|>"),
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"}, "bytes",
+        {"tie_word_embeddings": False, "head_dim": 64, "intermediate_size_mlp": 704, "num_local_experts": 4,
+         "num_hidden_layers": 4, "attention_chunk_size": 32},
+    ),
+    "ministral3": Family(
+        _mistral3, (*LLAMA2, "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<pad>"),
+        {**LLAMA2_NAMED, "pad_token": "<pad>"}, "bytes", {"tie_word_embeddings": True, "head_dim": 64},
+    ),
+    "qwen25": Family(
+        transformers.Qwen2Config, CHATML, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}, "bytes",
+        {"tie_word_embeddings": False}, ("<tool_call>", "</tool_call>", "<|fim_pad|>"), "NFC",
+    ),
+    "qwen3": Family(
+        transformers.Qwen3Config, CHATML, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}, "bytes",
+        {"tie_word_embeddings": True, "head_dim": 64}, ("<tool_call>", "</tool_call>", "<|fim_pad|>", *THOUGHT), "NFC",
+    ),
+    "smollm2": Family(transformers.LlamaConfig, CHATML, SMOLLM2_NAMED, "bytes", {"tie_word_embeddings": True}),
+    # one layer of its three has no positions
+    "smollm3": Family(
+        transformers.SmolLM3Config, (*CHATML, *THOUGHT), SMOLLM2_NAMED, "bytes",
+        {"tie_word_embeddings": True, "no_rope_layer_interval": 3},
+    ),
+    # its own modules, qkv_proj and gate_up_proj, and not those of a Llama that Unsloth makes of it
+    "phi4": Family(
+        transformers.Phi3Config, (*CHATML, "<|im_sep|>", "<|dummy_87|>"),
+        {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|dummy_87|>"}, "bytes",
+        {"tie_word_embeddings": False},
+    ),
+    "gpt_oss": Family(
+        transformers.GptOssConfig, HARMONY,
+        {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}, "bytes",
+        {"tie_word_embeddings": False, "head_dim": 64, "num_local_experts": 4, "num_experts_per_tok": 2,
+         "intermediate_size": 256, "sliding_window": 32},
+    ),
     "gemma": Family(transformers.GemmaConfig, GEMMA, GEMMA_NAMED, "bare", {"tie_word_embeddings": True, "head_dim": 64}),
     # windows, caps and their order small enough to tell in a model of this size
     "gemma2": Family(
@@ -108,6 +181,18 @@ FAMILIES = {
         # five layers look back a little, the sixth at everything; what reads the file later counts on that order
         {"tie_word_embeddings": True, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 32,
          "num_hidden_layers": 6},
+    ),
+    "gemma3n": Family(
+        transformers.Gemma3nTextConfig, GEMMA, GEMMA_NAMED, "bare",
+        {"tie_word_embeddings": True, "head_dim": 64, "sliding_window": 32, "num_hidden_layers": 5,
+         "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 32, "laurel_rank": 16,
+         "activation_sparsity_pattern": None, "vocab_size_per_layer_input": 1024},
+    ),
+    "gemma4": Family(
+        transformers.Gemma4TextConfig, (*GEMMA[:4], "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>"),
+        GEMMA_NAMED, "bare",
+        {"tie_word_embeddings": True, "head_dim": 64, "global_head_dim": 64, "sliding_window": 32,
+         "num_hidden_layers": 6, "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 1024},
     ),
 }  # fmt: skip
 
@@ -142,9 +227,11 @@ def build(family: str, texts: Sequence[str], seed: int, size: Size = TINY) -> Ba
 
 def _tokenizer(spec: Family, texts: Sequence[str], size: Size) -> Tokenizer:
     """A BPE tokenizer of the family's kind, learned from the texts."""
-    pieces, alphabet = list(spec.specials), []
+    pieces, alphabet = list(spec.tokens), []
     if spec.pieces == "bytes":
         tokenizer = Tokenizer(models.BPE())
+        if spec.form:
+            tokenizer.normalizer = getattr(normalizers, spec.form)()
         words = pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated")
         letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
@@ -170,20 +257,22 @@ def _tokenizer(spec: Family, texts: Sequence[str], size: Size) -> Tokenizer:
 
 def _demote_bytes(spec: Family, tokenizer: Tokenizer) -> Tokenizer:
     """Byte pieces were only reserved as special tokens; they belong to the vocabulary, not to the control tokens."""
-    import json
-
     value = json.loads(tokenizer.to_str())
-    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] in spec.specials]
+    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] in spec.tokens]
     return Tokenizer.from_str(json.dumps(value))
 
 
 def _save_tokenizer(spec: Family, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in spec.specials])
+    value = json.loads(tokenizer.to_str())
+    for token in value["added_tokens"]:
+        token["special"] = token["content"] not in spec.added
+    tokenizer = Tokenizer.from_str(json.dumps(value))
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(
         folder / "tokenizer_config.json",
         {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TINY_CONTEXT, "clean_up_tokenization_spaces": False,
-         "add_bos_token": True, **spec.named},
+         "add_bos_token": spec.opens, **spec.named},
     )  # fmt: skip
 
 
@@ -206,13 +295,15 @@ def _pretrain(
     ids = {name: tokenizer.token_to_id(token) for name, token in spec.named.items()}
     config = spec.config(
         vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=TINY_CONTEXT,
-        bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
+        bos_token_id=ids.get("bos_token"), eos_token_id=ids["eos_token"], pad_token_id=ids.get("pad_token"),
         **(size.shape | spec.settings),
     )  # fmt: skip
     device = torch.device(size.device)
-    model = transformers.AutoModelForCausalLM.from_config(
-        config, dtype=torch.float32, attn_implementation=varlen_attention.exact(config.to_dict())
-    ).to(device)
+    model = (
+        auto_class({"model_type": config.model_type})
+        .from_config(config, dtype=torch.float32, attn_implementation=varlen_attention.exact(config.to_dict()))
+        .to(device)
+    )
     rows, dev_rows = (_windows(spec, tokenizer, texts, size.window).to(device) for texts in (train, dev))
 
     def loss_of(batch: torch.Tensor) -> torch.Tensor:
@@ -244,17 +335,18 @@ def _pretrain(
     model.load_state_dict(best_weights)
     model.to("cpu")
     model.generation_config = transformers.GenerationConfig(
-        bos_token_id=ids["bos_token"], eos_token_id=ids["eos_token"]
+        bos_token_id=ids.get("bos_token"), eos_token_id=ids["eos_token"]
     )
     return model, history
 
 
 def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str], window: int) -> torch.Tensor:
-    """All texts end to end, each between its BOS and EOS, cut into rows."""
+    """All texts one after the other, each between its BOS, if it has one, and EOS, cut into rows."""
     stream: list[int] = []
-    bos, eos = (int(tokenizer.token_to_id(spec.named[name]) or 0) for name in ("bos_token", "eos_token"))
+    bos = [int(tokenizer.token_to_id(spec.named["bos_token"]))] if spec.opens else []
+    eos = int(tokenizer.token_to_id(spec.named["eos_token"]))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
-        stream += [bos, *encoding.ids, eos]
+        stream += [*bos, *encoding.ids, eos]
     length = min(window, len(stream))
     return torch.tensor([stream[i : i + length] for i in range(0, len(stream) - length + 1, length)])
 

@@ -38,6 +38,7 @@ def _llama(version: str, prefix: str, credit: str) -> Terms:
     )
 
 
+MIT = Terms("MIT License", "mit", "https://opensource.org/license/mit")
 APACHE = Terms("Apache License 2.0", "apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
 GEMMA = Terms(
     name="Gemma Terms of Use",
@@ -46,24 +47,40 @@ GEMMA = Terms(
     notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
     use="https://ai.google.dev/gemma/prohibited_use_policy",
 )
+# MedGemma's
+HEALTH_AI = Terms(
+    name="Health AI Developer Foundations Terms of Use",
+    hub="other",
+    link="https://developers.google.com/health-ai-developer-foundations/terms",
+    notice="HAI-DEF is provided under and subject to the Health AI Developer Foundations Terms of Use found at "
+    "https://developers.google.com/health-ai-developer-foundations/terms",
+    use="https://developers.google.com/health-ai-developer-foundations/prohibited-use-policy",
+)
 LLAMA = {
     "2": _llama("2", "", ""),
     "3": _llama("3", "Llama 3", "Built with Meta Llama 3"),
-    **{version: _llama(version, "Llama", "Built with Llama") for version in ("3.1", "3.2", "3.3")},
+    **{version: _llama(version, "Llama", "Built with Llama") for version in ("3.1", "3.2", "3.3", "4")},
 }
 # bases by the name that their makers, and those who only repack them, give them
-MAKERS = ("mistralai", "meta-llama", "google", "unsloth")
+MAKERS = ("mistralai", "meta-llama", "google", "unsloth", "Qwen", "HuggingFaceTB", "microsoft", "openai")
 KNOWN: tuple[tuple[str, Terms], ...] = (
     (r"(?:meta-)?llama-2-\d+b", LLAMA["2"]),
     (r"(?:meta-)?llama-3-\d+b", LLAMA["3"]),
     (r"(?:meta-)?llama-3\.1-", LLAMA["3.1"]),
     (r"(?:meta-)?llama-3\.2-", LLAMA["3.2"]),
     (r"(?:meta-)?llama-3\.3-", LLAMA["3.3"]),
-    (r"gemma-(?:(?:1\.1|2|3)-)?\d+b", GEMMA),
-    (r"mistral-7b-|mixtral-8x|mistral-nemo-", APACHE),
+    (r"llama-4-", LLAMA["4"]),
+    (r"gemma-(?:(?:1\.1|2|3)-)?\d+b|gemma-3n-e\d+b", GEMMA),
+    (r"medgemma-", HEALTH_AI),
+    (r"gemma-4-", APACHE),
+    (r"mistral-7b-|mixtral-8x|mistral-nemo-|mistral-small-(?:24b|3\.)|ministral-3-", APACHE),
+    (r"qwen2\.5-(?:0\.5|1\.5|7|14|32)b|qwen3-", APACHE),  # those of 3B and 72B have licences of their own
+    (r"smollm[23]-|gpt-oss-", APACHE),
+    (r"phi-4", MIT),
 )
-BY_HUB = {terms.hub: terms for terms in (APACHE, GEMMA, *LLAMA.values())}
-OPEN = ("mit", "bsd-3-clause", "cc0-1.0", "unlicense")  # of those not above, the ones that ask for nothing but credit
+BY_HUB = {terms.hub: terms for terms in (APACHE, MIT, GEMMA, *LLAMA.values())}
+BY_HUB["health-ai-developer-foundations"] = HEALTH_AI  # the name that its cards give the licence
+OPEN = ("bsd-3-clause", "cc0-1.0", "unlicense")  # of those not above, the ones that ask for nothing but credit
 
 
 def terms_of(base: str, declared: str | None = None) -> Terms | None:

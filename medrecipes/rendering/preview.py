@@ -25,7 +25,7 @@ BEYOND = {
     "shorten_context": "a run shortens its context", "shorten_answer": "a run shortens its answer",
 }  # fmt: skip
 R = TypeVar("R", Conversation, Tagged)
-BORDER = "|"
+BORDER = "│"  # no token is shown with it: one that holds it is spelled out, and `|`, which many hold, is another
 LINE_BREAK = "↵"
 
 
@@ -156,4 +156,4 @@ def visible(tokenizer: Tokenizer, id: int) -> str:
         text = tokenizer.decode([[id]], control=True)[0]
         piece = text if "\ufffd" not in text else piece
     piece = {"<0x0A>": "\n", "<0x09>": "\t"}.get(piece, piece).replace(" ", BLANK).replace("\n", LINE_BREAK)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in piece)
+    return "".join(c if c.isprintable() and c != BORDER else c.encode("unicode_escape").decode() for c in piece)

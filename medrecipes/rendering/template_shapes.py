@@ -46,6 +46,9 @@ class _StandIn(str):
     def strip(self, chars: str | None = None) -> str:
         return _trim(self) if chars is None else self._noted("", chars, {"\n": "nm"})
 
+    def replace(self, old: str, new: str, count: int = -1, /) -> str:  # type: ignore[override]
+        return _StandIn(str.replace(self, old, new, count))  # what it finds in a real content, the proofs find
+
     def _noted(self, side: str, chars: str | None, known: Mapping[str | None, str]) -> str:
         if chars not in known:
             raise TemplateError(f"strips {chars!r} from a content; strip white space alone")
@@ -218,7 +221,13 @@ class Shapes:
         for i in answers:
             begin, end = places[i]
             asked = self._with_stand_ins(shape[:i], True)
-            prompt, header = asked[self._places(shape[:i], asked)[i - 1][1] :], text[places[i - 1][1] : begin]
+            end_of_user = self._places(shape[:i], asked)[i - 1][1]
+            if i == answers[-1] and asked[:end_of_user] != text[: places[i - 1][1]]:
+                raise TemplateError(
+                    f"writes another text before the answer of turn {i + 1} once that answer is there, so it would be served after "
+                    "another prompt than it was trained after; name one of templates/ as template.name"
+                )
+            prompt, header = asked[end_of_user:], text[places[i - 1][1] : begin]
             shared = next(
                 (n for n, (a, b) in enumerate(zip(prompt, header, strict=False)) if a != b),
                 min(len(prompt), len(header)),

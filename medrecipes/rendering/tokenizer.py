@@ -18,7 +18,15 @@ from medrecipes.core.files import digest
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 # what bases reserve and never write, the best first
-PADS = ("<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|finetune_right_pad|>", "<|pad|>", "[control_768]", "[control_748]")
+PADS = (
+    "<pad>",
+    "[PAD]",
+    "<|finetune_right_pad_id|>",
+    "<|finetune_right_pad|>",
+    "<|pad|>",
+    "[control_768]",
+    "[control_748]",
+)
 RESERVED = "<|reserved_special_token_0|>"
 # the spelling that makers give control tokens alone, also to those that their file does not mark as special
 SPELLED = re.compile(r"<\|\S+>|<\S+\|>")

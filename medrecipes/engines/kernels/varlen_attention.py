@@ -34,8 +34,9 @@ def available(dtype: torch.dtype) -> bool:
 
 
 def exact(config: Mapping[str, Any]) -> str:
-    """transformers' name of the attention that leaves nothing out: sdpa silently does not cap logits, as Gemma 2 wants."""
-    return "eager" if capped(config) else "sdpa"
+    """transformers' name of the attention that leaves nothing out: sdpa silently does not cap logits, as Gemma 2 wants, and
+    has no place for the sinks of gpt-oss."""
+    return "eager" if capped(config) or config.get("model_type") == "gpt_oss" else "sdpa"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:

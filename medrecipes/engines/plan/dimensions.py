@@ -60,16 +60,21 @@ class Shape:
     vocabulary: int
     tied: bool
     capped: bool
+    # of a mixture of experts: how many multilayer perceptrons a layer holds, and how many a token goes through
+    experts: int = 1
+    used: int = 1
+    per_layer: int = 0  # parameters of the embeddings that each layer adds (Gemma 3n and 4)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape:
         """Read a config; models that also see keep theirs in `text_config`."""
         text = config.get("text_config") or config
         heads = text["num_attention_heads"]
+        inner, experts, used = _experts(text)
         return cls(
             family=str(text.get("model_type", "")),
             hidden=text["hidden_size"],
-            inner=text["intermediate_size"],
+            inner=inner,
             layers=text["num_hidden_layers"],
             heads=heads,
             kv_heads=text.get("num_key_value_heads") or heads,
@@ -77,12 +82,22 @@ class Shape:
             vocabulary=text["vocab_size"],
             tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
             capped=capped(config),
+            experts=experts,
+            used=used,
+            per_layer=text["num_hidden_layers"]
+            * (text.get("hidden_size_per_layer_input") or 0)
+            * (text.get("vocab_size_per_layer_input") or text["vocab_size"]),
         )
 
     @property
     def modules(self) -> dict[str, tuple[int, int]]:
-        """The matrices of a layer, inputs and outputs."""
+        """The matrices of a layer, inputs and outputs; of the experts one."""
         queries, keys = self.heads * self.width, self.kv_heads * self.width
+        if self.family == "phi3":
+            return {
+                "qkv_proj": (self.hidden, queries + 2 * keys), "o_proj": (queries, self.hidden),
+                "gate_up_proj": (self.hidden, 2 * self.inner), "down_proj": (self.inner, self.hidden),
+            }  # fmt: skip
         return {
             "q_proj": (self.hidden, queries), "k_proj": (self.hidden, keys), "v_proj": (self.hidden, keys),
             "o_proj": (queries, self.hidden), "gate_proj": (self.hidden, self.inner),
@@ -91,8 +106,17 @@ class Shape:
 
     @property
     def matrices(self) -> int:
-        """The numbers in all layers' matrices."""
-        return self.layers * sum(rows * columns for rows, columns in self.modules.values())
+        """The parameters in all layers' matrices, all experts included."""
+        return self._matrices(self.experts)
+
+    @property
+    def computed(self) -> int:
+        """The parameters in all layers' matrices that a token is multiplied with."""
+        return self._matrices(self.used)
+
+    def _matrices(self, experts: int) -> int:
+        one = sum(rows * columns for rows, columns in self.modules.values())
+        return self.layers * (one + (experts - 1) * 3 * self.hidden * self.inner)
 
     @property
     def head(self) -> int:
@@ -102,4 +126,15 @@ class Shape:
     @property
     def parameters(self) -> int:
         """All numbers of the base, norms left out."""
-        return self.matrices + self.head * (1 if self.tied else 2)
+        return self.matrices + self.head * (1 if self.tied else 2) + self.per_layer
+
+
+def _experts(text: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The width of a layer's perceptron, how many a layer holds, and how many a token goes through."""
+    held = text.get("num_local_experts") or text.get("num_experts") or 0
+    inner = (held and text.get("moe_intermediate_size")) or text["intermediate_size"]
+    inner = max(inner) if isinstance(inner, list) else inner  # Gemma 3n gives one a layer
+    if not held:
+        return inner, 1, 1
+    shared = str(text.get("model_type", "")).startswith("llama4")  # one that every token goes through
+    return inner, held + shared, (text.get("num_experts_per_tok") or 1) + shared

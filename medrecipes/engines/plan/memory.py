@@ -41,7 +41,7 @@ def parts(
     model, lora = recipe.model, recipe.lora
     layer = shape.matrices * bytes_a_number(recipe) / shape.layers
     held = -(-shape.layers // shards) + (2 if shards > 1 else 0)  # its own, the one at work and the next
-    embeddings = 2 * shape.head * (1 if shape.tied else 2)
+    embeddings = 2 * shape.head * (1 if shape.tied else 2) + 2 * shape.per_layer
     trained = trainable(recipe, shape)
     state = next((size for name, size in OPTIMISER.items() if name in recipe.train.optim), 8.0)
     h, i = 2 * shape.hidden, 2 * shape.inner

@@ -65,8 +65,8 @@ def computing(
 ) -> float:  # fmt: skip
     """The seconds that a card works for a token, with so many at once."""
     share = recomputed / shape.layers
-    again = 2 * (shape.matrices - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
-    operations = 4 * shape.matrices + again + 6 * shape.head
+    again = 2 * (shape.computed - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
+    operations = 4 * shape.computed + again + 6 * shape.head
     moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share)
     decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
     read = 2 * (2 + share) * shape.matrices / tokens  # the weights, on every way forth and back, while others multiply

@@ -7,18 +7,38 @@ TINY = {
     "tiny:gemma": "gemma",
     "tiny:gemma2": "gemma2",
     "tiny:gemma3": "gemma3",
+    "tiny:gemma3n": "gemma3n_text",
+    "tiny:gemma4": "gemma4_text",
+    "tiny:gpt_oss": "gpt_oss",
     "tiny:llama2": "llama",
     "tiny:llama3": "llama",
+    "tiny:llama4": "llama4_text",
+    "tiny:ministral3": "mistral3",
     "tiny:mistral": "mistral",
+    "tiny:phi4": "phi3",
+    "tiny:qwen25": "qwen2",
+    "tiny:qwen3": "qwen3",
+    "tiny:smollm2": "llama",
+    "tiny:smollm3": "smollm3",
 }
 # and the chat template that each is published with, as a real base is
 TINY_TEMPLATES = {
     "tiny:gemma": "gemma",
     "tiny:gemma2": "gemma",
     "tiny:gemma3": "gemma3",
+    "tiny:gemma3n": "gemma3",
+    "tiny:gemma4": "gemma4",
+    "tiny:gpt_oss": "gpt-oss",
     "tiny:llama2": "llama2",
     "tiny:llama3": "llama3",
+    "tiny:llama4": "llama4",
+    "tiny:ministral3": "mistral-v7-tekken",
     "tiny:mistral": "mistral-v1",
+    "tiny:phi4": "phi4",
+    "tiny:qwen25": "qwen25",
+    "tiny:qwen3": "qwen3",
+    "tiny:smollm2": "smollm2",
+    "tiny:smollm3": "smollm2",  # its own writes a date and what it may do; none of ours does
 }
 # transformers' names, without those that need a package of their own or no LoRA can use; a test compares them
 OPTIMISERS = (

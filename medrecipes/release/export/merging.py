@@ -73,13 +73,11 @@ def _sibling(name: str) -> Base | None:
 
 def open_ground(ground: Ground, said: Model) -> Any:
     """The base in its own number format, 4-bit weights dequantised layer by layer; on a card where it fits, else the CPU."""
-    from transformers import AutoModelForCausalLM
-
     from medrecipes.engines.kernels.varlen_attention import exact
-    from medrecipes.engines.opening import bare, opening, settings
+    from medrecipes.engines.opening import auto_class, bare, opening, settings
 
     with opening(ground.base):
-        model = bare(AutoModelForCausalLM.from_pretrained(
+        model = bare(auto_class(ground.base.config).from_pretrained(
             ground.base.name, dtype="auto", device_map={"": "cpu"}, attn_implementation=exact(ground.base.config),
             **settings(said, ground.base),
         ))  # fmt: skip
@@ -162,13 +160,13 @@ def quantise(folder: Path, target: Path, trusted: bool) -> None:
 
 def open_saved(folder: Path, trusted: bool, **settings: Any) -> Any:
     """A saved model as whoever uses it opens it."""
-    from transformers import AutoModelForCausalLM
-
     from medrecipes.engines.kernels.varlen_attention import exact
+    from medrecipes.engines.opening import auto_class
 
+    config = read_json(folder / "config.json")
     place = _place(sum(file.stat().st_size for file in folder.glob("*.safetensors")))
-    return AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype="auto", device_map={"": place}, attn_implementation=exact(read_json(folder / "config.json")),
+    return auto_class(config).from_pretrained(
+        str(folder), dtype="auto", device_map={"": place}, attn_implementation=exact(config),
         trust_remote_code=trusted, use_safetensors=True, **settings,
     ).eval()  # fmt: skip
 

@@ -42,10 +42,9 @@ def turns_of(template: ChatTemplate) -> Turns:
     asked, answered = between[::2], between[1::2]
     text, learned = plain[2]
     end, later = text[:learned], text[learned:]
-    same = (
-        len(set(asked)) == len(set(answered)) == 1
-        and [text for text, _ in system[2:]] == [text for text, _ in plain[1:]]
-    )
+    same = len(set(asked)) == len(set(answered)) == 1 and [text for text, _ in system[2:]] == [
+        text for text, _ in plain[1:]
+    ]
     if not same:
         raise TemplateError(
             f"template {template.name!r} changes from turn to turn, which an Ollama Modelfile cannot say"
