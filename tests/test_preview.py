@@ -140,15 +140,15 @@ def test_tagged_words_are_shown_with_their_tags_and_pieces() -> None:
     preview_tags(bound("mistral-v3").tokenizer, rows, ("O", "B-Drug", "I-Drug"), recipe, Console(file=out, width=80))
     assert out.getvalue() == (
         "a word's tag is supervised at its first piece; its other pieces are masked\n"
-        "tags: O B-Drug I-Drug  | piece border\n"
+        "tags: O B-Drug I-Drug  │ piece border\n"
         "\n"
         "a:1: 3 words, 5 pieces, 1 window\n"
         "O        Take  ▁Take\n"
-        "B-Drug   sulfate  ▁sul|f|ate\n"
+        "B-Drug   sulfate  ▁sul│f│ate\n"
         "O        daily  ▁daily\n"
         "\n"
         "a:2: 2 words, 6 pieces, 2 windows\n"
-        "B-Other  Ibuprofen  ▁I|b|up|ro|fen  (not in training: scored, never supervised)\n"
+        "B-Other  Ibuprofen  ▁I│b│up│ro│fen  (not in training: scored, never supervised)\n"
         "window 2 speaks for the words from here\n"
         "O        daily  ▁daily\n"
     )
