@@ -343,8 +343,9 @@ def _pretrain(
 def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str], window: int) -> torch.Tensor:
     """All texts one after the other, each between its BOS, if it has one, and EOS, cut into rows."""
     stream: list[int] = []
-    bos = [int(tokenizer.token_to_id(spec.named["bos_token"]))] if spec.opens else []
-    eos = int(tokenizer.token_to_id(spec.named["eos_token"]))
+    known: dict[str, int] = tokenizer.get_vocab()
+    bos = [known[spec.named["bos_token"]]] if spec.opens else []
+    eos = known[spec.named["eos_token"]]
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [*bos, *encoding.ids, eos]
     length = min(window, len(stream))
