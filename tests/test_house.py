@@ -69,6 +69,25 @@ def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
         assert {sub_room(name) for name in names if name.split(".")[0] == "engines"} <= allowed
 
 
+# What imports modules of the package inside functions besides commands/ and engines/, and why.
+LATE = {
+    "pipeline/check.py": "check --schema-only loads neither numpy nor tokenizers",
+    "evaluation/reopen.py": "its engine may be replaced, and follows in processes of its own",
+    "release/export/merging.py": "torch and transformers load behind the checks",
+    "release/export/parity.py": "torch and transformers load behind the checks",
+    "release/verify/__init__.py": "a run needs nothing of the Hub",
+    "pipeline/plan_report.py": "torch loads where this machine's own GPU is asked for",
+    "use/chat.py": "the engine's libraries load behind the checks",
+}
+
+
+def test_only_commands_and_engines_import_late() -> None:
+    late = {path.relative_to(PACKAGE).as_posix() for path in MODULES if imports(path, late=True)}
+    assert {name for name in late if name.split("/")[0] not in ("commands", "engines")} <= set(LATE)
+    outside = [name for path in MODULES for name in imports(path, late=True) if path.parent.name != "commands"]
+    assert len(outside) <= 30
+
+
 def test_only_one_file_imports_unsloth() -> None:
     found = [
         path.relative_to(PACKAGE).as_posix()

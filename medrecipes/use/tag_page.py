@@ -14,6 +14,7 @@ from medrecipes.core.files import cache_root, digest
 from medrecipes.data.bio_tags import OUTSIDE
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.evaluation.reopen import finished
+from medrecipes.recipe.load import load
 from medrecipes.release.cards import DISCLAIMER
 from medrecipes.use import chat_page
 from medrecipes.use.tag_text import Found, open_tagger, tag_texts
@@ -45,8 +46,6 @@ def serves(path: Path) -> bool:
 
 def samples(path: Path) -> list[str]:
     """Texts of the dev rows, the same ones each time."""
-    from medrecipes.recipe.load import load
-
     recipe = finished(path).pinned(load(path / "recipe.toml").recipe)
     rows = sorted(prepare_tagged(recipe).dev, key=lambda row: digest(f"{recipe.seed}:{row.id}"))
     return list(dict.fromkeys(" ".join(row.tokens) for row in rows))[: chat_page.SAMPLES]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from medrecipes.core.console import Console
 from medrecipes.data.records import Message
-from medrecipes.engines import Choice, Engine
+from medrecipes.engines import Choice, Engine, open_tagger
 from medrecipes.evaluation import answers as evaluate
 from medrecipes.evaluation import chat_report, reopen, span_report
+from medrecipes.evaluation.reopen_tags import ENGINE
 from medrecipes.release.gates.runs import TOLERANCE
 from medrecipes.release.verify.claims import Claim, Found, as_json, settle, unlike
 from medrecipes.release.verify.evidence import Evidence
@@ -87,9 +88,7 @@ def with_tagger(e: Evidence, console: Console) -> Iterator[Claim]:
     def ask() -> Found:
         base, split = e.base, e.tagged
         with console.stage("model") as stage, console.quiet(e.rundir.log):
-            from medrecipes.engines.trainer.tags import Tagger
-
-            engine = Tagger(e.recipe, base, split.labels)
+            engine = open_tagger(e.recipe, base, split.labels, ENGINE)
             engine.open_adapter(e.rundir.adapter)
             found = engine.windows(split.held_out)
             said = [decode(words, engine.labels) for words in gather(len(split.held_out), found, list(engine.predict(found)))]  # fmt: skip
