@@ -21,7 +21,11 @@ CONTROL_STRINGS = (
     "<s>", "</s>", "<unk>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]",
     "[control_17]", "<SPECIAL_20>", "<<SYS>>", "<</SYS>>", "<|begin_of_text|>", "<|start_header_id|>",
     "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>",
-    "<0x0A>", "▁",
+    "<0x0A>", "▁", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<think>", "</think>", "<tool_call>",
+    "</tool_call>", "<tool_response>", "<|fim_prefix|>", "<|fim_middle|>", "<|file_sep|>", "<repo_name>", "<|dummy_87|>",
+    "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "<|call|>", "<|end|>", "<|startoftext|>", "<|header_start|>",
+    "<|header_end|>", "<|eot|>", "<|eom|>", "<|image|>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
+    '<|"|>', "<|tool>", "<tool|>", "<start_of_image>",
 )  # fmt: skip
 WHITE = (" ", "  ", "     ", "\n", "\n\n", "\t", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\x85", "\x1c")
 AWKWARD = (

@@ -7,11 +7,13 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Regex
 
 from medrecipes.core.files import digest, digest_path, stage
 
@@ -29,6 +31,13 @@ PREPEND = {
 }
 # ... Mistral v0.3 and later as a pre-tokenizer that acts on the first run only: their templates spell it out.
 METASPACE = {"type": "Metaspace", "replacement": BLANK, "prepend_scheme": "first", "split": False}
+# how byte-level tokenizers cut a text into words: those of OpenAI's o200k, of Qwen (each digit by itself) and of GPT-2
+O200K = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CL100K = QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>")
+TOOLS = ("<tool_call>", "</tool_call>")
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 SENTENCEPIECE_DECODER = [
     {"type": "Replace", "pattern": {"String": BLANK}, "content": " "},
@@ -141,18 +150,59 @@ def llama3() -> tuple[dict[str, Any], dict[str, Any]]:
     return tokenizer, {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
 
 
-def gemma() -> tuple[dict[str, Any], dict[str, Any]]:
+def llama4() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Meta's tiktoken file of Llama 4: the pieces first, then 2,048 control tokens."""
+    from llama_models.llama4.tokenizer import Tokenizer
+
+    reference = Tokenizer.get_instance()
+    model = byte_bpe(reference.model._mergeable_ranks, {}, first=0)
+    words = split(reference.O200K_PATTERN)
+    tokenizer = tokenizer_json(
+        model, reference.special_tokens, None, words, {**BYTE_LEVEL}, bos="<|begin_of_text|>"
+    )
+    return tokenizer, {
+        "bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>",
+    }  # fmt: skip
+
+
+def learned(
+    special: Sequence[str], added: Sequence[str] = (), *, words: str, normalizer: Any = None, **named: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A small byte-level vocabulary with a family's control tokens, `added` ones that are not marked as special, its
+    normalizer and its way to cut words: for makers who bundle their tokenizer nowhere. No such family begins with a BOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(words), "isolated"), letters])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    learner.train_from_iterator(
+        texts(), trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
+    )
+    bpe = json.loads(learner.to_str())["model"]
+    tokenizer = tokenizer_json(bpe, [*special, *added], normalizer, split(words), {**BYTE_LEVEL}, bos=special[0])
+    tokenizer["post_processor"] = {**BYTE_LEVEL}
+    for token in tokenizer["added_tokens"]:
+        token["special"] = token["content"] not in added
+    return tokenizer, named
+
+
+def texts() -> list[str]:
+    """The shipped sample, which small vocabularies are learned from."""
+    with (ROOT / "data" / "medquad.csv").open(encoding="utf-8", newline="") as file:
+        return [f"{row['question']}\n{row['answer']}" for row in csv.DictReader(file)]
+
+
+def gemma(control: Sequence[str] = ("<start_of_turn>", "<end_of_turn>")) -> tuple[dict[str, Any], dict[str, Any]]:
     """A small vocabulary with Gemma's control tokens, normalizer and decoder: Google bundles its own nowhere."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    control = ["<pad>", "<eos>", "<bos>", "<unk>", *control]
     hexes = [f"<0x{byte:02X}>" for byte in range(256)]
-    with (ROOT / "data" / "medquad.csv").open(encoding="utf-8", newline="") as file:
-        texts = [f"{row['question']}\n{row['answer']}" for row in csv.DictReader(file)]
     learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     learner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=True)
     trainer = trainers.BpeTrainer(vocab_size=2000, special_tokens=[*control, *hexes], show_progress=False)
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts(), trainer)
     bpe = json.loads(learner.to_str())["model"]
     normalizer = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
     decoder = {"type": "Sequence", "decoders": SENTENCEPIECE_DECODER}
@@ -228,6 +278,31 @@ FAMILIES: dict[str, Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = {
     "mistral-v7": lambda: sentencepiece(
         mistral_file("mistral_instruct_tokenizer_241114.model.v7"), normalizer=None, pre_tokenizer=METASPACE
     ),
+    "mistral-v7-tekken": lambda: tekken(mistral_file("tekken_240911.json")),
     "llama3": llama3,
+    "llama4": llama4,
     "gemma": gemma,
-}
+    "gemma4": lambda: gemma(("<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>", '<|"|>', "<|tool>", "<tool|>")),
+    "qwen25": lambda: learned(
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), (*TOOLS, *FIM), words=QWEN, normalizer={"type": "NFC"},
+        eos_token="<|im_end|>", pad_token="<|endoftext|>",
+    ),
+    "qwen3": lambda: learned(
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        (*TOOLS, *FIM, "<tool_response>", "</tool_response>", "<think>", "</think>"),
+        words=QWEN, normalizer={"type": "NFC"}, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+    ),
+    "smollm2": lambda: learned(
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"), words=GPT2,
+        bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>", unk_token="<|endoftext|>",
+    ),
+    "phi4": lambda: learned(
+        ("<|endoftext|>", "<|fim_prefix|>", "<|im_start|>", "<|im_sep|>", "<|im_end|>", "<|dummy_87|>"), words=CL100K,
+        bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|dummy_87|>",
+    ),
+    "gpt-oss": lambda: learned(
+        ("<|startoftext|>", "<|endoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>",
+         "<|message|>", "<|call|>"),
+        words=O200K, bos_token="<|startoftext|>", eos_token="<|return|>", pad_token="<|endoftext|>",
+    ),
+}  # fmt: skip

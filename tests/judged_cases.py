@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medrecipes import engines
-from medrecipes.commands import handlers
+from medrecipes.commands import _options
 from medrecipes.core import processes
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.multi_gpu.leader import leading
@@ -79,7 +79,7 @@ def main() -> int:
     processes.join = lambda: torch.distributed.init_process_group("gloo")
     engines.open_engine, engines.foundation = open_engine, lambda recipe, split: (None, None, None)  # type: ignore[assignment]
     reopen.prepare = lambda recipe: None  # type: ignore[assignment]
-    return handlers._on_cards(Namespace(gpus=2), do)
+    return _options.on_gpus(Namespace(gpus=2), do)
 
 
 if __name__ == "__main__":

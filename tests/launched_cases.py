@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from medrecipes import commands
-from medrecipes.commands import handlers
+from medrecipes.commands import check
 from medrecipes.core import processes
 from medrecipes.core.errors import EngineError
 
@@ -51,5 +51,5 @@ def end(_: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    handlers.check = start if processes.size() == 1 else end  # type: ignore[assignment]
+    check.do = start if processes.size() == 1 else end  # type: ignore[assignment]
     sys.exit(commands.main(["check", "-"]))

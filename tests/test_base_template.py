@@ -7,8 +7,10 @@ import gzip
 import io
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,16 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation, Message, Role
 from medrecipes.evaluation import chat_report
-from medrecipes.recipe.schema import Recipe, Template
-from medrecipes.rendering.base_template import base_template, own_text
+from medrecipes.recipe.schema import Recipe, Template, template_names
+from medrecipes.rendering.base_template import base_template, differences, own_text
 from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
 from medrecipes.rendering.proofs import prove
 from medrecipes.rendering.tokenizer import Tokenizer
 from medrecipes.scoring.predictions import Prediction
+from tests import families
 from tests.attack.harness import attack, refused
 from tests.conftest import ROOT
+from tests.test_templates import FAMILY
 
 LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"  # fmt: skip
@@ -228,6 +232,32 @@ def test_a_base_that_speaks_as_one_of_ours_gets_ours(text: str, tmp_path: Path) 
     assert settle(tokenizer, name="llama3").name == "llama3"
 
 
+# the makers' own templates, as TRL bundles them, and the one of ours that each behaves as
+MAKERS = {
+    "qwen2_5": "qwen25", "qwen3": "qwen3", "gemma": "gemma", "gemma3": "gemma3", "gemma4": "gemma4", "gemma4_v5": "gemma4",
+    "gptoss": "gpt-oss", "llama3": "llama3", "llama3_1": "llama3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("thinking", [False, True])
+def test_the_makers_own_template_is_told_to_be_one_of_ours(maker: str, thinking: bool, tmp_path: Path) -> None:
+    text = (files("trl") / "chat_templates" / f"{maker}.jinja").read_text(encoding="utf-8")
+    ours = MAKERS[maker]
+    shutil.copytree(families.folder(FAMILY[ours]), tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").write_text(text, encoding="utf-8")
+    tokenizer = Tokenizer(tmp_path / "base")
+    # gpt-oss thinks in a channel of its own, for which its makers' template alone is at hand
+    assert settle(tokenizer, thinking=thinking).name == (OWN if thinking and ours == "gpt-oss" else ours)
+    for other in {*template_names()} - {ours}:
+        try:
+            template = ChatTemplate(other, tokenizer, thinking=thinking)
+        except TemplateError:
+            continue
+        alike = next(differences(template, text), None) is None
+        assert not alike or {ours, other} == {"gemma", "gemma3"}
+
+
 def test_only_what_the_head_lists_may_differ(tmp_path: Path) -> None:
     altered = LLAMA3.replace("+ '<|eot_id|>'", "+ '\n<|eot_id|>'")
     with pytest.raises(TemplateError, match="for a question it writes"):
@@ -284,7 +314,7 @@ def medquad(real_data: Path) -> list[Conversation]:
 
 @pytest.mark.parametrize(
     ("maker", "ours", "thinking"),
-    [("gemma3", "gemma3", False), ("llama3_1", "llama3", False), ("qwen3", OWN, False), ("qwen3", OWN, True)],
+    [("gemma3", "gemma3", False), ("llama3_1", "llama3", False), ("qwen3", "qwen3", False), ("qwen3", "qwen3", True)],
 )
 def test_no_id_differs_from_the_makers_own(
     maker: str, ours: str, thinking: bool, medquad: list[Conversation], real_data: Path, tmp_path: Path

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
-from datasets import DatasetDict, load_dataset, load_from_disk
+from datasets import DatasetDict, Features, List, Value, load_dataset, load_from_disk
 
 from medrecipes.data.split import prepare
-from medrecipes.pipeline.build import build, variants
+from medrecipes.pipeline import build as module
+from medrecipes.pipeline.build import build, save, variants
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Data, Recipe
 from tests.conftest import ROOT
@@ -143,3 +149,137 @@ def test_conversations_of_several_turns_keep_them(tmp_path: Path) -> None:
     assert longest["instruction"] == "You answer patients in plain words."
     assert longest["input"].count("\n\n") == 2
     assert longest["output"] == longest["messages"][-1]["content"]
+
+
+# --- a batch at a time
+
+TURNS = {"role": Value("string"), "content": Value("string")}
+SMALL = Features(
+    {"messages": List(TURNS), "text": Value("string"), "meta": {"id": Value("string"), "of": Value("string")}}
+)
+
+
+def numbered(count: int, letters: int = 10) -> Iterator[dict[str, Any]]:
+    """Rows of which the first half lacks what the second half knows."""
+    for number in range(count):
+        known = {"id": str(number), "of": None if number < count // 2 else f"page {number}"}
+        yield {"messages": [{"role": "user", "content": "q" * (number % 3)}], "text": "x" * letters, "meta": known}
+
+
+def arrow_files(part: Path) -> list[Path]:
+    return sorted(part.glob("*.arrow"))
+
+
+def batches_of(part: Path) -> list[int]:
+    return [batch.num_rows for file in arrow_files(part) for batch in pa.ipc.open_stream(pa.OSFile(str(file)))]
+
+
+def test_rows_are_asked_for_a_batch_at_a_time(tmp_path: Path) -> None:
+    """No more than a batch of rows is taken before what was taken is in the file."""
+    written: list[int] = []
+
+    def watched() -> Iterator[dict[str, Any]]:
+        for row in numbered(3500, letters=2000):
+            written.append(sum(path.stat().st_size for path in tmp_path.rglob("*.arrow")))
+            yield row
+
+    save(tmp_path / "set", SMALL, {"train": watched()}, {}, "", [])
+    # the last bytes may wait to be written; a row has 2,000
+    assert written[999] < 1_000_000 <= written[2000]
+    assert written[3001] > 4_000_000
+    assert batches_of(tmp_path / "set/train") == [1000, 1000, 1000, 500]
+    assert load_from_disk(str(tmp_path / "set"))["train"].to_list() == list(numbered(3500, letters=2000))
+
+
+def test_long_rows_make_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LETTERS", 100_000)
+    save(tmp_path / "set", SMALL, {"test": numbered(25, letters=30_000)}, {}, "", [])
+    assert batches_of(tmp_path / "set/test") == [4, 4, 4, 4, 4, 4, 1]
+
+
+@pytest.mark.parametrize(("count", "files"), [(7990, 8), (8000, 8), (8001, 9), (1, 1), (1000, 1)])
+def test_a_large_part_lies_in_several_files(
+    count: int, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARD", 600_000)
+    save(
+        tmp_path / "set",
+        SMALL,
+        {"train": numbered(count, letters=500), "test": numbered(3)},
+        {},
+        "",
+        ["jsonl", "parquet"],
+    )
+    names = [path.name for path in arrow_files(tmp_path / "set/train")]
+    assert names == [f"data-{number:05d}-of-{files:05d}.arrow" for number in range(files)]
+    assert all(path.stat().st_size <= 600_000 for path in arrow_files(tmp_path / "set/train"))
+    data = load_from_disk(str(tmp_path / "set"))
+    assert data["train"].features == SMALL
+    assert data["train"].to_list() == list(numbered(count, letters=500))
+    assert data["test"].to_list() == list(numbered(3))
+    lines = (tmp_path / "set/data/train.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == list(numbered(count, letters=500))
+    again = load_dataset(
+        "parquet", data_files=str(tmp_path / "set/data/train.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    assert again["train"].to_list() == list(numbered(count, letters=500))
+
+
+def test_what_the_library_knows_rows_by_tells_datasets_apart(tmp_path: Path) -> None:
+    """The library keeps what it makes of rows under their fingerprint: equal rows share it, others never do."""
+    for name, count in (("one", 5), ("same", 5), ("other", 6)):
+        save(tmp_path / name, SMALL, {"train": numbered(count), "test": numbered(4)}, {}, "", [])
+    data = {name: load_from_disk(str(tmp_path / name)) for name in ("one", "same", "other")}
+    one, same, other = (data[name]["train"]._fingerprint for name in data)
+    assert one == same
+    assert len({one, other, data["one"]["test"]._fingerprint}) == 3
+    assert data["one"]["test"]._fingerprint == data["other"]["test"]._fingerprint
+
+
+def test_a_row_that_cannot_be_written_leaves_the_dataset_of_before(tmp_path: Path) -> None:
+    def broken() -> Iterator[dict[str, Any]]:
+        yield from numbered(1500)
+        raise ValueError("row 1500")
+
+    report = {"name": "set", "keys": {}, "rows": {}, "sources": []}
+    save(tmp_path / "set", SMALL, {"train": numbered(3)}, report, "", [])
+    with pytest.raises(ValueError, match="row 1500"):
+        save(tmp_path / "set", SMALL, {"train": broken()}, report, "", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert load_from_disk(str(tmp_path / "set"))["train"].to_list() == list(numbered(3))
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from medrecipes.pipeline import build
+from medrecipes.data.split import Split
+from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Template
+from medrecipes.data.records import Conversation
+from medrecipes.data.records import Message
+
+def rows(count):
+    answer = "word " * 1000
+    turns = (Message("user", "What is it?"), Message("assistant", answer))
+    return tuple(Conversation(f"r{n}", f"g{n}", turns, {"source": "medquad", "document": f"d{n}"}) for n in range(count))
+
+leak = {"threshold": None, "grouped": {}, "by_row": {}}
+report = {"rows": {}, "seen": 0, "dropped": {}, "sources": [], "leakage": leak}
+recipe = Recipe(name="set", template=Template(name="llama2"))
+peaks = []
+for count in (1000, 8000):
+    build._one("set", recipe, Split(rows(count), (), (), "k", report), Path(sys.argv[1]) / str(count), ())
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[1] - peaks[0]) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """8,000 rows of 5,000 letters: 40 MB of text, of which no more than two batches are held, in any of its forms."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 120_000_000
+    assert load_from_disk(str(tmp_path / "8000"))["train"].num_rows == 8_000

@@ -93,9 +93,9 @@ def test_marks_and_escape_sequences_of_names_are_shown_as_they_are(capsys: pytes
     stage_line, empty, line, following, text = capsys.readouterr().out.splitlines()
     assert (
         stage_line
-        == "base        q[final], n[/x], [bold]b[/bold], \\u001b[31mred\\u009b0m, \\u202eback, 5\u00a0mg  0.0 s"
+        == "base             q[final], n[/x], [bold]b[/bold], \\u001b[31mred\\u009b0m, \\u202eback, 5\u00a0mg  0.0 s"
     )
-    assert empty == "[x]         0.0 s"
+    assert empty == "[x]              0.0 s"
     assert (line, following) == ("\\u001b]0;title [red]r[/red] \\udcff tab", "next")
     assert text == "a\\u001bb"
 

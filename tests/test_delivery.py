@@ -332,7 +332,10 @@ def test_a_private_repository_stays_so(hub: Hub, driver: Driver, new: Path) -> N
     done = driver.push({"folder": str(new), "target": {"repo": "ann/stays", "kind": "model", "private": False}})[0]
     assert done["pushed"]
     assert repo.private
-    assert "note        ann/stays is private and stays so; it is made public on its own page" in driver.said.read_text()
+    assert (
+        "note             ann/stays is private and stays so; it is made public on its own page"
+        in driver.said.read_text()
+    )
 
 
 def test_a_tag_stands_at_the_release(outcomes: dict[str, Outcome]) -> None:
@@ -342,8 +345,8 @@ def test_a_tag_stands_at_the_release(outcomes: dict[str, Outcome]) -> None:
 
 def test_a_retry_after_is_honoured(outcomes: dict[str, Outcome], driver: Driver) -> None:
     said = driver.said.read_text()
-    assert "wait        Retrying in 1s: " in said  # ours, for what the client does not try again
-    assert "wait        Rate limited. Waiting 2.0s before retry" in said  # the client's own
+    assert "wait             Retrying in 1s: " in said  # ours, for what the client does not try again
+    assert "wait             Rate limited. Waiting 2.0s before retry" in said  # the client's own
 
 
 def test_the_token_is_nowhere(outcomes: dict[str, Outcome], driver: Driver, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_the_guide_to_uses_builds_and_scores(place: Path) -> None:
 def test_the_quick_start_checks_shows_trains_and_compares(place: Path) -> None:
     printed = follow("quickstart", place, (*QUICK, "run", "compare"))
     assert re.search(r"train +\d+ rows proved", printed)
-    assert printed.count("judge again") == 2
+    assert printed.count("evaluate (tuned)") == 2
     assert len(list((place / "runs").glob("mine-*"))) == 2
     assert (place / "comparison" / "comparison.html").exists()
 

@@ -19,7 +19,8 @@ from medrecipes.engines import Choice, Decoding, Engine
 from medrecipes.evaluation.answers import Row, answer_cases, count_tokens, predict
 from medrecipes.evaluation.cases import read_cases
 from medrecipes.evaluation.chat_report import kept, on_dev, report, said_on_dev, write_report
-from medrecipes.pipeline.walk import _summary
+from medrecipes.pipeline.tasks import Answers
+from medrecipes.pipeline.tasks.chat import Chat
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 from medrecipes.runs.folder import RunDir
@@ -304,8 +305,8 @@ def test_the_report_and_the_summary_say_that_tuning_did_not_help(
     said = "Tuning did not help: bits per byte on the dev rows: base 2.85, tuned 2.95 at step 40, the best of its checkpoints."
     assert said in (tmp_path / "report.md").read_text().splitlines()
     assert json.loads((tmp_path / "report.json").read_text())["dev"]["helped"] is False
-    _summary(RunDir(tmp_path), value, [one], [other], [], Console())
-    assert f"note        t{said[1:-1]}" in capsys.readouterr().out.splitlines()
+    Chat(Recipe()).summary(value, Answers([one], ""), Answers([other], ""), Console())
+    assert f"note             t{said[1:-1]}" in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_records_what_its_base_reached_on_the_dev_rows(tiny_run: Path) -> None:

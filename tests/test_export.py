@@ -78,8 +78,8 @@ def test_the_command_writes_the_whole_model_and_says_how_near_it_is(run: Path, m
     _, done = merged
     assert done.stderr == ""
     folder, said = exported(run, "merged-16bit")
-    assert f"written     {folder}\n" in done.stdout
-    assert "serve       vllm serve . " in done.stdout
+    assert f"written          {folder}\n" in done.stdout
+    assert "serve            vllm serve . " in done.stdout
     assert "100.00% of " in done.stdout
     assert {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",

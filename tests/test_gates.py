@@ -26,7 +26,7 @@ from medrecipes.release.base_licences import terms_of
 from medrecipes.release.gates import ADVICE, NAMES, Gate, check_dataset, check_run
 from medrecipes.release.gates.files import pickled
 from medrecipes.release.gates.rows import personal_rows, rows_of_run, trained
-from medrecipes.release.gates.runs import TOLERANCE, terms_unmet
+from medrecipes.release.gates.runs import F1_TOLERANCE, TOLERANCE, terms_unmet
 from medrecipes.release.gates.secrets import SHAPES, secrets_of
 from tests.conftest import ROOT
 
@@ -95,11 +95,16 @@ def test_a_reload_that_cannot_be_done_says_so(run: Path) -> None:
     ]
 
 
-def test_a_tagging_run_is_not_said_to_be_proved(run: Path) -> None:
-    change(run / "run.json", task="tag")
-    assert gates(run, waived=["-reload"])["reload"].found == [
-        "adapter: the scores of a tagging run are not recomputed by this gate; look at them, and waive it"
-    ]
+def test_the_score_of_a_tagging_run_is_recomputed(tag_run: tuple[Path, str], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tag_run[0], tmp_path / tag_run[0].name, ignore=shutil.ignore_patterns("checkpoints")))
+    gate = gates(run, waived=["-reload"])["reload"]
+    assert (gate.passed, gate.found) == (True, [])
+    path = run / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    save_file({name: -value if "score" in name else value for name, value in weights.items()}, path, {"format": "pt"})
+    [line] = gates(run, waived=["-reload"])["reload"].found
+    assert line.startswith("adapter: strict F1 0.")
+    assert f"at most {F1_TOLERANCE} may lie between" in line
 
 
 def test_a_waived_gate_stays_closed_but_lets_through(run: Path) -> None:

@@ -25,4 +25,4 @@ def test_more_cards_than_there_are_are_one_line(command: str, cli: Cli) -> None:
 def test_a_suite_goes_on_one_card(cli: Cli) -> None:
     done = cli("eval", "tests", "--gpus", "2", "--suite", "lm-eval:medical")
     assert done.returncode == 2
-    assert done.stderr == "--suite: the harness asks on one card; leave --gpus out, or the suite\n"
+    assert done.stderr == "--suite: the harness asks on one GPU; leave --gpus out, or the suite\n"

@@ -67,7 +67,7 @@ def test_two_machines_learn_what_one_with_two_cards_does(how: str, cli: Cli, tmp
     need_cards(2)
     done = launched(how, tmp_path / "checkout", tmp_path / "two", SETS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("judge again") == 1
+    assert done.stdout.count("evaluate (tuned)") == 1
     one = cli("run", "recipes/demo.toml", "--runs", tmp_path / "one", "--gpus", "2", *SETS)
     assert one.returncode == 0, one.stdout + one.stderr
     losses = [[float(row["loss"]) for [path] in [list((tmp_path / name).glob("*/loss.csv"))] for row in read_losses(path)] for name in ("one", "two")]  # fmt: skip

@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named_and_the_losses_are_those_of_a_run_without
     assert done.returncode == 0, done.stdout + done.stderr
     resumed, where = (6, "checkpoint-6") if len(damaged) == 1 else (None, "the beginning")
     assert done.stderr == "".join(
-        f"note        {path}/checkpoints/checkpoint-{step}: optimizer.pt is not as it was written; training goes on from "
+        f"note             {path}/checkpoints/checkpoint-{step}: optimizer.pt is not as it was written; training goes on from "
         f"{where}, and it is kept as set-aside/checkpoint-{step}\n"
         for step in damaged
     )

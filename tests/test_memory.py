@@ -89,8 +89,8 @@ def test_it_trains_as_if_the_micro_batch_had_been_small_from_the_beginning(train
     assert same(halved, small)
     said = [line for line in heard.lines if "out of memory" in line]
     assert said == [
-        "memory      out of memory: the micro-batch is now 4 instead of 8, the batch stays 8; it goes on from the beginning",
-        "memory      out of memory: the micro-batch is now 2 instead of 4, the batch stays 8; it goes on from the beginning",
+        "memory           out of memory: the micro-batch is now 4 instead of 8, the batch stays 8; it goes on from the beginning",
+        "memory           out of memory: the micro-batch is now 2 instead of 4, the batch stays 8; it goes on from the beginning",
     ]
     assert rundir.state["out_of_memory"] == [{"micro_batch": 8, "now": 4}, {"micro_batch": 4, "now": 2}]
     assert str(halved.choices["micro_batch"]) == "2 (halved when the card's memory ran out)"
@@ -157,8 +157,8 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
     assert tried == [2, 1, 1]
     assert begun[0] == begun[1] == begun[2] != model.weight.tolist()
     assert heard.lines == [
-        "memory      out of memory: the micro-batch is now 1 instead of 2, the batch stays 8; it goes on from the beginning",
-        "memory      out of memory: all layers are computed again from now on; it goes on from the beginning",
+        "memory           out of memory: the micro-batch is now 1 instead of 2, the batch stays 8; it goes on from the beginning",
+        "memory           out of memory: all layers are computed again from now on; it goes on from the beginning",
     ]
     assert str(choices["checkpointing"]) == "all layers (more was kept until the card's memory ran out)"
 

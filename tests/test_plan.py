@@ -186,6 +186,21 @@ def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
     assert found["fits"]
 
 
+def test_a_tagging_run_is_planned_too(cli: Cli, base: Path, tag_run: tuple[Path, str]) -> None:
+    for path in (tag_run[0] / "adapter").glob("tokenizer*"):
+        (base / path.name).write_bytes(path.read_bytes())
+    words = ["plan", "recipes/tiny_bio_ner.toml", "--set", f"model.base={base}", "--json"]
+    done = cli(*words, "--gpu", "t4")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["fits"], found["engine"], found["tokens_per_second"]) == (True, "plain", None)
+    assert found["parts_gb"]["words"] < 0.2  # no head over a vocabulary
+    assert lines(found)[-1].startswith("how long it takes is not known")
+    small = cli(*words, "--gpu", "3GB")
+    assert small.returncode == 2
+    assert "does not fit: " in small.stderr
+
+
 MISTAKES = [
     (["--gpu", "h20"], "--gpu h20 is unknown; did you mean h200?; one of t4, "),
     (["--gpu", "4GB"], "recipes/mistral_medquad.toml: does not fit: "),

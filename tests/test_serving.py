@@ -16,7 +16,7 @@ from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Message
 from medrecipes.engines.bases import Base
 from medrecipes.recipe.schema import Recipe, template_names
-from medrecipes.release.export.serving import go_template, modelfile, vllm_command
+from medrecipes.release.export.serving import bos_of, go_template, modelfile, vllm_command
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.rendering.tokenizer import Tokenizer
 from tests import families, gotemplate
@@ -67,7 +67,7 @@ def handed(messages: list[Message]) -> list[dict[str, str]]:
 
 def ours(template: ChatTemplate, messages: list[Message]) -> str:
     """The prompt of training, but for the BOS that Ollama puts before every prompt itself."""
-    return template.render(messages, ask=True).removeprefix(template.tokenizer.named.get("bos_token", ""))
+    return template.render(messages, ask=True).removeprefix(bos_of(template))
 
 
 def test_all_templates_are_here() -> None:
@@ -112,11 +112,12 @@ def test_the_modelfile_in_full() -> None:
         '{{- else if eq $message.Role "user" -}}\n'
         '{{- if eq $i 0 -}}{{- "<start_of_turn>user\\n" -}}\n'
         '{{- else if not (and $.System (eq $i 1)) -}}{{- "\\n<start_of_turn>user\\n" -}}{{- end -}}\n'
-        '{{- $message.Content -}}{{- "<end_of_turn>\\n<start_of_turn>model\\n" -}}\n'
+        "{{- $message.Content -}}\n"
         '{{- else if eq $message.Role "assistant" -}}\n'
-        '{{- "" -}}{{- $message.Content -}}{{- "<end_of_turn>" -}}\n'
+        '{{- "<end_of_turn>\\n<start_of_turn>model\\n" -}}{{- $message.Content -}}{{- "<end_of_turn>" -}}\n'
         "{{- end -}}\n"
-        '{{- end -}}"""\n'
+        "{{- end -}}\n"
+        '{{- "<end_of_turn>\\n<start_of_turn>model\\n" -}}"""\n'
         'SYSTEM """Be brief."""\n'
         'PARAMETER stop "<end_of_turn>"\n'
         'PARAMETER stop "<eos>"\n'

@@ -162,7 +162,7 @@ def test_a_sweep_trains_all_and_evaluates_one(warm: Cli, tmp_path: Path) -> None
     assert [state["state"] for state in states.values()] == ["finished", "trained"]
     assert [(path / "eval").exists() for path in (best, other)] == [True, False]
     assert [(path / "README.md").exists() for path in (best, other)] == [True, False]
-    assert {"data", "load", "train", "judge"} <= states[best]["seconds"].keys()
+    assert {"data", "load", "train", "evaluate (base)", "evaluate (tuned)"} <= states[best]["seconds"].keys()
     assert {"micro_batch", "engine", "loss"} <= states[best]["choices"].keys()
     # time and memory are those of the training, not of the answers that came later
     stats = json.loads((best / "trainer_stats.json").read_text())

@@ -44,6 +44,10 @@ def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
     assert state["choices"]["loss"]["value"] == "cross_entropy"
     assert (state["proofs"]["train"]["rows"], state["proofs"]["train"]["spans"]) == (60, 110)
     assert state["peak_gb"] < 3
+    assert re.fullmatch(r"\d{8}_\d{6}", state["finished_at"])
+    assert (state["base_licence"], state["base_caps"]) == (None, False)
+    stages = ["data", "base", "tokens", "proofs", "load", "evaluate (base)", "train", "evaluate (tuned)"]
+    assert list(state["seconds"]) == stages
     about = json.loads((path / "adapter" / "tagging.json").read_text())
     assert about == {
         "labels": ["O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease"], "attention": "bidirectional",
@@ -95,7 +99,7 @@ def test_it_costs_less_than_forty_seconds(finished: tuple[Path, str]) -> None:
 def test_what_is_printed_is_for_people(finished: tuple[Path, str]) -> None:
     path, printed = finished
     for words in ("official dev and test", "bidirectional attention", "give back their 110 spans", "dev F1", "dictionary",
-                  "macro average", "for the first and only time", str(path)):  # fmt: skip
+                  "macro average", "the tuned model tagged 15 test rows", "a dictionary of the training rows tagged 15 test rows", str(path)):  # fmt: skip
         assert words in printed
     assert "\x1b" not in printed
     assert "Warning" not in printed
@@ -200,12 +204,26 @@ def test_the_command_reads_standard_input(finished: tuple[Path, str], cli: Cli) 
     assert all(set(span) == {"start", "end", "text", "type", "probability"} for span in spans)
 
 
+def test_it_is_evaluated_again(finished: tuple[Path, str], cli: Cli, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished[0], tmp_path / finished[0].name))
+    done = cli("eval", run, "--fresh")
+    assert done.returncode == 0, done.stderr
+    [folder] = run.glob("eval-*")
+    assert (folder / "predictions.jsonl").read_bytes() == (run / "eval" / "predictions.jsonl").read_bytes()
+    assert (folder / "report.json").read_bytes() == (run / "eval" / "report.json").read_bytes()
+    done = cli("eval", run, "--checkpoint", "24", "--set", "eval.draws=100")
+    assert done.returncode == 0, done.stderr
+    [other] = run.glob("eval-*-checkpoint-24")
+    early, best = (json.loads((f / "report.json").read_text())["tuned"]["span_f1"]["value"] for f in (other, folder))
+    assert early < best
+
+
 WRONG = [
     (["tag", "RUN", "--file", "nowhere.txt"], 'nowhere.txt: no such file; name a file of JSON lines {"text": …}, or of a text a line'),
     (["tag", "RUN", "x", "--file", "README.md"], "tag: give TEXT or --file, not both"),
     (["tag", "RUN", "--file", "data/synthetic_qa.jsonl"], 'data/synthetic_qa.jsonl:1: has no text; write {"text": "…"}'),
     (["tag", "runs/none", "x"], "runs/none: is no run folder; name one of those in runs/"),
-    (["eval", "RUN"], "RUN: is a tagging run, whose test rows were tagged once, at its end; read RUN/eval/report.md, or tag texts with `medrecipes tag RUN TEXT`"),
+    (["eval", "RUN", "--suite", "medical"], "RUN: is a tagging run, and --suite asks questions; leave it out"),
     (["chat", "RUN"], "RUN: is a tagging run, which holds no conversation; see its entities on a page with --web, or tag texts with `medrecipes tag RUN TEXT`"),
     (["chat", "RUN", "--web", "--base"], "--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out"),
     (["chat", "RUN", "--web", "--checkpoint", "8"], "--base, --checkpoint and --set go with a run of conversations, and this is a tagging run; leave them out"),

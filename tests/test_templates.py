@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,12 @@ from medrecipes.rendering.chat_template import MASKED, ChatTemplate, save_tokeni
 from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
 
+# what OpenAI writes before every conversation
+HARMONY = (
+    "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n"
+    "Current date: 2024-07-26\n\nReasoning: medium\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>"
+)
 # each template: the tokenizer it is proved with, what it makes of the question `q`, and of DIALOGUE
 PROOFS = {
     "mistral-v1": (
@@ -69,6 +77,64 @@ PROOFS = {
         "<start_of_turn>user\nThanks<end_of_turn>\n"
         "<start_of_turn>model\nWelcome<end_of_turn>\n",
     ),
+    "mistral-v7-tekken": (
+        "mistral-v7-tekken",
+        "<s>[INST]q[/INST]",
+        "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST] What is asthma?\n[/INST] A disease.</s>"
+        "[INST]Thanks[/INST]Welcome</s>",
+    ),
+    "llama4": (
+        "llama4",
+        "<|begin_of_text|><|header_start|>user<|header_end|>\n\nq<|eot|><|header_start|>assistant<|header_end|>\n\n",
+        "<|begin_of_text|><|header_start|>system<|header_end|>\n\nBe brief.<|eot|>"
+        "<|header_start|>user<|header_end|>\n\nWhat is asthma?<|eot|>"
+        "<|header_start|>assistant<|header_end|>\n\nA disease.<|eot|>"
+        "<|header_start|>user<|header_end|>\n\nThanks<|eot|>"
+        "<|header_start|>assistant<|header_end|>\n\nWelcome<|eot|>",
+    ),
+    "gemma4": (
+        "gemma4",
+        "<bos><|turn>user\nq<turn|>\n<|turn>model\n",
+        "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\nWhat is asthma?<turn|>\n<|turn>model\nA disease.<turn|>\n"
+        "<|turn>user\nThanks<turn|>\n<|turn>model\nWelcome<turn|>\n",
+    ),
+    "qwen25": (
+        "qwen25",
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n What is asthma?\n<|im_end|>\n"
+        "<|im_start|>assistant\nA disease.<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n"
+        "<|im_start|>assistant\nWelcome<|im_end|>\n",
+    ),
+    "qwen3": (
+        "qwen3",
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n What is asthma?\n<|im_end|>\n"
+        "<|im_start|>assistant\nA disease.<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\nWelcome<|im_end|>\n",
+    ),
+    "smollm2": (
+        "smollm2",
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n What is asthma?\n<|im_end|>\n"
+        "<|im_start|>assistant\nA disease.<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n"
+        "<|im_start|>assistant\nWelcome<|im_end|>\n",
+    ),
+    "phi4": (
+        "phi4",
+        "<|im_start|>user<|im_sep|>q<|im_end|><|im_start|>assistant<|im_sep|>",
+        "<|im_start|>system<|im_sep|>Be brief.<|im_end|><|im_start|>user<|im_sep|> What is asthma?\n<|im_end|>"
+        "<|im_start|>assistant<|im_sep|> A disease.<|im_end|><|im_start|>user<|im_sep|>Thanks<|im_end|>"
+        "<|im_start|>assistant<|im_sep|>Welcome <|im_end|>",
+    ),
+    "gpt-oss": (
+        "gpt-oss",
+        HARMONY + "<|start|>user<|message|>q<|end|><|start|>assistant<|channel|>final<|message|>",
+        HARMONY + "<|start|>developer<|message|># Instructions\n\nBe brief.\n\n<|end|>"
+        "<|start|>user<|message|> What is asthma?\n<|end|><|start|>assistant<|channel|>final<|message|> A disease.<|end|>"
+        "<|start|>user<|message|>Thanks<|end|><|start|>assistant<|channel|>final<|message|>Welcome <|return|>",
+    ),
     "question-answer": (
         "mistral-v1",
         "<s>### Question:\nq\n\n### Answer:\n",
@@ -82,6 +148,8 @@ PROOFS = {
         "### Patient query:\nThanks\n\n### Doctor opinion:\nWelcome</s>",
     ),
 }
+# thoughts are dropped from earlier answers, so that these alone are asked for after another prompt than they were trained after
+FORGETFUL = ("qwen3",)
 FAMILY = {name: tokenizer for name, (tokenizer, _, _) in PROOFS.items()}
 DIALOGUE = (
     Message("system", "Be brief."),
@@ -96,6 +164,7 @@ MISTRAL = {
     "mistral-v3": "mistral_instruct_tokenizer_240323.model.v3",
     "mistral-v3-tekken": "tekken_240718.json",
     "mistral-v7": "mistral_instruct_tokenizer_241114.model.v7",
+    "mistral-v7-tekken": "tekken_240911.json",
 }
 
 
@@ -112,7 +181,14 @@ def mistral(name: str) -> Callable[[Sequence[Message]], list[int]]:
     from mistral_common.protocol.instruct.validator import ValidationMode
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-    reference = MistralTokenizer.from_file(str(families.mistral_file(MISTRAL[name])), mode=ValidationMode.finetuning)
+    with tempfile.TemporaryDirectory() as folder:
+        file = families.mistral_file(MISTRAL[name])
+        if name == "mistral-v7-tekken":  # the file with its version raised: what is bundled has the pieces and control tokens, and an older version
+            spec = json.loads(file.read_text(encoding="utf-8"))
+            spec["config"]["version"] = "v7"
+            file = Path(folder) / "tekken.json"
+            file.write_text(json.dumps(spec), encoding="utf-8")
+        reference = MistralTokenizer.from_file(str(file), mode=ValidationMode.finetuning)
     kinds = {
         "system": protocol.SystemMessage,
         "user": protocol.UserMessage,
@@ -151,6 +227,27 @@ def llama3() -> Callable[[Sequence[Message]], list[int]]:
     return encode
 
 
+@lru_cache
+def llama4() -> Callable[[Sequence[Message]], list[int]]:
+    """`encode_message` of llama-models for Llama 4, word for word: its module wants torchvision for the pictures."""
+    from llama_models.llama4.tokenizer import Tokenizer as Reference
+
+    reference = Reference.get_instance()
+    start, end, eot = (reference.special_tokens[f"<|{name}|>"] for name in ("header_start", "header_end", "eot"))
+
+    def text(part: str) -> list[int]:
+        return list(reference.encode(part, bos=False, eos=False))
+
+    def encode(messages: Sequence[Message]) -> list[int]:
+        turns = [[start, *text(m.role), end, *text("\n\n"), *text(m.content), eot] for m in messages]
+        return [reference.special_tokens["<|begin_of_text|>"], *(id for turn in turns for id in turn)]
+
+    return encode
+
+
+LLAMA = {"llama3": llama3, "llama4": llama4}
+
+
 def stripped(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The rule of llama3: contents lose the white space around them."""
     return tuple(Message(m.role, m.content.strip()) for m in messages)
@@ -174,7 +271,7 @@ def test_the_corpus_is_as_large_and_as_awkward_as_the_proofs_need() -> None:
     assert all(any(token in row.answer for row in rows) for token in corpus.CONTROL_STRINGS)
 
 
-@pytest.mark.parametrize("name", ["mistral-v1", "mistral-v7"])
+@pytest.mark.parametrize("name", ["mistral-v1", "mistral-v7", "mistral-v7-tekken"])
 def test_mistral_v1_and_v7_are_mistral_commons_ids(name: str) -> None:
     assert differing(bound(name), corpus.conversations(), mistral(name)) == []
 
@@ -184,9 +281,10 @@ def test_mistral_v3_is_mistral_commons_ids_but_for_the_place_of_the_system_messa
     assert differing(bound(name), corpus.conversations(), lambda m: mistral(name)(folded(m))) == []
 
 
-def test_llama3_is_llama_models_ids_of_stripped_contents() -> None:
+@pytest.mark.parametrize("name", LLAMA)
+def test_llama3_and_llama4_are_llama_models_ids_of_stripped_contents(name: str) -> None:
     rows = corpus.conversations()
-    assert differing(bound("llama3"), rows, lambda m: llama3()(stripped(m))) == []
+    assert differing(bound(name), rows, lambda m: LLAMA[name]()(stripped(m))) == []
 
 
 def test_the_rule_of_mistral_v3_is_that_the_system_message_stands_first() -> None:
@@ -252,7 +350,7 @@ def test_llama2_is_the_ids_of_metas_reference_code() -> None:
 
 def test_every_template_has_its_proofs() -> None:
     assert template_names() == sorted(PROOFS)
-    assert len(PROOFS) >= 10
+    assert len(PROOFS) >= 18
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -265,7 +363,7 @@ def test_a_dialogue_is_rendered_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_head_names_models_source_control_tokens_stop_and_system_rule(name: str) -> None:
     template = bound(name)
-    assert set(template.head) - {"bos"} == {"models", "source", "control", "stop", "system"}
+    assert set(template.head) - {"bos", "thinking"} == {"models", "source", "control", "stop", "system"}
     assert all(template.head.values())
 
 
@@ -276,6 +374,11 @@ def test_the_head_names_models_source_control_tokens_stop_and_system_rule(name: 
         ("llama2", ["</s>"]),
         ("llama3", ["<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"]),
         ("gemma", ["<end_of_turn>", "<eos>"]),
+        ("gemma4", ["<turn|>", "<eos>"]),
+        ("llama4", ["<|eot|>", "<|end_of_text|>", "<|eom|>"]),
+        ("qwen3", ["<|im_end|>", "<|endoftext|>"]),
+        ("smollm2", ["<|im_end|>"]),
+        ("gpt-oss", ["<|return|>", "<|end|>", "<|call|>"]),
     ],
 )
 def test_generation_stops_at_all_that_the_maker_stops_at(name: str, stops: list[str]) -> None:
@@ -291,7 +394,7 @@ def test_what_is_asked_is_what_training_put_before_the_answer(name: str) -> None
     rows = corpus.conversations()
     for row, example in zip(rows, template.examples(rows), strict=True):
         for end, message in enumerate(row.messages):
-            if message.role == "assistant":
+            if message.role == "assistant" and (name not in FORGETFUL or end + 1 == len(row.messages)):
                 [asked] = template.prompts([row.messages[:end]])
                 assert example.input_ids[: len(asked)] == asked, row.id
                 assert example.labels[len(asked) - 1] == MASKED, row.id
@@ -306,7 +409,7 @@ def test_plain_transformers_gives_the_same_ids_with_the_saved_tokenizer(name: st
     save_tokenizer(template, tmp_path)
     saved = AutoTokenizer.from_pretrained(tmp_path)
     assert saved.pad_token_id == template.pad[1]
-    assert saved.pad_token_id not in template.stop_ids
+    assert saved.pad_token_id != template.stop_id
     rows = [row for row in corpus.conversations() if not _holds_control(template, row)]
     assert len(rows) >= 150
     asked = template.prompts([row.prompt() for row in rows])

@@ -111,7 +111,7 @@ def test_tensorboard_has_losses_recipe_and_data(train: Train, rows: list[Example
     texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in found.Tags()["tensors"]}
     assert "    max_steps = 4" in texts["recipe.toml/text_summary"]
     assert '"repeats another row": 3' in texts["data.json/text_summary"]
-    assert f"            tensorboard: tensorboard --logdir {tmp_path}/tensorboard" in heard.lines
+    assert f"{'':17}tensorboard: tensorboard --logdir {tmp_path}/tensorboard" in heard.lines
     assert rundir.state["trackers"]["tensorboard"]["where"] == f"tensorboard --logdir {tmp_path}/tensorboard"
 
 
@@ -210,7 +210,7 @@ def test_a_run_outlives_a_tracker_that_fails_and_says_so_once(
     )
     assert len(losses(rundir, "train")) == 4
     assert [line for line in heard.lines if "failed" in line] == [
-        "tracker     tensorboard failed at step 3 (No space left on device); training goes on without it"
+        "tracker          tensorboard failed at step 3 (No space left on device); training goes on without it"
     ]
     assert rundir.state["trackers"]["tensorboard"]["failed"] == "at step 3: No space left on device"
     said = list(heard.lines)
@@ -228,7 +228,7 @@ def test_a_tracker_that_does_not_take_the_test_s_figures_costs_nothing_else(
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "file" / "logs"))
     judged(load(ROOT / "recipes" / "demo.toml", ["train.report_to=['tensorboard']"]).recipe, rundir, heard)
     [line] = heard.lines
-    assert line.startswith("tracker     tensorboard did not take the test's figures (")
+    assert line.startswith("tracker          tensorboard did not take the test's figures (")
     assert line.endswith("); eval/report.json has them")
     assert rundir.state["trackers"]["tensorboard"]["failed"].startswith("after the test: ")
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from medrecipes.core.errors import printable
 from medrecipes.core.files import writing
-from medrecipes.core.notes import heard_on
+from medrecipes.core.notes import LABEL, heard_on, labelled
 
 PLAIN_EVERY_S = 10.0  # how often a bar becomes a line where there is no terminal to draw on
 
@@ -70,7 +70,7 @@ class Console:
         seconds = time.monotonic() - started
         self.stages[name] = round(seconds, 2)
         said = f"{stage.text}  " if stage.text else ""
-        self.rich.print(Text.assemble((f"{name:<11}", "bold"), " ", said, (f"{seconds:.1f} s", "dim")))
+        self.rich.print(Text.assemble((labelled(name, ""), "bold"), said, (f"{seconds:.1f} s", "dim")))
 
     @contextmanager
     def bar(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -79,7 +79,7 @@ class Console:
             yield Bar(self, name, total)
             return
         progress = Progress(
-            TextColumn(f"{name:<11}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}", markup=False),
+            TextColumn(f"{name:<{LABEL}}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(), console=self.rich, transient=True,
             redirect_stdout=False, redirect_stderr=False,  # what libraries print belongs in the log, not above the bar
         )  # fmt: skip
@@ -144,4 +144,4 @@ class Bar:
             self._progress.update(self._task, completed=done, text=text)
         elif time.monotonic() - self._spoke >= PLAIN_EVERY_S:
             self._spoke = time.monotonic()
-            self._console.line(f"{self._name:<11} {done}/{self._total} {text}")
+            self._console.line(labelled(self._name, f"{done}/{self._total} {text}"))

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import HubError, UnreachableError
+from medrecipes.core.notes import labelled
 
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
@@ -230,7 +231,7 @@ def told(console: Console) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
             if text.startswith(("Retrying", "Rate limited")):
-                console.line(f"{'wait':<11} {text}")
+                console.line(labelled("wait", text))
 
     log, handler = logging.getLogger("huggingface_hub"), Waits()
     before, propagate = log.handlers[:], log.propagate

@@ -8,13 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+LABEL = 16  # columns for what a line is about, before what it says
+
 _kept: TextIO | None = None  # the real standard error, while a log has its descriptor
+
+
+def labelled(label: str, text: str) -> str:
+    """A line of the screen: what it is about, and what it says of that."""
+    return f"{label:<{LABEL}} {text}"
 
 
 def note(text: str) -> None:
     """Print what was not as it should be, and what is done about it; file names may hold what a terminal takes for a command."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    print(f"{'note':<11} {shown}", file=_kept or sys.stderr, flush=True)
+    print(labelled("note", shown), file=_kept or sys.stderr, flush=True)
 
 
 @contextmanager

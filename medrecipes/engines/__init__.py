@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +165,11 @@ def require_trackers(recipe: Recipe) -> None:
             )
 
 
+def tell_figures(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], steps: int, console: Console) -> None:
+    """Give the trackers of the recipe the figures of the held-out rows."""
+    importlib.import_module("medrecipes.engines.trackers.guard").tell_figures(recipe, rundir, report, steps, console)
+
+
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     ranks.alone()
@@ -210,6 +215,13 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
             f"out of memory while {recipe.model.base} is loaded (`medrecipes plan RECIPE` says what it takes); choose a smaller "
             "base, or several cards that share it: --gpus N"
         ) from None
+    engine.choices["engine"] = choice
+    return engine
+
+
+def open_tagger(recipe: Recipe, base: Base, labels: Sequence[str], choice: Choice) -> Any:
+    """Load the base with a tagging head (`trainer.tags.Tagger`)."""
+    engine = importlib.import_module("medrecipes.engines.trainer.tags").Tagger(recipe, base, labels)
     engine.choices["engine"] = choice
     return engine
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medrecipes.core.errors import MedRecipesError, UnreachableError, did_you_mean, reason
+from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableError, did_you_mean, reason
 from medrecipes.core.files import read_json
 from medrecipes.core.hub import hub_silence
 from medrecipes.core.trust import inspect
@@ -118,6 +118,12 @@ def tiny_facts(name: str) -> Facts:
     kind = TINY[name]
     end = "ForConditionalGeneration" if kind == "gemma3" else "ForCausalLM"  # it sees
     return Facts(f"{kind.capitalize()}{end}", MODULES[kind], TINY_CONTEXT, None)
+
+
+def require_base(recipe: Recipe, base: Base) -> None:
+    """Raise for all that the recipe asks of a base that does not have it."""
+    if wrong := list(contradictions(recipe, base.facts)):
+        raise RecipeError([f"{recipe.name}: {problem}" for problem in wrong])
 
 
 def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:

@@ -17,6 +17,7 @@ from medrecipes.core.trust import inspect_adapter
 from medrecipes.data.split import Split, prepare
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
+from medrecipes.evaluation.reopen_tags import judge_tags
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
@@ -56,8 +57,10 @@ def judge(
 
     Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
     """
-    once = f"whose test rows were tagged once, at its end; read {path}/eval/report.md, or tag"
-    rundir = finished_chat(path, once)
+    rundir = finished(path)
+    tags = rundir.state.get("task") == "tag"
+    if tags and suite:
+        raise RunError(f"{path}: is a tagging run, and --suite asks questions; leave it out")
     allow_include(include)
     tasks = parse_suite(suite) if suite else ()
     own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
@@ -66,6 +69,9 @@ def judge(
     adapter = adapter_of(rundir, checkpoint)
     same = recipe.eval == own.eval and not fresh and checkpoint is None
     folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
+    if tags:
+        judge_tags(recipe, rundir, adapter, folder, console)
+        return folder
     limit = recipe.eval.max_new_tokens
     with (
         file_hashes.mending(rundir, folder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,24 +30,37 @@ DICTIONARY, TUNED = "dictionary", "tuned"
 PARTS = ("base", "tuned", "difference")
 
 
-def judge(recipe: Recipe, engine: Tagger, split: TaggedSplit, folder: Path) -> dict[str, Any]:
-    """Tag the held-out rows and write predictions.jsonl, report.json and report.md."""
-    rows = split.held_out
+@dataclass(frozen=True)
+class TaggedRows:
+    """Rows with the spans that somebody found in them; of a model, how likely each is, and what decoding had to repair."""
+
+    rows: Sequence[Tagging]
+    probabilities: Sequence[Sequence[float]] | None = None
+    repaired: Counter[str] = field(default_factory=Counter)
+
+
+def looked_up(train: Sequence[Tagged], rows: Sequence[Tagged]) -> TaggedRows:
+    """Rows as a dictionary tags them: every word as it is tagged most often in the training rows."""
+    dictionary = majority((row.tokens, row.tags) for row in train)
+    return TaggedRows(taggings(rows, [look_up(dictionary, row.tokens) for row in rows]))
+
+
+def tagged(engine: Tagger, rows: Sequence[Tagged]) -> TaggedRows:
+    """Rows as a model tags them."""
     found = engine.windows(rows)
     said = [decode(words, engine.labels) for words in gather(len(rows), found, list(engine.predict(found)))]
-    dictionary = majority((row.tokens, row.tags) for row in split.train)
-    model = taggings(rows, [one.spans for one in said])
-    baseline = taggings(rows, [look_up(dictionary, row.tokens) for row in rows])
     repaired: Counter[str] = sum((one.repaired for one in said), Counter())
-    report = make_report(recipe, split, model, baseline, repaired)
-    lines = [
-        *predictions(baseline, DICTIONARY, None),
-        *predictions(model, TUNED, [one.probabilities for one in said]),
-    ]
+    return TaggedRows(taggings(rows, [one.spans for one in said]), [one.probabilities for one in said], repaired)
+
+
+def report(recipe: Recipe, split: TaggedSplit, baseline: TaggedRows, model: TaggedRows, folder: Path) -> dict[str, Any]:
+    """Write predictions.jsonl, report.json and report.md."""
+    found = make_report(recipe, split, model.rows, baseline.rows, model.repaired)
+    lines = [*predictions(baseline.rows, DICTIONARY, None), *predictions(model.rows, TUNED, model.probabilities)]
     write_text(folder / "predictions.jsonl", "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
-    write_json(folder / "report.json", report)
-    write_text(folder / "report.md", "\n".join(as_markdown(recipe.name, report)))
-    return report
+    write_json(folder / "report.json", found)
+    write_text(folder / "report.md", "\n".join(as_markdown(recipe.name, found)))
+    return found
 
 
 def taggings(rows: Sequence[Tagged], spans: Sequence[Sequence[Span]]) -> list[Tagging]:

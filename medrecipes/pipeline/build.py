@@ -5,26 +5,45 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from medrecipes.core.files import PRIVATE, Made, digest, replacing, require_ours, write_json, write_text, writing
+from medrecipes.core.files import (
+    PRIVATE,
+    Made,
+    digest,
+    digest_path,
+    read_json,
+    replacing,
+    require_ours,
+    write_json,
+    write_text,
+    writing,
+)
+from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.leakage import table
 from medrecipes.data.records import Conversation
 from medrecipes.data.split import Split, prepare
+from medrecipes.engines.bases import open_base
 from medrecipes.recipe.repository_names import folder_name
 from medrecipes.recipe.rules.names import TINY_TEMPLATES
 from medrecipes.recipe.schema import Recipe, template_path
 from medrecipes.release.cards import dataset_card
 from medrecipes.release.cards.dataset import COLUMNS, SPLITS
+from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.template_shapes import Shapes
 
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
 SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
 Format = Literal["jsonl", "parquet"]
+Row = dict[str, Any]
+# what is in memory at once, whichever is reached first: rows, and the letters of their texts
+ROWS, LETTERS = 1000, 16 << 20
+SHARD = 500_000_000  # bytes of an Arrow file, as the library datasets cuts them
 _PART = rf"(?:{'|'.join(SPLITS)})"
 # all that a dataset's folder holds, with what the library datasets may keep there for those who use it
 FILES = re.compile(
@@ -43,7 +62,7 @@ class Built:
 
     def lines(self, width: float = math.inf) -> str:
         """A short account for the screen."""
-        said = [f"{kind:<11} {text}" for kind, text in tally.told(self.report)]
+        said = [labelled(kind, text) for kind, text in tally.told(self.report)]
         head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
         return "\n".join([head, *said, table(self.report["leakage"], width)])
 
@@ -86,7 +105,7 @@ def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 
 
 def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequence[Format]) -> Built:
-    from datasets import Dataset, Features, Value, disable_progress_bars
+    from datasets import Features, Value, disable_progress_bars
 
     disable_progress_bars()
 
@@ -100,7 +119,7 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
         | {"messages": [{"role": text, "content": text}], "meta": dict.fromkeys(known, text)}
     )
     parts = {
-        part: Dataset.from_list([_row(record, recipe.template.system, shapes, known) for record in records], features)
+        part: (_row(record, recipe.template.system, shapes, known) for record in records)
         for part, records in rows.items()
         if records
     }
@@ -109,7 +128,7 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
         "template": {"name": look, "sha256": digest(template), "system": recipe.template.system},
         **split.report,
     }
-    save(folder, parts, report, dataset_card(name, report, list(parts), formats), formats)
+    save(folder, features, parts, report, dataset_card(name, report, list(parts), formats), formats)
     return Built(name, folder, report)
 
 
@@ -117,9 +136,6 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
     """The name and the text of the recipe's template, and what renders with it; without a name, that of its base."""
     look = recipe.template.name or TINY_TEMPLATES.get(recipe.model.base)
     if look is None:
-        from medrecipes.engines.bases import open_base
-        from medrecipes.rendering.base_template import base_template
-
         model = recipe.model
         template = base_template(recipe, open_base(model.base, model.revision).tokenizer, model.base)
         return template.name, template.text, template.shapes
@@ -129,23 +145,70 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
 
 
 def save(
-    folder: Path, parts: Mapping[str, Any], report: Mapping[str, Any], readme: str, formats: Sequence[Format],
-    more: Mapping[str, str] | None = None,
+    folder: Path, features: Any, parts: Mapping[str, Iterable[Row]], report: Mapping[str, Any], readme: str,
+    formats: Sequence[Format], more: Mapping[str, Iterable[str]] | None = None,
 ) -> None:  # fmt: skip
-    """Write a dataset's folder, whole or not at all; `more` are further files by name."""
-    from datasets import DatasetDict
+    """Write a dataset's folder, whole or not at all, a batch of rows at a time; `more` are further files, piece by piece."""
+    from datasets import Dataset, DatasetDict, load_from_disk
 
     require_ours(folder, "dataset", made)
     with writing(folder), replacing(folder, PRIVATE) as work:
-        DatasetDict(dict(parts)).save_to_disk(work)
+        # the library writes the folder of a dataset without rows, whose Arrow files are then put there
+        empty = Dataset.from_dict({column: [] for column in features}, features)
+        DatasetDict(dict.fromkeys(parts, empty)).save_to_disk(work)
+        for part, rows in parts.items():
+            _arrow(work / part, features, rows)
         for format in formats:
-            for part, dataset in parts.items():
+            for part, dataset in load_from_disk(str(work)).items():
                 (work / "data").mkdir(exist_ok=True)
                 _file(dataset, work / "data" / f"{part}.{format}")
         write_json(work / "data.json", report)
         write_text(work / "README.md", readme)
-        for file, text in (more or {}).items():
-            write_text(work / file, text)
+        for file, pieces in (more or {}).items():
+            (work / file).parent.mkdir(exist_ok=True)
+            with (work / file).open("w", encoding="utf-8") as opened:
+                opened.writelines(pieces)
+
+
+def _arrow(folder: Path, features: Any, rows: Iterable[Row]) -> None:
+    """Put rows into the folder of a part: Arrow files of SHARD bytes, told in its state.json."""
+    from datasets.arrow_writer import ArrowWriter
+
+    batches = _batches(rows)
+    batch = next(batches, None)
+    for number in count():
+        with ArrowWriter(features=features, path=str(folder / f"{number}.arrow")) as writer:
+            before = after = largest = 0
+            while batch and after + largest <= SHARD:
+                writer.write_batch({column: [row[column] for row in batch] for column in features})
+                before, after = after, writer.stream.tell()
+                largest = max(largest, after - before)
+                batch = next(batches, None)
+            writer.finalize()
+        if not batch:
+            break
+    names = [f"data-{shard:05d}-of-{number + 1:05d}.arrow" for shard in range(number + 1)]
+    for shard, name in enumerate(names):
+        (folder / f"{shard}.arrow").rename(folder / name)
+    state = read_json(folder / "state.json")
+    state["_data_files"] = [{"filename": name} for name in names]
+    # by which the library knows the rows again: what it made of the rows before they were there is that of every dataset
+    state["_fingerprint"] = digest([digest_path(folder / name) for name in ("dataset_info.json", *names)])[:16]
+    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in their order, so many at a time as may lie in memory at once."""
+    batch: list[Row] = []
+    letters = 0
+    for row in rows:
+        batch.append(row)
+        letters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(batch) == ROWS or letters >= LETTERS:
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
 
 
 def _file(dataset: Any, path: Path) -> None:
@@ -157,7 +220,7 @@ def _file(dataset: Any, path: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequence[str]) -> dict[str, Any]:
+def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequence[str]) -> Row:
     turns = [(message.role, message.content) for message in record.messages]
     if system and turns[0][0] != "system":
         turns = [("system", system), *turns]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrecipes.core.files import require_ours
+from medrecipes.core.files import digest, require_ours
 from medrecipes.data.bio_tags import OUTSIDE, split_tag
 from medrecipes.data.records import Tagged
 from medrecipes.data.tagged_split import prepare_tagged
@@ -29,7 +29,7 @@ COLUMNS = {
 
 def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Built:
     """Make the dataset of a tag recipe under `out`."""
-    from datasets import ClassLabel, Dataset, Features, Sequence, Value, disable_progress_bars
+    from datasets import ClassLabel, Features, Sequence, Value, disable_progress_bars
 
     disable_progress_bars()
     folder = out / folder_name(recipe.name)
@@ -47,13 +47,20 @@ def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> B
             "ner_tags": Sequence(ClassLabel(names=names)),
         }
     )
-    parts = {part: Dataset.from_list([_row(row) for row in those], features) for part, those in rows.items()}
-    report = {"name": recipe.name, "task": "tag", "labels": names, **split.report}
-    more = {f"tagged/{part}.json": _json(those) for part, those in rows.items()}
+    parts = {part: map(_row, those) for part, those in rows.items()}
+    contents = {part: content(those) for part, those in rows.items()}
+    report = {"name": recipe.name, "task": "tag", "labels": names, "contents": contents, **split.report}
+    more: dict[str, Iterable[str]] = {f"tagged/{part}.json": _json(those) for part, those in rows.items()}
     if {OUTSIDE, *(f"B-{type}" for type in TASKS.values())} <= set(names):
-        more |= {f"instruct/{part}.jsonl": "".join(_instruct(those)) for part, those in rows.items()}
-    save(folder, parts, report, dataset_card(recipe.name, report, list(parts), formats, columns=COLUMNS), formats, more)
+        more |= {f"instruct/{part}.jsonl": _instruct(those) for part, those in rows.items()}
+    card = dataset_card(recipe.name, report, list(parts), formats, columns=COLUMNS)
+    save(folder, features, parts, report, card, formats, more)
     return Built(recipe.name, folder, report)
+
+
+def content(rows: Iterable[Tagged]) -> str:
+    """The sha256 of rows as they are published, by which `medrecipes verify` knows them again."""
+    return digest("".join(digest([row.id, row.group, row.tokens, row.tags]) for row in rows))
 
 
 def labels(rows: Iterable[Tagged]) -> list[str]:
@@ -66,25 +73,24 @@ def _row(row: Tagged) -> dict[str, Any]:
     return {"id": row.id, "document": row.group, "text": text_of(row), "tokens": row.tokens, "ner_tags": row.tags}
 
 
-def _json(rows: Sequence[Tagged]) -> str:
+def _json(rows: Sequence[Tagged]) -> Iterator[str]:
     """Rows of {text, labels}, as source bio_ner reads them; a document keeps its name."""
-    lines = [
-        json.dumps(
-            {
-                "id": row.id,
-                **({"document": row.meta["document"]} if row.meta.get("document") else {}),
-                "text": text_of(row),
-                "labels": [{"word": w, "entity": t} for w, t in zip(row.tokens, row.tags, strict=True)],
-            },
-            ensure_ascii=False,
-        )
-        for row in rows
-    ]
-    return "[\n" + ",\n".join(lines) + "\n]\n"
+    before = "[\n"
+    for row in rows:
+        value = {
+            "id": row.id,
+            **({"document": row.meta["document"]} if row.meta.get("document") else {}),
+            "text": text_of(row),
+            "labels": [{"word": w, "entity": t} for w, t in zip(row.tokens, row.tags, strict=True)],
+        }
+        yield before + json.dumps(value, ensure_ascii=False)
+        before = ",\n"
+    yield "\n]\n"
 
 
 def _instruct(rows: Sequence[Tagged]) -> Iterator[str]:
     """Prompts and completions in the form of NER-instruct, which its source reads."""
-    for one in to_conversations(rows):
-        line = {"prompt": f"{one.question}\n", "completion": one.answer, "id": one.id}
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+    for row in rows:
+        for one in to_conversations([row]):
+            line = {"prompt": f"{one.question}\n", "completion": one.answer, "id": one.id}
+            yield json.dumps(line, ensure_ascii=False) + "\n"

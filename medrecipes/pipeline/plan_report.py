@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from medrecipes.core.errors import MedRecipesError, did_you_mean
 from medrecipes.core.trust import admit
+from medrecipes.data.split import prepare
+from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
-from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, unfit
+from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, tag_micro_batch, unfit
 from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
-from medrecipes.engines.plan.memory import GB, Way, trainable
+from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.base_template import base_template
+from medrecipes.rendering.overflow import fit_parts, told
+from medrecipes.rendering.word_windows import windows
 
 HERE = "this"
 
@@ -51,8 +57,6 @@ def _own() -> Card:
 def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     """The plan of a recipe for a card, as plain values."""
     card = find_card(gpu)
-    if recipe.task == "tag":
-        raise MedRecipesError("plan: knows runs of conversations only; a tagging run needs about what its base's weights take, and halves its micro-batch when memory runs out")  # fmt: skip
     if recipe.model.base.startswith("tiny:"):
         raise MedRecipesError(
             f"model.base = {recipe.model.base!r}: three million numbers fit any card; plan a real base"
@@ -62,6 +66,8 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     base = open_base(recipe.model.base, recipe.model.revision)
     admit(recipe.model, base)
     shape = Shape.of(base.config)
+    if recipe.task == "tag":
+        return _tagging(recipe, base, shape, card)
     slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
@@ -90,12 +96,36 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _tagging(recipe: Recipe, base: Base, shape: Shape, card: Card) -> dict[str, Any]:
+    """The plan of a tagging run: the library's layers, and a head that is as wide as there are tags."""
+    lengths, labels = [recipe.data.max_tokens], 5
+    if recipe.data.path:  # a look at the plan fetches nothing
+        split = prepare_tagged(recipe)
+        found = windows(base.tokenizer, split.train, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+        lengths, labels = [len(window.input_ids) for window in found], len(split.labels)
+    micro_batch, longest = tag_micro_batch(recipe, max(lengths)), max(lengths)
+    recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
+
+    def needs(shape: Shape) -> dict[str, float]:
+        return parts(recipe, shape, "library", micro_batch * longest, recomputed, decode_once=False)
+
+    tied = replace(shape, tied=True)  # there is no head over the vocabulary
+    held = needs(tied) | {"words": needs(replace(tied, vocabulary=labels))["words"]}
+    gb, limit = sum(held.values()), (recipe.train.memory_gb or card.gb) * (1 - SLACK["library"])
+    ways = "lower train.micro_batch, set train.checkpointing = true, or choose a smaller base"
+    return {
+        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
+        "card": card.name, "gpus": 1, "engine": "plain", "layers": "library", "why": "a tagging head is trained on the library's layers",
+        "parts_gb": {name: round(size, 2) for name, size in held.items()}, "gb": round(gb, 2), "limit_gb": round(limit, 2),
+        "fits": gb <= limit, "micro_batch": micro_batch, "accumulation": recipe.train.batch // micro_batch,
+        "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
+        "tokens_per_second": None, "tokens": int(sum(lengths) * recipe.train.epochs) if recipe.data.path else None, "seconds": None,
+        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": [],
+    }  # fmt: skip
+
+
 def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
     """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
-    from medrecipes.data.split import prepare
-    from medrecipes.rendering.base_template import base_template
-    from medrecipes.rendering.overflow import fit_parts, told
-
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
         return [], []
@@ -143,6 +173,9 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['recomputed']} of {found['of_layers']} layers computed again{weights}"
     )
     rate = found["tokens_per_second"]
+    if rate is None:
+        said.append("how long it takes is not known: the speed of tagging runs was not measured")
+        return said
     took = f"{found['tokens']:,} tokens: {_time(found['seconds'])}" if found["tokens"] else f"a million tokens: {_time(1e6 / rate)}"  # fmt: skip
     said.append(f"about {rate:,} tokens/s, {took} (measured on an H200, else reckoned from data sheets)")
     return said

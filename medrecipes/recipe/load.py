@@ -67,7 +67,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 
 def located(path: Path) -> Path:
     """The file of a recipe; a bare name without one, such as `demo`, stands in recipes/ here or is a recipe that ships."""
-    if path.name != str(path) or path.suffix or path.exists():
+    if path.name != str(path) or path.suffix or len(path.name) > 100 or path.exists():
         return path
     places = (folder / f"{path.name}.toml" for folder in (Path("recipes"), shipped("recipes")))
     return next((place for place in places if place.is_file()), path)

@@ -45,7 +45,7 @@ PROBES = (
     Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
 )
 # what the head of a template may leave out of the comparison, as `differs: TAG: why`
-TAGS = ("blanks", "system", "default system")
+TAGS = ("blanks", "system", "default system", "cue")
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,8 @@ def _same(ours: str, theirs: str, probe: Probe, left_out: set[str], bos: str) ->
     if "blanks" in left_out:
         ours, theirs = ("".join(text.split()) for text in (ours, theirs))
     if ours == theirs:
+        return True
+    if probe.ask and "cue" in left_out and ours.startswith(theirs):
         return True
     # all of ours behind the BOS is the end of theirs, which begins with a system turn of its own making
     return "default system" in left_out and theirs.endswith(ours.removeprefix(bos))

@@ -134,8 +134,8 @@ class ChatTemplate:
 
     @property
     def bos_as_written(self) -> bool:
-        """Whether BOS stands wherever the template writes it, such as before every turn, rather than once."""
-        return self.own or self.head.get("bos", "").startswith("before every turn")
+        """Whether BOS stands wherever the template writes it, such as at every turn or nowhere, rather than once at the front."""
+        return self.own or ("bos" in self.head and not self.bos_every_turn)
 
     def _named(self, key: str, default: str) -> list[str]:
         """The control tokens that a line of the head lists; `?` marks those that only some of its tokenizers have."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -121,11 +121,25 @@ def _texts(
     for conversation in conversations:
         text, spans = template.render_answers(conversation.messages)
         contents = [content for _, content in template.turns(conversation.messages)]
-        ours = [p.text if isinstance(p, Control) else p.fill(contents) for p in template.parts(conversation.messages)]
+        parts = template.parts(conversation.messages)
+        ours = [p.text if isinstance(p, Control) else p.fill(contents) for p in parts]
         wrong.append("".join(ours) != text)
         literal.append(any("\\n" in content for content in contents))
-        answers.append([span.removesuffix(template.stops[0]) for span in spans])
+        answers.append(spans if template.own else [_text(*pair) for pair in zip(spans, _spans(parts), strict=True)])
     return wrong, literal, answers
+
+
+def _spans(shape: Parts) -> list[list[str]]:
+    """The control tokens of each learned stretch."""
+    stretches = groupby(shape, key=lambda part: part.supervised)
+    return [[part.text for part in stretch if isinstance(part, Control)] for learned, stretch in stretches if learned]
+
+
+def _text(span: str, controls: Sequence[str]) -> str:
+    """An answer without the control tokens that its template wrote: its stop token, and those of a thought before it."""
+    for control in controls[:-1]:
+        span = span.replace(control, "", 1)
+    return span.removesuffix(controls[-1])
 
 
 def _wrong_ids(
@@ -208,8 +222,8 @@ class _Rows:
         return wrong
 
     def wrong_stops(self) -> list[bool]:
-        """Every span ends with the stop token, but for the last one of a row that was cut."""
-        stops = self._count(self.ends[self.ids[self.ends] == self.template.stop_id])
+        """Every span ends with a stop token, but for the last one of a row that was cut."""
+        stops = self._count(self.ends[np.isin(self.ids[self.ends], self.template.stop_ids)])
         wrong: list[bool] = (stops != self._count(self.ends) - self.cut).tolist()
         return wrong
 

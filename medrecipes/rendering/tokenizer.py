@@ -18,8 +18,10 @@ from medrecipes.core.files import digest
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 # what bases reserve and never write, the best first
-PADS = ("<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|pad|>", "[control_768]", "[control_748]")
+PADS = ("<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|finetune_right_pad|>", "<|pad|>", "[control_768]", "[control_748]")
 RESERVED = "<|reserved_special_token_0|>"
+# the spelling that makers give control tokens alone, also to those that their file does not mark as special
+SPELLED = re.compile(r"<\|\S+>|<\S+\|>")
 
 BLANK = "▁"  # how SentencePiece writes a blank
 WORD = re.compile(f"[ {BLANK}]*[^ {BLANK}]+|[ {BLANK}]+")
@@ -101,8 +103,10 @@ class Tokenizer:
         )
 
     def with_control(self, tokens: Iterable[str]) -> Tokenizer:
-        """This tokenizer with added tokens as control tokens that its file does not mark as special."""
-        more = {token["content"] for token in self.json["added_tokens"] if not token["special"]}.intersection(tokens)
+        """This tokenizer with added tokens as control tokens that its file does not mark as special: those named, and those
+        spelled as control tokens are, so that nobody can type one."""
+        added = {token["content"] for token in self.json["added_tokens"] if not token["special"]}
+        more = added.intersection(tokens) | {token for token in added if SPELLED.fullmatch(token)}
         return Tokenizer(self.folder, more) if more else self
 
     def mentioned(self, text: str) -> set[str]:

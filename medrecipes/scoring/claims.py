@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from medrecipes.scoring.doses import GENERAL, UNITS, Dose, content, doses, substances_in
 from medrecipes.scoring.text_overlap import words
@@ -20,7 +21,12 @@ SCOPE = 3  # words after a negation that it denies
 # shares, pressures and what bodies weigh are said of many things: only the same words make them one
 LOOSE = ("share", "pressure")
 BODY = Decimal(UNITS["kg"][1])
-GENERAL_STEMS = frozenset(stem for word in GENERAL for stem in content(word))
+
+
+@lru_cache
+def _general() -> frozenset[str]:
+    """The stems of these words; worked out when first asked, for the stemmer takes a second to import."""
+    return frozenset(stem for word in GENERAL for stem in content(word))
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def _likeness(dose: Dose, other: Dose, known: frozenset[str]) -> int:
     same = dose.substances & other.substances
     if not same and other.substances and known:
         return -1  # it is of something else, or of what the reference does not say a dose of
-    shared = (dose.about & other.about) - GENERAL_STEMS
+    shared = (dose.about & other.about) - _general()
     if not (same or shared) and (dose.dimension in LOOSE or min(dose.size[0], other.size[0]) >= BODY):
         return -1
     alike = sum(bool(mine & theirs) for mine, theirs in zip(dose.roles, other.roles, strict=True))

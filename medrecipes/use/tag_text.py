@@ -15,16 +15,16 @@ from rich.text import Text
 from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, open_whole
 from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError, RunError
-from medrecipes.core.files import cache_root, intact, read_json
-from medrecipes.core.trust import admit, inspect_adapter
+from medrecipes.core.files import cache_root
+from medrecipes.core.trust import inspect_adapter
 from medrecipes.data.bio_tags import OUTSIDE
 from medrecipes.data.records import Tagged
 from medrecipes.data.segment import sentences, words
 from medrecipes.data.sources._files import Blob, lines
-from medrecipes.engines.bases import open_base
 from medrecipes.evaluation.reopen import finished
+from medrecipes.evaluation.reopen_tags import reopen_tagger
 from medrecipes.recipe.load import load
-from medrecipes.rendering.word_windows import ABOUT, decode, gather
+from medrecipes.rendering.word_windows import decode, gather
 
 if TYPE_CHECKING:
     from medrecipes.engines.trainer.tags import Tagger
@@ -53,21 +53,8 @@ def open_tagger(path: Path) -> Tagger:
         raise RunError(
             f"{path}: is a run of conversations, which tags no words; name a run of a recipe with task = 'tag'"
         )
-    from medrecipes.data.tagged_split import prepare_tagged
-    from medrecipes.engines import tag_base
-    from medrecipes.engines.trainer.tags import Tagger
-
-    recipe = load(path / "recipe.toml").recipe
-    name, revision = str(rundir.state["base"]), str(rundir.state["base_revision"] or "main")
-    if recipe.model.base.startswith("tiny:") and not intact(Path(name)):
-        base = tag_base(recipe, prepare_tagged(recipe))  # it left the store or was damaged there, and is built again
-    else:
-        base = open_base(name, revision)
-    admit(recipe.model, base)
     inspect_adapter(rundir.adapter)
-    engine = Tagger(recipe, base, read_json(rundir.adapter / ABOUT)["labels"])
-    engine.open_adapter(rundir.adapter)
-    return engine
+    return reopen_tagger(load(path / "recipe.toml").recipe, rundir, rundir.adapter)
 
 
 def tag_texts(engine: Tagger, texts: Sequence[str]) -> list[list[Found]]:

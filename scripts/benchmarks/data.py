@@ -1,6 +1,9 @@
 """From a file of 112,000 chat rows to ids and labels: everything of ours against TRL's SFTTrainer preparing the same rows.
 
 Ours reads, cleans, looks for near-duplicates, splits by group, renders and tokenises; TRL tokenises and makes labels.
+
+`--build`: a whole `medrecipes build` of a million shorter rows instead. `--near`: near-duplicates alone, in texts of one
+template and of ten. `--keep FOLDER`: where the rows lie, and stay, so that another version can be measured on the same.
 """
 
 from __future__ import annotations
@@ -40,8 +43,12 @@ SOURCES = (
 INSTRUCTION = "If you are a doctor, please answer the medical questions based on the patient's description."
 
 
-def make(path: Path, count: int, seed: int) -> None:
-    """Rows in HealthCareMagic's shape: a real question, and an answer of sentences from three real answers."""
+def make(path: Path, count: int, seed: int, taken: tuple[int, int] = (3, 3), planted: float = 0.0) -> None:
+    """Rows in HealthCareMagic's shape: a real question, and an answer of sentences from real answers.
+
+    `taken`: from how many answers, and at most how many sentences of each.
+    `planted`: the share of rows whose answer is one of those before, but for its last word.
+    """
     real = os.environ.get("MEDRECIPES_DATA")
     here = Path(real) if real else Path(__file__).resolve().parents[2] / "data"
     questions: list[str] = []
@@ -52,14 +59,20 @@ def make(path: Path, count: int, seed: int) -> None:
             answers.append([s for s in re.split(r"(?<=[.!?])\s+", record.answer) if 3 <= len(s.split()) <= 60])
     answers = [sentences for sentences in answers if sentences]
     chance = random.Random(seed)
+    before: list[str] = []  # answers to take up again
     with path.open("w", encoding="utf-8") as file:
         for row in range(count):
             parts = []
-            for sentences in chance.sample(answers, 3):
+            for sentences in chance.sample(answers, taken[0]):
                 start = chance.randrange(len(sentences))
-                parts += sentences[start : start + 3]
+                parts += sentences[start : start + taken[1]]
+            answer = " ".join(parts)
+            if before and planted and chance.random() < planted:
+                answer = f"{chance.choice(before).rpartition(' ')[0]} again{row}."
+            elif planted and len(answer.split()) > 25 and len(before) < 100_000:
+                before.append(answer)
             asked = f"{chance.choice(questions)} {chance.choice(chance.choice(answers))}"
-            row_text = json.dumps({"instruction": INSTRUCTION, "input": asked, "output": " ".join(parts)})
+            row_text = json.dumps({"instruction": INSTRUCTION, "input": asked, "output": answer})
             file.write(("[\n" if not row else ",\n") + row_text)
         file.write("\n]\n")
 
@@ -122,6 +135,40 @@ def theirs(path: Path, template: str) -> dict[str, Any]:
         return {"stages": {"SFTTrainer": seconds}, "rows": len(trainer.train_dataset), "columns": sorted(first)}
 
 
+def built(path: Path, template: str) -> dict[str, Any]:
+    """`medrecipes build` of the rows, from the file to the folder that `datasets.load_from_disk` opens."""
+    from medrecipes.pipeline.build import build
+
+    recipe = Recipe(
+        name="bench",
+        data=Data(source="healthcaremagic", path=path, near_duplicate=0.9),
+        template=Template(name=template),
+    )
+    with tempfile.TemporaryDirectory(dir=path.parent) as out:
+        started = time.perf_counter()
+        [made] = build(recipe, Path(out))
+        seconds = time.perf_counter() - started
+        files = [file.stat().st_size for file in made.folder.rglob("*.arrow")]
+    told = {key: made.report[key] for key in ("rows", "dropped")}
+    return {"stages": {"build": seconds}, **told, "arrow": f"{len(files)} files, {sum(files) / 1e9:.2f} GB"}
+
+
+def alike(count: int, templates: int) -> dict[str, Any]:
+    """The near-duplicates among texts of 60 words of which one, in the middle, is the row's own."""
+    from medrecipes.data.near_duplicates import near
+
+    chance = random.Random(count)
+    bases = [[f"w{chance.randrange(3000)}" for _ in range(60)] for _ in range(templates)]
+    texts = [
+        " ".join([*base[:30], f"name{row}", *base[31:]]).encode()
+        for row, base in zip(range(count), itertools.cycle(bases), strict=False)
+    ]
+    started = time.perf_counter()
+    found = near(texts, 0.9)
+    seconds = time.perf_counter() - started
+    return {"stages": {"near-duplicates": seconds}, "rows": f"{count:,}, {len(found.texts):,} of them in clusters"}
+
+
 def measured(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """What `work` returns from a process of its own, with the seconds it took and the peak memory of its whole tree."""
     import psutil
@@ -171,7 +218,7 @@ def show(name: str, result: dict[str, Any]) -> float:
     print(f"{name}: {total:.1f} s, peak {result['peak_gb']:.2f} GB")
     for stage, seconds in result["stages"].items():
         print(f"    {stage:22} {seconds:7.2f} s")
-    for key in ("rows", "dropped", "leakage", "tokens", "supervised", "columns"):
+    for key in ("rows", "dropped", "leakage", "tokens", "supervised", "columns", "arrow"):
         if key in result:
             print(f"    {key}: {result[key]}")
     return float(total)
@@ -180,25 +227,48 @@ def show(name: str, result: dict[str, Any]) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the rows, measure both sides, print the ratio and how our time grows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=112_000)
+    parser.add_argument("--rows", type=int, help="112,000, or 1,000,000 with --build")
     parser.add_argument("--template", default="mistral-v3", choices=sorted(families.FAMILIES))
     parser.add_argument("--ours-only", action="store_true", help="leave TRL out")
+    parser.add_argument("--build", action="store_true", help="build a dataset instead")
+    parser.add_argument("--near", action="store_true", help="look for near-duplicates in texts of one shape instead")
+    parser.add_argument("--keep", type=Path, help="a folder for the rows of --build, which are made once")
     options = parser.parse_args(argv)
-    families.folder(options.template)
+    if options.near:
+        for count, templates in ((4_000, 1), (50_000, 10)):
+            show(f"{count:,} texts of {templates} template(s)", measured(alike, count, templates))
+    elif options.build:
+        with tempfile.TemporaryDirectory() as folder:
+            building(options.keep or Path(folder), options.rows or 1_000_000, options.template)
+    else:
+        against_trl(options.rows or 112_000, options.template, ours_only=options.ours_only)
+
+
+def building(folder: Path, count: int, template: str) -> None:
+    """Make the rows where they are not there yet, and build them."""
+    path = folder / f"rows-{count}.json"
+    if not path.exists():
+        make(path, count, seed=3, taken=(2, 1), planted=0.05)
+    show(f"build, {count:,} rows, {path.stat().st_size / 1e6:.0f} MB", measured(built, path, template))
+
+
+def against_trl(count: int, template: str, *, ours_only: bool) -> None:
+    """Both sides on the same rows, and ours on a quarter of as many."""
+    families.folder(template)
     with tempfile.TemporaryDirectory() as folder:
         quarter, whole = Path(folder) / "quarter.json", Path(folder) / "whole.json"
-        make(quarter, options.rows // 4, seed=1)
-        make(whole, options.rows, seed=2)
-        small = show(f"ours, {options.rows // 4:,} rows", measured(ours, quarter, options.template))
-        result = measured(ours, whole, options.template)
-        large = show(f"ours, {options.rows:,} rows", result)
+        make(quarter, count // 4, seed=1)
+        make(whole, count, seed=2)
+        small = show(f"ours, {count // 4:,} rows", measured(ours, quarter, template))
+        result = measured(ours, whole, template)
+        large = show(f"ours, {count:,} rows", result)
         # again after the large one, and the faster of the two: what else the machine does must not flatter the growth
-        small = min(small, show("the quarter again", measured(ours, quarter, options.template)))
-        survived = 1 - sum(result["dropped"].values()) / options.rows
+        small = min(small, show("the quarter again", measured(ours, quarter, template)))
+        survived = 1 - sum(result["dropped"].values()) / count
         print(f"survived cleaning and near-deduplication: {survived:.1%}")
         print(f"growth from a quarter to the whole: {large / small / 4:.2f} x linear")
-        if not options.ours_only:
-            other = show(f"TRL, {options.rows:,} rows", measured(theirs, whole, options.template))
+        if not ours_only:
+            other = show(f"TRL, {count:,} rows", measured(theirs, whole, template))
             print(f"ratio: {other / large:.2f}")
 
 

@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
         capfd.readouterr()
         assert step_back(folder) == before, what
         told = capfd.readouterr().err.splitlines()
-        assert told[0].startswith(f"note        {last}: "), (what, told)
+        assert told[0].startswith(f"note             {last}: "), (what, told)
         assert "; training goes on from checkpoint-6" in told[0], (what, told)
         assert len(told) == (1 if sealed else 2), (what, told)
         # nothing newer stands in the way of what training saves next, and nothing is lost
@@ -139,9 +139,9 @@ def test_a_damaged_best_checkpoint_is_named_and_training_begins_anew(
         assert step_back(folder) is None, what
         first, second = capfd.readouterr().err.splitlines()
         assert first.startswith(
-            f"note        {folder}/checkpoint-12: the best before it, checkpoint-6, cannot be loaded ("
+            f"note             {folder}/checkpoint-12: the best before it, checkpoint-6, cannot be loaded ("
         )
-        assert second.startswith(f"note        {folder}/checkpoint-6: ")
+        assert second.startswith(f"note             {folder}/checkpoint-6: ")
         assert "; training goes on from the beginning" in first
         assert list(folder.glob("checkpoint-*")) == [], what
     record_property("attacks", ("damaged checkpoints", len(harms)))

@@ -221,7 +221,7 @@ def test_processes_that_make_the_same_stage_end_with_one_also_where_a_damaged_on
         assert [process.returncode for process in made] == [0, 0, 0], said
         for out, err in said:
             assert {Path(line).read_text() for line in out.splitlines()} == {"the same for all"}
-            assert err == ("" if attempt == 0 else f"note        {tmp_path}/data-ffffffffffffffff: a.txt is not as it was written; it is made anew\n")  # fmt: skip
+            assert err == ("" if attempt == 0 else f"note             {tmp_path}/data-ffffffffffffffff: a.txt is not as it was written; it is made anew\n")  # fmt: skip
         assert [path.name for path in tmp_path.iterdir()] == ["data-ffffffffffffffff"]
         (tmp_path / "data-ffffffffffffffff" / "a.txt").write_text("something else")
     record_property("attacks", ("pairs of processes", 6))

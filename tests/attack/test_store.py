@@ -237,7 +237,7 @@ def test_no_damage_goes_unnoticed(
         said = capfd.readouterr().err
         assert said.count("\n") == 1, (what, said)
         assert said.removesuffix("\n").isprintable(), (what, said)
-        assert said.startswith(f"note        {place}: "), (what, said)
+        assert said.startswith(f"note             {place}: "), (what, said)
         assert said.endswith("; it is made anew\n"), (what, said)
         assert [p for p in tmp_path.iterdir() if p.name != "elsewhere"] == [place], what
         with thorough():

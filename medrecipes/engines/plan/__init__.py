@@ -13,6 +13,7 @@ from medrecipes.engines.plan.memory import SLACK, Way, parts, recordings
 from medrecipes.engines.plan.pace import speed, waiting
 from medrecipes.recipe.schema import Recipe
 
+TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the card has no variable-length attention"
 FUSED_FAMILIES = ("mistral", "llama", "gemma")
 
@@ -102,6 +103,14 @@ def choose(
         best = max(plan.tokens_per_second for plan in fitting)
         return min((plan for plan in fitting if plan.tokens_per_second >= 0.99 * best), key=lambda plan: plan.gb)
     return min(plans, key=lambda plan: plan.gb)
+
+
+def tag_micro_batch(recipe: Recipe, longest: int) -> int:
+    """How many windows of a tagging run a GPU takes at once; they are padded to the longest."""
+    wanted, batch = recipe.train.micro_batch, recipe.train.batch
+    if wanted != "auto":
+        return min(wanted, batch)
+    return max((n for n in range(1, batch + 1) if batch % n == 0 and n * longest <= TAG_TOKENS), default=1)
 
 
 def _layers(recipe: Recipe, shape: Shape) -> list[int]:

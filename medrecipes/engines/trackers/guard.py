@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError, reason
+from medrecipes.core.notes import labelled
 from medrecipes.engines.trackers.libraries import OPEN, TELL, Tracker
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs.folder import RunDir
@@ -61,7 +62,9 @@ def tell_figures(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], step
         except Exception as error:
             _record(rundir, name, {"failed": f"after the test: {reason(error)}"})
             console.line(
-                f"{'tracker':<11} {name} did not take the test's figures ({reason(error)}); eval/report.json has them"
+                labelled(
+                    "tracker", f"{name} did not take the test's figures ({reason(error)}); eval/report.json has them"
+                )
             )
 
 
@@ -72,7 +75,7 @@ class _Guard(TrainerCallback):
         self._name, self._tracker, self._rundir, self._console = name, tracker, rundir, console
         self._failed = False
         _record(rundir, name, {"where": tracker.where, "id": tracker.id}, anew=True)
-        console.line(f"{'':<11} {name}: {tracker.where}")
+        console.line(labelled("", f"{name}: {tracker.where}"))
 
     def on_train_begin(self, arguments: Any, state: Any, control: Any, **more: Any) -> None:
         """Nothing is trained yet, so a tracker that does not start is an error."""
@@ -111,7 +114,7 @@ class _Guard(TrainerCallback):
             if step is None:
                 when, rest = "at the end", "training itself is done"
             _record(self._rundir, self._name, {"failed": f"{when}: {reason(error)}"})
-            self._console.line(f"{'tracker':<11} {self._name} failed {when} ({reason(error)}); {rest}")
+            self._console.line(labelled("tracker", f"{self._name} failed {when} ({reason(error)}); {rest}"))
 
 
 def _record(rundir: RunDir, name: str, what: dict[str, Any], *, anew: bool = False) -> None:

@@ -18,6 +18,7 @@ from medrecipes.core import processes
 from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError, RunError, reason
 from medrecipes.core.files import writing
+from medrecipes.core.notes import labelled
 from medrecipes.core.trust import inspect_adapter
 from medrecipes.engines import Choice
 from medrecipes.engines.plan import count_steps
@@ -215,7 +216,9 @@ def within_memory(
 
 def _tell(rundir: RunDir, console: Console, what: str, micro_batch: int, now: int) -> None:
     saved = last_checkpoint(rundir.checkpoints)
-    console.line(f"{'memory':<11} out of memory: {what}; it goes on from {saved.name if saved else 'the beginning'}")
+    console.line(
+        labelled("memory", f"out of memory: {what}; it goes on from {saved.name if saved else 'the beginning'}")
+    )
     rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": now}])
 
 

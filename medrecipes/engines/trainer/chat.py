@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from medrecipes.core import processes
 from medrecipes.core.console import Console
+from medrecipes.core.notes import labelled
 from medrecipes.engines import Choice
 from medrecipes.engines.answering_engine import Speaker
 from medrecipes.engines.bases import Base
@@ -68,7 +69,7 @@ class TrlEngine(Speaker):
         )
         for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
             if name in self.choices:
-                console.line(f"{'':<11} {name}: {self.choices[name]}")
+                console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
         if self._shards is not None:  # what lies on one card alone is not to be made equal on all
             shared = self._shards.weights
@@ -225,7 +226,7 @@ class TrlEngine(Speaker):
 
         def tell(why: str) -> None:
             self.choices["launches"] = choice = Choice("one by one", f"they cannot be recorded here: {why}")
-            console.line(f"{'launches':<11} {choice}")
+            console.line(labelled("launches", str(choice)))
 
         recorded = None
         if setting.recorded:

@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from medrecipes.core.console import Console
 from medrecipes.core.files import write_json
+from medrecipes.core.notes import labelled
 from medrecipes.data.bio_tags import read_spans
 from medrecipes.data.records import Tagged
 from medrecipes.engines import Choice, limit_memory
@@ -22,6 +23,7 @@ from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.generation import device_of, inference, portions
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
+from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
@@ -42,8 +44,6 @@ from medrecipes.rendering.word_windows import (
 )
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
-
-TOKENS_AT_ONCE = 8192  # in a micro-batch on a card, padding included; halved when memory runs out
 
 
 class Tagger:
@@ -75,7 +75,7 @@ class Tagger:
         found = self.windows(train)
         micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
         for name in ("micro_batch", "checkpointing"):
-            console.line(f"{'':<11} {name}: {self.choices[name]}")
+            console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)
@@ -203,8 +203,8 @@ class Tagger:
         elif self._on_cpu:
             choice = Choice(share, "a CPU has memory to spare")
         else:
-            sizes = [n for n in range(1, share + 1) if share % n == 0 and n * longest <= TOKENS_AT_ONCE]
-            choice = Choice(max(sizes, default=1), f"at most {TOKENS_AT_ONCE:,} tokens at once; rows have up to {longest:,}")  # fmt: skip
+            why = f"at most {TAG_TOKENS:,} tokens at once; rows have up to {longest:,}"
+            choice = Choice(tag_micro_batch(self.recipe, longest), why)
         self.choices["micro_batch"] = choice
         return int(choice.value)
 

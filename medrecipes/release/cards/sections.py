@@ -7,6 +7,7 @@ from typing import Any
 
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.markup import code, fenced, plain
+from medrecipes.data.records import Message
 from medrecipes.evaluation.chat_report import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
 from medrecipes.recipe.schema import Recipe, template_names
 from medrecipes.release.base_licences import shown, tiny
@@ -15,6 +16,7 @@ from medrecipes.release.cards.facts import Facts
 from medrecipes.release.cards.text import RELEASE, bullets, table
 from medrecipes.release.cards.use import snippets
 from medrecipes.release.personal_data import find
+from medrecipes.rendering.base_template import saved_template
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import show
 
@@ -199,9 +201,6 @@ def prompts(facts: Facts) -> Iterator[str]:
 
 def _rendered(facts: Facts) -> str:
     """A question as the model was shown them; nothing where the tokenizer is gone."""
-    from medrecipes.data.records import Message
-    from medrecipes.rendering.base_template import saved_template
-
     if not (facts.path / "adapter" / "tokenizer.json").exists():
         return ""
     try:

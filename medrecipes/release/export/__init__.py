@@ -11,7 +11,10 @@ from pathlib import Path
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.files import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
+from medrecipes.core.notes import labelled
 from medrecipes.core.trust import admit, inspect_adapter
+from medrecipes.data.split import prepare
+from medrecipes.engines import recipe_base
 from medrecipes.engines.bases import Base, open_base
 from medrecipes.evaluation.reopen import at_work, finished_chat
 from medrecipes.recipe.load import load
@@ -95,11 +98,11 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
         }  # fmt: skip
         write_json(folder / "export.json", value)
     place = path / "export" / name
-    console.line(f"{'written':<11} {place}")
+    console.line(labelled("written", str(place)))
     if not found.passed:
         raise MedRecipesError(f"{place}: is marked failed, for it is further from its adapter than rounding explains; see parity in export.json")  # fmt: skip
     for command in commands:
-        console.line(f"{'serve':<11} {command}")
+        console.line(labelled("serve", command))
     return place
 
 
@@ -114,9 +117,6 @@ def made(folder: Path) -> Made | None:
 
 def run_base(recipe: Recipe, rundir: RunDir) -> Base:
     """The base that a run was trained on, at its recorded commit; a tiny one is taken from the store, or built again."""
-    from medrecipes.data.split import prepare
-    from medrecipes.engines import recipe_base
-
     revision, name = rundir.state.get("base_revision") or recipe.model.revision, recipe.model.base
     if name.startswith("tiny:"):
         name, revision = str(rundir.state["base"]), "main"
@@ -129,8 +129,6 @@ def run_base(recipe: Recipe, rundir: RunDir) -> Base:
 
 def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, list[int]]]:
     """Prompts of test and dev rows, as text and as ids: the same ones each time, as many as a comparison takes."""
-    from medrecipes.data.split import prepare
-
     split = prepare(recipe)
     rows = sorted([*split.test, *split.dev], key=lambda row: digest(f"{recipe.seed}:{row.id}"))
     asked = [row.prompt() for row in rows[: 2 * parity.PROMPTS]]
@@ -146,7 +144,7 @@ def read_alike(
 ) -> float:
     """The share of prompts that the export's own tokenizer, left to itself, reads as the ids of training."""
     if quant:  # llama.cpp and Ollama put BOS before a prompt themselves
-        bos = template.tokenizer.named.get("bos_token", "")
+        bos = serving.bos_of(template)
         return llamacpp.read_alike(folder / llamacpp.file_name(quant), [text.removeprefix(bos) for text in texts], ids)
     from transformers import AutoTokenizer
 

@@ -27,8 +27,8 @@ class Turns:
     first: str  # before the first user's text
     later: str  # before every later one
     system: tuple[str, str]  # around the system message, the first user's opening included
-    cue: str  # after a user's text: here the assistant answers
-    opening: str  # between the cue and an answer that is known already
+    asked: str  # between a user's text and an answer that is known already
+    cue: str  # after the last user's text: here the assistant answers
     end: str  # after an answer
 
 
@@ -42,19 +42,26 @@ def turns_of(template: ChatTemplate) -> Turns:
     asked, answered = between[::2], between[1::2]
     text, learned = plain[2]
     end, later = text[:learned], text[learned:]
-    opening = asked[0].removeprefix(cue)
     same = (
         len(set(asked)) == len(set(answered)) == 1
-        and asked[0].startswith(cue)
         and [text for text, _ in system[2:]] == [text for text, _ in plain[1:]]
     )
     if not same:
         raise TemplateError(
             f"template {template.name!r} changes from turn to turn, which an Ollama Modelfile cannot say"
         )
-    bos = template.tokenizer.named.get("bos_token", "")
+    bos = bos_of(template)
     before = system[0][0].removeprefix(bos), system[1][0]
-    return Turns(first.removeprefix(bos), later, before, cue, opening, end)
+    return Turns(first.removeprefix(bos), later, before, asked[0], cue, end)
+
+
+def bos_of(template: ChatTemplate) -> str:
+    """The BOS that a server puts before every prompt itself; none where a template never writes it, or at every turn, as
+    ChatML models do whose BOS is `<|im_start|>`."""
+    bos = template.tokenizer.named.get("bos_token", "")
+    parts = template.parts([Message(role, "content") for role in TURNS], ask=True)
+    once = sum(isinstance(part, Control) and part.text == bos for part in parts) == 1
+    return bos if once or template.bos_every_turn else ""
 
 
 def _literals(template: ChatTemplate, roles: tuple[Role, ...]) -> list[tuple[str, int]]:
@@ -83,11 +90,12 @@ def go_template(template: ChatTemplate) -> str:
         '{{- else if eq $message.Role "user" -}}',
         f"{{{{- if eq $i 0 -}}}}{{{{- {say['first']} -}}}}",
         f"{{{{- else if not (and $.System (eq $i 1)) -}}}}{{{{- {say['later']} -}}}}{{{{- end -}}}}",
-        f"{{{{- $message.Content -}}}}{{{{- {say['cue']} -}}}}",
+        "{{- $message.Content -}}",
         '{{- else if eq $message.Role "assistant" -}}',
-        f"{{{{- {say['opening']} -}}}}{{{{- $message.Content -}}}}{{{{- {say['end']} -}}}}",
+        f"{{{{- {say['asked']} -}}}}{{{{- $message.Content -}}}}{{{{- {say['end']} -}}}}",
         "{{- end -}}",
         "{{- end -}}",
+        f"{{{{- {say['cue']} -}}}}",
     ])  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.data.cleaning import plain
 from medrecipes.data.records import Record, Tagged
+from medrecipes.data.split import Split, prepare
+from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.gates.secrets import secrets_in
 from medrecipes.release.personal_data.second import look
@@ -35,9 +37,6 @@ class Row:
 
 def rows_of_run(recipe: Recipe, data: Mapping[str, Any]) -> tuple[list[Row], str]:
     """The rows that the run was made of, or why they cannot be had."""
-    from medrecipes.data.split import Split, prepare
-    from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
-
     try:
         split: Split | TaggedSplit = prepare_tagged(recipe) if recipe.task == "tag" else prepare(recipe)
     except MedRecipesError as error:

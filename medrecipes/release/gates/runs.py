@@ -9,37 +9,42 @@ from typing import Any
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, reason
 from medrecipes.core.files import digest, digest_path, read_json, stage
+from medrecipes.evaluation.reopen import loss_again
+from medrecipes.evaluation.reopen_tags import f1_again
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.base_licences import NOTICE, begins, terms_of, tiny
+from medrecipes.rendering.base_template import saved_template
 
 # bits per byte of answer: a reload on other hardware stays well within it, another adapter does not
 TOLERANCE = 0.005
+F1_TOLERANCE = 0.01  # strict micro F1 of a tagging run, likewise
 
 
 def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None) -> Iterator[str]:
     """The saved adapter on its base must answer as likely as the model that was judged; computed once an adapter."""
-    from medrecipes.evaluation.reopen import loss_again
-
-    if state.get("task", "chat") != "chat":
-        yield "adapter: the scores of a tagging run are not recomputed by this gate; look at them, and waive it"
-        return
+    tags = state.get("task") == "tag"
     weights, answers = run / "adapter" / "adapter_model.safetensors", run / "eval" / "predictions.jsonl"
+    what = "scores" if tags else "loss"
     for path in (weights, answers):
         if not path.exists():
-            yield f"{path.relative_to(run).as_posix()}: is missing, so the loss cannot be recomputed"
+            yield f"{path.relative_to(run).as_posix()}: is missing, so the {what} cannot be recomputed"
             return
 
     def compute(folder: Path) -> dict[str, Any]:
-        recorded, again = loss_again(run, console or Console())
+        recorded, again = (f1_again if tags else loss_again)(run, console or Console())
         return {"recorded": recorded, "again": again}
 
     of = [digest_path(weights), digest_path(answers), state.get("base"), state.get("base_revision"), state.get("key")]
     try:
         found = read_json(stage("reload", digest(of), compute) / "manifest.json")
     except MedRecipesError as error:
-        yield f"adapter: its loss cannot be recomputed ({reason(error)})"
+        yield f"adapter: its {what} cannot be recomputed ({reason(error)})"
         return
-    if not abs(found["recorded"] - found["again"]) <= TOLERANCE:
+    if abs(found["recorded"] - found["again"]) <= (F1_TOLERANCE if tags else TOLERANCE):
+        return
+    if tags:
+        yield f"adapter: strict F1 {found['again']:.4f} after a reload, {found['recorded']:.4f} as reported; at most {F1_TOLERANCE} may lie between"  # fmt: skip
+    else:
         yield (
             f"adapter: {found['again']:.4f} bits per byte of answer after a reload, {found['recorded']:.4f} when it was "
             f"judged; at most {TOLERANCE} may lie between"
@@ -48,8 +53,6 @@ def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None)
 
 def stops_missing(run: Path, files: Mapping[str, Path], recipe: Recipe) -> Iterator[str]:
     """Every stop token of the template must stand in every generation config that is released."""
-    from medrecipes.rendering.base_template import saved_template
-
     if recipe.task != "chat" or not (run / "adapter" / "tokenizer.json").exists():
         return
     template = saved_template(recipe, run / "adapter")

@@ -13,6 +13,7 @@ from medrecipes.core import hub
 from medrecipes.core.console import Console
 from medrecipes.core.errors import HubError, MedRecipesError, RunError, did_you_mean
 from medrecipes.core.files import scratch, thorough
+from medrecipes.core.notes import labelled
 from medrecipes.evaluation.reopen import finished
 from medrecipes.recipe.load import load
 from medrecipes.recipe.repository_names import base_name, fill
@@ -117,23 +118,23 @@ def _owner(console: Console, push: bool) -> str:
             raise HubError(silence)
         return hub.user()
     except HubError as error:
-        console.line(f"{'note':<11} {{user}} stays open: {error}")
+        console.line(labelled("note", f"{{user}} stays open: {error}"))
         return "{user}"
 
 
 def _show(release: Release, chosen: Publish, console: Console, *, whole: bool) -> None:
     where = f"pull request to {chosen.revision}" if chosen.create_pr else chosen.revision
     extra = f", tag {chosen.tag}" if chosen.tag else ""
-    console.line(f"{'repository':<11} {release.repo} ({release.kind}, {'private' if chosen.private else 'public'}, {where}{extra})")  # fmt: skip
-    console.line(f"{'files':<11} {len(release.files)}, {size(release.size)}")
+    console.line(labelled("repository", f"{release.repo} ({release.kind}, {'private' if chosen.private else 'public'}, {where}{extra})"))  # fmt: skip
+    console.line(labelled("files", f"{len(release.files)}, {size(release.size)}"))
     width = max(map(len, release.files))
     for name, path in release.files.items():
-        console.line(f"{'':<11} {name:<{width}}  {size(path.stat().st_size)}")
+        console.line(labelled("", f"{name:<{width}}  {size(path.stat().st_size)}"))
     for number, line in enumerate(line for gate in release.gates for line in str(gate).splitlines()):
-        console.line(f"{'' if number else 'gates':<11} {line}".rstrip())
+        console.line(labelled("" if number else "gates", line).rstrip())
     if whole:
         for number, line in enumerate(release.card.splitlines()):
-            console.line(f"{'' if number else 'card':<11} {line}".rstrip())
+            console.line(labelled("" if number else "card", line).rstrip())
 
 
 def _refuse(releases: Sequence[Release]) -> None:
@@ -157,7 +158,7 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
         )
         stage.says(f"{what} on {done.revision}")
     if done.foreign:
-        console.line(f"{'':<11} not of this release, left as they are: {', '.join(done.foreign)}")
+        console.line(labelled("", f"not of this release, left as they are: {', '.join(done.foreign)}"))
     if done.pushed:
         with console.stage("read back") as stage, console.quiet(_log(path)):
             stage.says(read_back(target, done, release, path, back))
@@ -168,7 +169,7 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
     prefix = "datasets/" if release.kind == "dataset" else ""
     number = done.revision.removeprefix("refs/pr/")
     page = f"discussions/{number}" if number != done.revision else f"tree/{done.commit}"
-    console.line(f"{'release':<11} {constants.ENDPOINT}/{prefix}{release.repo}/{page}")
+    console.line(labelled("release", f"{constants.ENDPOINT}/{prefix}{release.repo}/{page}"))
 
 
 def _log(path: Path) -> Path:

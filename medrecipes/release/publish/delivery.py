@@ -24,6 +24,7 @@ from medrecipes.core.hub import (
     told,
     transient,
 )
+from medrecipes.core.notes import labelled
 
 MANIFEST = "release.json"
 
@@ -110,7 +111,7 @@ def _make(target: Target, console: Console) -> None:
             "publish.repo"
         )
     elif info.private and not target.private:
-        console.line(f"{'note':<11} {target.repo} is private and stays so; it is made public on its own page")
+        console.line(labelled("note", f"{target.repo} is private and stays so; it is made public on its own page"))
     if target.revision not in _refs(target)[0]:
         patient(target.repo, lambda: api.create_branch(target.repo, branch=target.revision, repo_type=target.kind, exist_ok=True))  # fmt: skip
 

@@ -108,7 +108,8 @@ def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Re
         "kind": "dataset",
         "name": report["name"],
         "format": "parquet",
-        "template": {key: report["template"][key] for key in ("name", "sha256")},
+        # tagged words are written by no template
+        "template": {key: report["template"][key] for key in ("name", "sha256")} if "template" in report else None,
         "split": {"key": report["key"], "rows": report["rows"]},
     }
     card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], repo, gates)

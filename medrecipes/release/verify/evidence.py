@@ -17,6 +17,7 @@ from medrecipes.core.files import digest
 from medrecipes.data.bio_tags import Span
 from medrecipes.data.split import Split, prepare
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
+from medrecipes.engines import recipe_base, tag_base
 from medrecipes.engines.bases import Base, open_base
 from medrecipes.evaluation import answers as evaluate
 from medrecipes.evaluation import chat_report
@@ -33,7 +34,6 @@ from medrecipes.rendering.word_windows import Proof, prove
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import LOSS_COLUMNS, RunDir
 from medrecipes.scoring.predictions import Prediction, as_taggings, read_predictions
-from medrecipes.scoring.spans import look_up, majority
 
 T = TypeVar("T")
 OTHER_DATA = "the data at hand is not what it was made of; name that with --set data.path=…"
@@ -227,7 +227,6 @@ class Evidence:
         """The base: of the Hub at the run's commit, a folder, or built on the split's own rows."""
         if self.recipe.model.base not in TINY:
             return open_base(self.recipe.model.base, self.recipe.model.revision)
-        from medrecipes.engines import recipe_base, tag_base
 
         base = recipe_base(self.recipe, self.split) if self.own.task == "chat" else tag_base(self.recipe, self.tagged)
         if Path(base.name).name != (was := Path(str(self.state["base"])).name):
@@ -280,9 +279,8 @@ class Evidence:
     def span_report(self, found: Sequence[Sequence[Span]], repaired: Mapping[str, int]) -> dict[str, Any]:
         """The report of a tagging run whose model found this in the held-out rows."""
         rows = self.tagged.held_out
-        dictionary = majority((row.tokens, row.tags) for row in self.tagged.train)
-        looked_up = [look_up(dictionary, row.tokens) for row in rows]
-        model, baseline = spanreport.taggings(rows, found), spanreport.taggings(rows, looked_up)
+        baseline = spanreport.looked_up(self.tagged.train, rows).rows
+        model = spanreport.taggings(rows, found)
         return spanreport.make_report(self.own, self.tagged, model, baseline, Counter(repaired))
 
     # --- verdicts

@@ -81,10 +81,11 @@ def facts(e: Evidence) -> Found:
     made: dict[str, Any] = {"base": Path(base.name).name if e.own.model.base in TINY else base.name}
     said: dict[str, Any] = {"base": Path(state["base"]).name if e.own.model.base in TINY else state["base"]}
     made |= {"base_revision": base.revision, "split_key": e.data["key"]}
-    if e.own.task == "tag":
-        made["task"] = "tag"
+    every = {"task": e.own.task, "base_licence": base.licence, "base_caps": capped(base.config)}
+    older = {"chat": {"task"}, "tag": {"base_licence", "base_caps"}}[e.own.task]  # what older runs do not say
+    made |= {name: value for name, value in every.items() if name in state or name not in older}
     if e.own.task == "chat":
-        made |= {"base_licence": base.licence, "base_caps": capped(base.config), "template_sha256": e.template.sha256}
+        made["template_sha256"] = e.template.sha256
     if "base_code" in state:  # older runs asked nobody
         made["base_code"] = named(base) if e.own.model.trust_remote_code else None
     if not e.manifest:  # which states neither
