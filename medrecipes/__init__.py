@@ -1,7 +1,17 @@
 """Medical fine-tuning recipes that prove their template, loss mask, split and score on every run."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from medrecipes.core.errors import MedRecipesError
+    from medrecipes.evaluation.finished_run import Run, open_run
+    from medrecipes.pipeline.train import train
+    from medrecipes.recipe.load import load_recipe
+    from medrecipes.recipe.schema import Recipe
+
+__all__ = ["MedRecipesError", "Recipe", "Run", "__version__", "load_recipe", "open_run", "train"]
 __version__ = "0.1.0"
 
 # Nothing phones home unless the user asks for it: set before any library is imported, and only where nothing is set.
@@ -17,3 +27,24 @@ for _name, _value in {
     "OMP_WAIT_POLICY": "PASSIVE",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# where the public names live: each is imported when it is first asked for, so that this package itself loads nothing
+_PLACES = {
+    "MedRecipesError": "core.errors",
+    "Recipe": "recipe.schema",
+    "Run": "evaluation.finished_run",
+    "load_recipe": "recipe.load",
+    "open_run": "evaluation.finished_run",
+    "train": "pipeline.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, by its module."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

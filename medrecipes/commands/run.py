@@ -21,8 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def do(arguments: argparse.Namespace) -> int:
     """Walk the pipeline, on as many GPUs as asked for."""
-    from medrecipes.core.console import Console
-    from medrecipes.pipeline.walk import run
+    from medrecipes.pipeline.train import train
     from medrecipes.recipe.load import load
     from medrecipes.recipe.rules.training import unshared
     from medrecipes.release.redistribution import require_redistributable
@@ -35,5 +34,5 @@ def do(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"{arguments.recipe}: {wrong}")
     if arguments.gpus > processes.size():
         return options.launch(arguments)
-    run(recipe, arguments.runs, Console(), fresh=arguments.fresh)
+    train(recipe, arguments.runs, fresh=arguments.fresh)
     return 0

@@ -10,20 +10,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from medrecipes.core import processes
 from medrecipes.core.console import Console
-from medrecipes.core.errors import EngineError, MedRecipesError, RunError, SpoiledError
+from medrecipes.core.errors import EngineError, MedRecipesError, RunError
 from medrecipes.core.files import digest, read_json
-from medrecipes.core.notes import note
-from medrecipes.core.trust import inspect_adapter
 from medrecipes.data.split import Split, prepare
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
+from medrecipes.evaluation.finished_run import open_run, require_run
 from medrecipes.evaluation.reopen_tags import judge_tags
-from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
-from medrecipes.runs.checkpoints import UNSEALED, checkpoints, flaw, is_sealed, step_of
 from medrecipes.runs.folder import RunDir, holding
-from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import aligned
 from medrecipes.scoring.text_overlap import bits
 
@@ -41,7 +37,7 @@ def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[
 
     @wraps(command)
     def held(path: Path, /, *rest: P.args, **more: P.kwargs) -> T:
-        _require_run(path)
+        require_run(path)
         with holding(path):
             return command(path, *rest, **more)
 
@@ -57,20 +53,18 @@ def judge(
 
     Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
     """
-    rundir = finished(path)
-    tags = rundir.state.get("task") == "tag"
-    if tags and suite:
+    run = open_run(path)
+    rundir = run.rundir
+    if run.tags and suite:
         raise RunError(f"{path}: is a tagging run, and --suite asks questions; leave it out")
     allow_include(include)
     tasks = parse_suite(suite) if suite else ()
-    own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
-    if own.model_copy(update={"eval": recipe.eval}) != recipe:
-        raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.rows=500")
-    adapter = adapter_of(rundir, checkpoint)
-    same = recipe.eval == own.eval and not fresh and checkpoint is None
+    recipe = run.with_eval(overrides, "eval.rows=500")
+    adapter = run.adapter(checkpoint)
+    same = recipe.eval == run.own.eval and not fresh and checkpoint is None
     folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
-    if tags:
-        judge_tags(recipe, rundir, adapter, folder, console)
+    if run.tags:
+        judge_tags(run, recipe, adapter, folder, console)
         return folder
     limit = recipe.eval.max_new_tokens
     with (
@@ -106,11 +100,9 @@ def judge(
 
 def loss_again(path: Path, console: Console) -> tuple[float, float]:
     """Bits per byte of the held-out answers: as the run's tuned model had them, and as its saved adapter has them now."""
-    rundir = finished(path)
-    recorded = [
-        p for p in read_predictions(path / "eval" / "predictions.jsonl", own=True) if p.model == chat_report.TUNED
-    ]
-    again, rows = adapter_loss(load(path / "recipe.toml").recipe, rundir, console)
+    run = open_run(path)
+    recorded = [p for p in run.predictions if p.model == chat_report.TUNED]
+    again, rows = adapter_loss(run.own, run.rundir, console)
     if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
         raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe judges; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
     size = sum(conversation.answer_bytes for conversation, _ in rows)
@@ -127,47 +119,6 @@ def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[floa
         nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
         stage.says(f"{len(rows)} answers of the saved adapter")
     return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
-
-
-def _require_run(path: Path) -> None:
-    if not (path / "run.json").exists():
-        raise RunError(f"{path}: is no run folder; name one of those in runs/")
-
-
-def finished(path: Path) -> RunDir:
-    """A run folder with an adapter in it."""
-    _require_run(path)
-    rundir = RunDir(path)
-    rundir.require_finished()
-    if not (rundir.adapter / "adapter_config.json").exists():
-        raise RunError(f"{path}: has no adapter; train it again with `medrecipes run {path}/recipe.toml --fresh`")
-    return rundir
-
-
-def finished_chat(path: Path, why_not: str) -> RunDir:
-    """A finished run of conversations; `why_not`: what a tagging run is told before the command that it has instead."""
-    rundir = finished(path)
-    if rundir.state.get("task") == "tag":
-        raise RunError(f"{path}: is a tagging run, {why_not} texts with `medrecipes tag {path} TEXT`")
-    return rundir
-
-
-def adapter_of(rundir: RunDir, checkpoint: int | None) -> Path:
-    """The adapter that a run kept, or the one of a checkpoint."""
-    if checkpoint is None:
-        inspect_adapter(rundir.adapter)
-        return rundir.adapter
-    folder = rundir.checkpoints / f"checkpoint-{checkpoint}"
-    kept = [path for path in checkpoints(rundir.checkpoints) if path != folder]
-    others = ", ".join(str(step_of(path)) for path in reversed(kept))
-    if not folder.is_dir():
-        raise RunError(f"{rundir.path}: has no checkpoint {checkpoint}; it kept {others or 'none'}")
-    if wrong := flaw(folder):
-        raise SpoiledError(f"{folder}: {wrong}; bring it back" + (f", or choose another: {others}" if others else ""))
-    if not is_sealed(folder):
-        note(f"{folder}: {UNSEALED}")
-    inspect_adapter(folder)
-    return folder
 
 
 def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -> Path:

@@ -65,6 +65,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(recipe, layers.origins, at)
 
 
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file, or of a bare name that ships such as `demo`; `overrides`: `KEY=VALUE`, as `--set` takes them."""
+    return load(path, overrides).recipe
+
+
 def located(path: Path) -> Path:
     """The file of a recipe; a bare name without one, such as `demo`, stands in recipes/ here or is a recipe that ships."""
     if path.name != str(path) or path.suffix or len(path.name) > 100 or path.exists():

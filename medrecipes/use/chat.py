@@ -8,55 +8,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, RunError
 from medrecipes.core.files import cache_root
-from medrecipes.data.records import Message
 from medrecipes.engines import Decoding, Engine
-from medrecipes.evaluation.reopen import adapter_of, finished_chat
-from medrecipes.recipe.load import load
+from medrecipes.evaluation.finished_run import open_run
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.cards import DISCLAIMER
-from medrecipes.release.export import run_base
-from medrecipes.rendering.base_template import saved_template
 from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.talk import KEYS, Talk
 
 HELP = "/new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 # a model may write what a terminal takes for a command
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# and a terminal may send what a model would take for text: the keys that move, and the control characters beside them
-KEYS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|O[ -~])?|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-@dataclass
-class Talk:
-    """A conversation that always fits its model: the oldest turns go first, whole, and are counted."""
-
-    template: ChatTemplate
-    window: int
-    messages: list[Message] = field(default_factory=list)
-
-    def ask(self, question: str, room: int) -> tuple[list[int], int]:
-        """The prompt's ids with a new question, `room` tokens left for the answer, and how many turns had to go for it."""
-        asked, gone = [*self.messages, Message("user", KEYS.sub("", question))], 0
-        while True:
-            [ids] = self.template.prompts([asked])
-            if len(ids) + room <= self.window:
-                self.messages = asked
-                return ids, gone
-            if len(asked) == 1:
-                raise MedRecipesError(
-                    f"the question takes {len(ids)} tokens and its answer up to {room}, but the model was trained on "
-                    f"{self.window}; shorten it, or lower eval.max_new_tokens"
-                )
-            asked, gone = asked[2:], gone + 1
-
-    def answered(self, text: str) -> None:
-        """Remember the answer to the last question."""
-        self.messages.append(Message("assistant", text))
 
 
 @dataclass(frozen=True)
@@ -76,22 +43,13 @@ class Opened:
 
 def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: bool, checkpoint: int | None) -> Opened:
     """Load a finished run, at a checkpoint or without its adapter; only settings of [eval] can be overridden."""
-    from medrecipes.engines import load_libraries, open_engine
-
-    rundir = finished_chat(path, "which holds no conversation; see its entities on a page with --web, or tag")
+    run = open_run(path).require_chat("which holds no conversation; see its entities on a page with --web, or tag")
     if base and checkpoint is not None:
         raise RunError("--base has no checkpoint; leave one of the two out")
-    adapter = adapter_of(rundir, checkpoint)
-    own, recipe = load(path / "recipe.toml").recipe, load(path / "recipe.toml", overrides).recipe
-    if own.model_copy(update={"eval": recipe.eval}) != recipe:
-        raise RunError(f"{path}: only settings of [eval] can be overridden here, such as --set eval.temperature=0.7")
-    recipe = rundir.pinned(recipe)
+    adapter = run.adapter(checkpoint)
+    recipe = run.pinned(run.with_eval(overrides, "eval.temperature=0.7"))
     with console.stage("load") as stage, console.quiet(cache_root() / "log.txt"):
-        choice = load_libraries(recipe)
-        template = saved_template(recipe, rundir.adapter)
-        engine = open_engine(recipe, run_base(recipe, rundir), template, choice)
-        if not base:
-            engine.open_adapter(adapter)
+        engine, template = run.open_model(recipe, None if base else adapter)
         with_what = "without an adapter" if base else f"with {adapter.relative_to(path)}"
         stage.says(f"{recipe.model.base} {with_what}, template {template.name}")
     return Opened(recipe, engine, template, path.name, cache_root() / "log.txt")

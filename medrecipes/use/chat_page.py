@@ -24,7 +24,8 @@ from medrecipes.data.split import prepare
 from medrecipes.engines import Decoding
 from medrecipes.release.cards import DISCLAIMER
 from medrecipes.rendering.chat_template import ChatTemplate
-from medrecipes.use.chat import Opened, Talk, trimmed
+from medrecipes.rendering.talk import Talk
+from medrecipes.use.chat import Opened, trimmed
 from medrecipes.use.request_guard import Guard
 
 HOST, PORT = "127.0.0.1", 7860

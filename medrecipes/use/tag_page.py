@@ -13,8 +13,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.files import cache_root, digest
 from medrecipes.data.bio_tags import OUTSIDE
 from medrecipes.data.tagged_split import prepare_tagged
-from medrecipes.evaluation.reopen import finished
-from medrecipes.recipe.load import load
+from medrecipes.evaluation.finished_run import open_run
 from medrecipes.release.cards import DISCLAIMER
 from medrecipes.use import chat_page
 from medrecipes.use.tag_text import Found, open_tagger, tag_texts
@@ -41,12 +40,12 @@ Marked = dict[str, Any]
 
 def serves(path: Path) -> bool:
     """Whether a finished run is one of tags."""
-    return finished(path).state.get("task") == "tag"
+    return open_run(path).tags
 
 
 def samples(path: Path) -> list[str]:
     """Texts of the dev rows, the same ones each time."""
-    recipe = finished(path).pinned(load(path / "recipe.toml").recipe)
+    recipe = open_run(path).recipe
     rows = sorted(prepare_tagged(recipe).dev, key=lambda row: digest(f"{recipe.seed}:{row.id}"))
     return list(dict.fromkeys(" ".join(row.tokens) for row in rows))[: chat_page.SAMPLES]
 

@@ -16,14 +16,11 @@ from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, open_wh
 from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError, RunError
 from medrecipes.core.files import cache_root
-from medrecipes.core.trust import inspect_adapter
 from medrecipes.data.bio_tags import OUTSIDE
 from medrecipes.data.records import Tagged
 from medrecipes.data.segment import sentences, words
 from medrecipes.data.sources._files import Blob, lines
-from medrecipes.evaluation.reopen import finished
-from medrecipes.evaluation.reopen_tags import reopen_tagger
-from medrecipes.recipe.load import load
+from medrecipes.evaluation.finished_run import open_run
 from medrecipes.rendering.word_windows import decode, gather
 
 if TYPE_CHECKING:
@@ -48,13 +45,12 @@ class Found:
 
 def open_tagger(path: Path) -> Tagger:
     """The model of a finished tagging run, with its adapter."""
-    rundir = finished(path)
-    if rundir.state.get("task") != "tag":
+    run = open_run(path)
+    if not run.tags:
         raise RunError(
             f"{path}: is a run of conversations, which tags no words; name a run of a recipe with task = 'tag'"
         )
-    inspect_adapter(rundir.adapter)
-    return reopen_tagger(load(path / "recipe.toml").recipe, rundir, rundir.adapter)
+    return run.open_tagger(run.own, run.adapter())
 
 
 def tag_texts(engine: Tagger, texts: Sequence[str]) -> list[list[Found]]:

@@ -19,9 +19,9 @@ from medrecipes.core.errors import DataError
 from medrecipes.core.files import MANIFEST, digest, intact, scratch, stage, thorough
 from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
+from medrecipes.evaluation.finished_run import Run
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Data, Model, Recipe, SplitRatios
-from medrecipes.release.export import run_base
 from medrecipes.runs.folder import RunDir
 from tests.attack.harness import limited
 from tests.attack.test_kills import killed
@@ -311,10 +311,10 @@ def test_a_run_opens_no_damaged_base(tmp_path: Path, capfd: pytest.CaptureFixtur
     recipe = Recipe(data=Data(source="synthetic_qa", path=tmp_path / "gone.jsonl"), model=Model(base="tiny:mistral"))
     rundir = RunDir(tmp_path / "run")
     rundir.state["base"] = str(place)
-    assert run_base(recipe, rundir).folder == place
+    assert Run(rundir).base(recipe).folder == place
     zero("model.safetensors", 3000, 7000)(place)
     with pytest.raises(DataError):  # it would be built again, from rows that are not there
-        run_base(recipe, rundir)
+        Run(rundir).base(recipe)
     assert f"{place}: model.safetensors is not as it was written; it is not used" in capfd.readouterr().err
 
 

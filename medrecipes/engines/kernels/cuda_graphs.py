@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medrecipes.core.errors import reason
+from medrecipes.engines.kernels.torch_private import clone_all, copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.engines.plan.pace import SIGHTS, filled
 
@@ -149,7 +150,7 @@ class _Take:
 
     def take_in(self, values: Sequence[Tensor]) -> None:
         """Put numbers where the work begins."""
-        torch._foreach_copy_(self.inputs, list(values))
+        copy_all(self.inputs, list(values))
 
     def _forth(self) -> list[list[Tensor]]:
         x, cos, sin, _ = self.inputs
@@ -167,7 +168,7 @@ class _Take:
             assert grad is not None
             needs_x = number > 0 or self.dx is not None
             grad, found = self._layers[number].back(grad, kept.pop(), self._rows, needs_x=needs_x)
-            torch._foreach_copy_(self.gradients[end - len(found) : end], found)
+            copy_all(self.gradients[end - len(found) : end], found)
             end -= len(found)
         if self.dx is not None:
             assert grad is not None
@@ -204,4 +205,4 @@ class _Played(torch.autograd.Function):
         take.grad.copy_(grad)
         take.back.replay()
         dx = None if take.dx is None else take.dx.detach()
-        return (None, dx, None, None, None, *torch._foreach_mul(take.gradients, 1.0))
+        return (None, dx, None, None, None, *clone_all(take.gradients))

@@ -20,6 +20,7 @@ from torch import Tensor
 from medrecipes.engines import plan
 from medrecipes.engines.kernels import pointwise, varlen_attention
 from medrecipes.engines.kernels.projections import Projection
+from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 
@@ -210,7 +211,7 @@ def layers(
 
     def refresh() -> None:
         with torch.no_grad():
-            torch._foreach_copy_(places, weights)
+            copy_all(places, weights)
 
     ways: list[Way] = [recorded(owns), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
     for number, (layer, way) in enumerate(zip(layers, ways, strict=True)):

@@ -13,6 +13,7 @@ from transformers import AttentionInterface
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines import has_varlen
+from medrecipes.engines.kernels import torch_private
 from medrecipes.engines.plan.dimensions import capped
 
 NAME = "medrecipes_varlen"
@@ -30,7 +31,7 @@ def available(dtype: torch.dtype) -> bool:
     """Whether this torch and this card have the kernel for this number format."""
     if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
         return False
-    return has_varlen() and bool(torch.backends.cuda.is_flash_attention_available())
+    return has_varlen() and torch_private.has_flash() and bool(torch.backends.cuda.is_flash_attention_available())
 
 
 def exact(config: Mapping[str, Any]) -> str:
@@ -43,7 +44,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: i
     """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
     if not q.is_cuda:
         return _attend_slowly(q, k, v, rows, scale, sliding), q.new_empty(0)
-    out, lse, *_ = torch.ops.aten._flash_attention_forward(
+    out, lse, *_ = torch_private.flash_forward(
         q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=scale, **_window(rows, sliding)
     )  # fmt: skip
     return out, lse
@@ -61,7 +62,7 @@ def attend_back(
         dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
         return dq, dk, dv
     state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
-    dq, dk, dv = torch.ops.aten._flash_attention_backward(
+    dq, dk, dv = torch_private.flash_backward(
         grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
         torch.empty(0, device=q.device), scale=scale, **_window(rows, sliding),
     )  # fmt: skip

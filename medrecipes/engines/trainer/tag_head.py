@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForTokenClassification
+from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForTokenClassification
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.base_weights import quantization
@@ -34,7 +34,7 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
         config = AutoConfig.from_pretrained(
             base.name, revision=base.revision, trust_remote_code=told["trust_remote_code"]
         )
-    if type(config) not in AutoModelForTokenClassification._model_mapping:
+    if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
         family = base.facts.architecture.partition("For")[0]
         raise EngineError(f"model.base is a {family}, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)")  # fmt: skip
     config.num_labels = len(labels)

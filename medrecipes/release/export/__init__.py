@@ -10,19 +10,16 @@ from pathlib import Path
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError
-from medrecipes.core.files import Made, digest, digest_path, intact, replacing, require_ours, write_json, writing
+from medrecipes.core.files import Made, digest, digest_path, replacing, require_ours, write_json, writing
 from medrecipes.core.notes import labelled
 from medrecipes.core.trust import admit, inspect_adapter
 from medrecipes.data.split import prepare
-from medrecipes.engines import recipe_base
-from medrecipes.engines.bases import Base, open_base
-from medrecipes.evaluation.reopen import at_work, finished_chat
-from medrecipes.recipe.load import load
+from medrecipes.evaluation.finished_run import open_run
+from medrecipes.evaluation.reopen import at_work
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.export import llamacpp, merging, parity, serving
 from medrecipes.rendering.base_template import saved_template
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config, save_tokenizer
-from medrecipes.runs.folder import RunDir
 
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
 QUANTS = ("q4_k_m", "q8_0", "f16")
@@ -35,18 +32,19 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
         raise MedRecipesError(f"--quant {quant} goes with --format gguf alone; leave it out")
     quant = (quant or QUANTS[0]) if kind == "gguf" else None
     name = f"{kind}-{quant}" if quant else kind
-    rundir = finished_chat(path, f"whose one form is its adapter, in {path}/adapter; tag")
+    run = open_run(path).require_chat(f"whose one form is its adapter, in {path}/adapter; tag")
+    rundir = run.rundir
     inspect_adapter(rundir.adapter)
     require_ours(path / "export" / name, "export", made)
     if kind == "gguf":
         llamacpp.require()
-    recipe = rundir.pinned(load(path / "recipe.toml").recipe)
+    recipe = run.recipe
     template = saved_template(recipe, rundir.adapter)
     with console.stage("prompts") as stage:
         asked = held_out_prompts(recipe, template)
         texts, prompts = [text for text, _ in asked], [ids for _, ids in asked]
         stage.says(f"{len(prompts)} that training never saw")
-    base = run_base(recipe, rundir)
+    base = run.base(recipe)
     ground = merging.choose_ground(base, wanted)
     trusted = admit(recipe.model, ground.base)
     with console.stage("base") as stage, console.quiet(rundir.log):
@@ -113,18 +111,6 @@ def made(folder: Path) -> Made | None:
         return {"export.json", *said["files"]}.__contains__
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def run_base(recipe: Recipe, rundir: RunDir) -> Base:
-    """The base that a run was trained on, at its recorded commit; a tiny one is taken from the store, or built again."""
-    revision, name = rundir.state.get("base_revision") or recipe.model.revision, recipe.model.base
-    if name.startswith("tiny:"):
-        name, revision = str(rundir.state["base"]), "main"
-        if not intact(Path(name)):
-            return recipe_base(recipe, prepare(recipe))
-    base = open_base(name, revision)
-    admit(recipe.model, base)
-    return base
 
 
 def held_out_prompts(recipe: Recipe, template: ChatTemplate) -> list[tuple[str, list[int]]]:

@@ -14,7 +14,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import HubError, MedRecipesError, RunError, did_you_mean
 from medrecipes.core.files import scratch, thorough
 from medrecipes.core.notes import labelled
-from medrecipes.evaluation.reopen import finished
+from medrecipes.evaluation.finished_run import open_run
 from medrecipes.recipe.load import load
 from medrecipes.recipe.repository_names import base_name, fill
 from medrecipes.recipe.schema import Publish, Recipe
@@ -78,7 +78,7 @@ def _releases(
         return
     if not (path / "run.json").exists():
         raise RunError(f"{path}: is neither a run folder nor a dataset that `medrecipes build` made; correct the path")
-    rundir = finished(path)
+    rundir = open_run(path).rundir
     recipe = load(path / "recipe.toml").recipe
     chosen = _settings(settings or recipe.publish, changes)
     values = {

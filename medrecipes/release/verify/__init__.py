@@ -11,7 +11,7 @@ from pathlib import Path
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, SpoiledError, TrustError
 from medrecipes.core.files import scratch, thorough
-from medrecipes.evaluation.reopen import finished
+from medrecipes.evaluation.finished_run import open_run
 from medrecipes.recipe.local_bases import is_local
 from medrecipes.release.verify import adapter, files, model, rows, texts, training
 from medrecipes.release.verify.claims import DIFFERS, OK, UNKNOWN, Claim, Found, settle
@@ -46,7 +46,7 @@ def verify(
     refused = None
     if (Path(name) / "run.json").exists():
         with holding(Path(name)):  # or another command changes what is looked at
-            refused = _collect(claims, _run(Evidence(finished(Path(name)), overrides), console))
+            refused = _collect(claims, _run(Evidence(open_run(name).rundir, overrides), console))
     elif Path(name).exists() or is_local(name):
         raise MedRecipesError(f"{name}: is neither a run folder nor a repository; name a run, OWNER/NAME or datasets/OWNER/NAME")  # fmt: skip
     else:

@@ -1,0 +1,54 @@
+"""What torch has under private names, in one place: where a release has it no longer, a line reports what is slower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medrecipes.core.notes import note
+
+
+def _of(place: Any, name: str) -> Any:
+    return getattr(place, name, None)
+
+
+flash_forward: Any = _of(torch.ops.aten, "_flash_attention_forward")
+flash_backward: Any = _of(torch.ops.aten, "_flash_attention_backward")
+_foreach_copy: Any = _of(torch, "_foreach_copy_")
+_foreach_mul: Any = _of(torch, "_foreach_mul")
+
+
+def has_flash() -> bool:
+    """Whether there is the kernel for attention within each of several packed sequences; else rows are padded."""
+    if flash_forward is None or flash_backward is None:
+        _gone("variable-length flash attention", "rows are padded, and padding costs time and memory")
+        return False
+    return True
+
+
+def copy_all(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy many tensors to their places, by one kernel."""
+    if _foreach_copy is not None:
+        _foreach_copy(places, values)
+        return
+    _gone("_foreach_copy_", "tensors are copied one by one, by a kernel each")
+    for place, value in zip(places, values, strict=True):
+        place.copy_(value)
+
+
+def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of many tensors, by one kernel."""
+    if _foreach_mul is not None:
+        return list(_foreach_mul(tensors, 1.0))
+    _gone("_foreach_mul", "tensors are copied one by one, by a kernel each")
+    return [tensor.clone() for tensor in tensors]
+
+
+@lru_cache
+def _gone(what: str, slower: str) -> None:
+    """Said once."""
+    note(f"torch {torch.__version__} has no {what}: {slower}")

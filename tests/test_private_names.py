@@ -1,0 +1,51 @@
+"""Where a library has a private name no longer, a line reports what is slower, and the run goes on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from medrecipes.engines.kernels import torch_private, varlen_attention
+from tests.conftest import ROOT
+
+TORCH = re.compile(r"torch\._[a-z]|torch\.ops\.\w+\._[a-z]|_model_mapping\b")
+
+
+def test_only_one_file_knows_the_private_names_of_torch() -> None:
+    files = sorted((ROOT / "medrecipes").rglob("*.py"))
+    found = {path.name for path in files if TORCH.search(path.read_text(encoding="utf-8"))}
+    # it names the error that torch's compiler raises, where torch is there at all
+    assert found == {"errors.py"}
+    assert "torch.ops.aten" in (ROOT / "medrecipes/engines/kernels/torch_private.py").read_text(encoding="utf-8")
+
+
+def test_many_tensors_are_copied_without_the_kernel_that_copies_them_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch_private._gone.cache_clear()
+    values = [torch.arange(3.0), torch.ones(2)]
+    for known in (True, False):
+        places = [torch.zeros(3), torch.zeros(2)]
+        torch_private.copy_all(places, values)
+        copies = torch_private.clone_all(values)
+        for copied in (places, copies):
+            assert [tensor.tolist() for tensor in copied] == [[0.0, 1.0, 2.0], [1.0, 1.0]]
+        assert copies[0].data_ptr() != values[0].data_ptr()
+        assert (capsys.readouterr().err == "") is known
+        for name in ("_foreach_copy", "_foreach_mul"):
+            monkeypatch.setattr(torch_private, name, None)
+    torch_private.copy_all(places, values)
+    assert capsys.readouterr().err == ""  # said once
+
+
+def test_without_the_kernel_for_packed_sequences_there_is_no_variable_length_attention(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch_private._gone.cache_clear()
+    monkeypatch.setattr(torch_private, "flash_forward", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(varlen_attention, "has_varlen", lambda: True)
+    assert not varlen_attention.available(torch.bfloat16)
+    assert capsys.readouterr().err.endswith("has no variable-length flash attention: rows are padded, and padding costs time and memory\n")  # fmt: skip
