@@ -206,7 +206,7 @@ def test_all_mistakes_are_told_at_once_whichever_layer_they_are_in(
         "base/b.toml:2: lora.rank contradicts base/a.toml:2: lora.rank; say in x.toml which of them holds",
         "x.toml:5: train.batch = '8': must be an integer",
         "x.toml:6: train.epohcs is unknown; did you mean train.epochs?",
-        "x.toml:10: model.base = 'tiny:x' is unknown; did you mean tiny:gemma?",
+        "x.toml:10: model.base = 'tiny:x' is unknown; did you mean tiny:phi4?",
         "x.toml:3: data.source = 'medquda' is unknown; did you mean medquad?",
         "x.toml:7: train.optim = 'adam' is unknown; did you mean ademamix?",
         "x.toml:8: train.eval_steps = 3 must divide train.save_steps = 50, so that the best checkpoint was looked at; "

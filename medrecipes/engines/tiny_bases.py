@@ -343,11 +343,9 @@ def _pretrain(
 def _windows(spec: Family, tokenizer: Tokenizer, texts: Sequence[str], window: int) -> torch.Tensor:
     """All texts one after the other, each between its BOS, if it has one, and EOS, cut into rows."""
     stream: list[int] = []
-    known: dict[str, int] = tokenizer.get_vocab()
-    bos = [known[spec.named["bos_token"]]] if spec.opens else []
-    eos = known[spec.named["eos_token"]]
+    bos, eos = (int(tokenizer.token_to_id(spec.named.get(name, "")) or 0) for name in ("bos_token", "eos_token"))
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
-        stream += [*bos, *encoding.ids, eos]
+        stream += [*([bos] if spec.opens else []), *encoding.ids, eos]
     length = min(window, len(stream))
     return torch.tensor([stream[i : i + length] for i in range(0, len(stream) - length + 1, length)])
 
