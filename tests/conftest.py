@@ -134,7 +134,7 @@ def start(path: Path, step: int, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a run, given the folder that it will have, and come back when its log has reached a step."""
     command = [sys.executable, "-m", "medrecipes.run", *arguments, "--runs", str(path.parent)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # others may use the machine too
     while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < deadline

@@ -33,6 +33,18 @@ def test_what_another_test_left_of_its_logs_says_nothing(tmp_path: Path, monkeyp
     logger.warning("goes to the stderr of the test session, where nobody takes it for a command's")
 
 
+def spin(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
 def test_a_hang_is_found() -> None:
-    with pytest.raises(AssertionError, match="hangs"), limited(1):
-        time.sleep(5)
+    for hang in (time.sleep, spin):  # that waits, that works
+        with pytest.raises(AssertionError, match="hangs"), limited(1):
+            hang(15)
+
+
+def test_a_busy_machine_is_no_hang() -> None:
+    with limited(1):
+        time.sleep(2)

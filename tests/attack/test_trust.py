@@ -61,6 +61,7 @@ path = "{root}/data/{path}"
 optim = "adamw_torch"
 warmup_steps = 0
 batch = 64
+epochs = 2
 eval_steps = "epoch"
 save_steps = "epoch"
 {rest}
@@ -504,7 +505,9 @@ def resumed(theirs: Path, poison: Poison, name: str) -> None:
     shutil.rmtree(runs, ignore_errors=True)
     shutil.copytree(theirs, folder)
     lay(folder, {"run.json": {"state": "training"}})
-    checkpoint = max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    # with a step to go: where there is none, nobody reads the random state
+    checkpoint, last = (folder / "checkpoints" / f"checkpoint-{step}" for step in (1, 2))
+    shutil.rmtree(last)
     (checkpoint / "manifest.json").unlink()
     torch.save(Bomb(f"open({str(poison.marker)!r}, 'a').write('pickle')"), checkpoint / name)
     outcome = attack("run", poison.place / "laden.toml", "--runs", runs, cwd=poison.place)
