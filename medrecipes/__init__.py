@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MedRecipesError", "Recipe", "Run", "__version__", "load_recipe", "open_run", "train"]
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+    raise ImportError("medrecipes runs on Linux and macOS; on Windows, run it inside WSL")
 
 # Nothing phones home unless the user asks for it: set before any library is imported, and only where nothing is set.
 for _name, _value in {

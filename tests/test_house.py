@@ -149,3 +149,11 @@ def test_the_lock_holds_what_the_project_asks_for(lock: str, extras: list[str]) 
 
 def test_the_cpu_lock_has_no_gpu_package() -> None:
     assert not {name for name in locked("cpu.txt") if re.match("nvidia|triton|xformers|torchvision|torchao", name)}
+
+
+def test_windows_is_told_that_it_is_not_supported() -> None:
+    code = "import sys; sys.platform = 'win32'; import medrecipes"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (
+        done.stderr.splitlines()[-1] == "ImportError: medrecipes runs on Linux and macOS; on Windows, run it inside WSL"
+    )

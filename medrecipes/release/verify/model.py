@@ -14,7 +14,7 @@ from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Engine, open_tagger
 from medrecipes.evaluation import answers as evaluate
 from medrecipes.evaluation import chat_report, reopen, span_report
-from medrecipes.evaluation.reopen_tags import ENGINE
+from medrecipes.evaluation.finished_run import ENGINE
 from medrecipes.release.gates.runs import TOLERANCE
 from medrecipes.release.verify.claims import Claim, Found, as_json, settle, unlike
 from medrecipes.release.verify.evidence import Evidence
