@@ -31,7 +31,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
 # two workers share two processors; more threads than that only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# the other engine needs a card and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
+# the other engine needs a GPU and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
 
 
@@ -105,15 +105,15 @@ def work_out(module: str, *words: object, processes: int = 1) -> str:
     return done.stdout
 
 
-def need_cards(count: int) -> None:
-    """Skip what wants so many NVIDIA cards, where they are not."""
+def need_gpus(count: int) -> None:
+    """Skip what wants so many NVIDIA GPUs, where they are not."""
     torch = pytest.importorskip("torch")
     if torch.cuda.device_count() < count:
-        pytest.skip("no NVIDIA card" if count == 1 else f"no {count} NVIDIA cards")
+        pytest.skip("no NVIDIA GPU" if count == 1 else f"no {count} NVIDIA GPUs")
 
 
-def need_no_cards() -> None:
-    """Skip what is said where there is no NVIDIA card, where one is."""
+def need_no_gpus() -> None:
+    """Skip what is said where there is no NVIDIA GPU, where one is."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a card")

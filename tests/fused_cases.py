@@ -46,7 +46,7 @@ def build(family: str, targets: list[str]) -> Any:
 
 
 def step(model: Any, **where: Any) -> tuple[float, dict[str, torch.Tensor]]:
-    """The loss of rows that lie end to end, and the gradients of the updates."""
+    """The loss of padding-free rows, and the gradients of the updates."""
     torch.manual_seed(1)
     ids = torch.randint(0, 97, (1, sum(LENGTHS)))
     labels = ids.clone()
@@ -83,7 +83,7 @@ def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: 
 
 
 def calls() -> list[int]:
-    """How often the own attention had run after a training step, a step while judging, and a step after the context."""
+    """How often the own attention had run after a training step, a step while evaluating, and a step after the context."""
     model, seen, counts = build("mistral", ALL), [], []
     usual = varlen_attention.attend
     varlen_attention.attend = lambda *values: (seen.append(1), usual(*values))[1]  # type: ignore[assignment]
@@ -108,7 +108,7 @@ def neighbours() -> dict[str, Any]:
     blurred = {**WHERE, "cu_seq_lens_q": torch.tensor([0, 5, 14, 22], dtype=torch.int32)}
     with fused_layer.layers(model, torch.float64, [True, False, True], decode_once=False):
         for name, where in (("kept", WHERE), ("blurred", blurred)):
-            proving = Proving("llama", packing=False, judge=None)
+            proving = Proving("llama", packing=False, evaluate=None)
             try:
                 proving.look({**batch, **where}, lambda changed: model(**changed, use_cache=False).loss)
             except EngineError as error:

@@ -34,7 +34,7 @@ class Noting:
 
     def open_adapter(self, folder: Path) -> None:
         if folder.name == "torn" and not processes.leads():
-            raise EngineError("the adapter of card 1 is torn")
+            raise EngineError("the adapter of GPU 1 is torn")
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         for prompt in prompts:
@@ -42,12 +42,12 @@ class Noting:
             yield [*prompt]
 
     def answer_nats(self, examples: Sequence[Any]) -> list[float]:
-        self.notes.append(f"{'tuned' if self.adapter else 'base'} judges {examples}")
+        self.notes.append(f"{'tuned' if self.adapter else 'base'} evaluates {examples}")
         return processes.spread(examples, lambda rows: [float(row) + processes.rank() / 10 for row in rows])
 
 
 def main() -> int:
-    """As a command on two cards: the leader opens a torn adapter, which no process may have, then a whole one."""
+    """As a command on two GPUs: the leader opens a torn adapter, which no process may have, then a whole one."""
     made: list[Noting] = []
     lines: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What `medrecipes run --gpus 2` starts, without cards and in place of a run: two processes that end in one way or another."""
+"""What `medrecipes run --gpus 2` starts, without GPUs and in place of a run: two processes that end in one way or another."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def end(_: argparse.Namespace) -> int:
     if not processes.leads():
         if HOW == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        raise EngineError("card 1 alone has met it")
+        raise EngineError("GPU 1 alone has met it")
     time.sleep(100)  # which waits for the other
     return 0
 

@@ -1,4 +1,4 @@
-"""What tests/test_recorded.py asserts, worked out in processes of their own, on a card each: Unsloth changes the library's classes."""
+"""What tests/test_recorded.py asserts, worked out in processes of their own, on a GPU each: Unsloth changes the library's classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPE: dict[str, Any] = {
     "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 8192, "sliding_window": None,
 }  # fmt: skip
 LARGEST = 1024
-# the rows of one micro-batch after the other: one size and number of rows, then others, then what is too long to be recorded
+# the rows of one micro-batch after the other: one size and number of rows, then others, then what is too long to be captured
 BATCHES = [[50, 70, 9], [50, 70, 9], [100, 50], [9, 70, 49, 1], [256], [300, 20], [310], [50, 70, 9], [4100], [30] * 12, [29] * 12, [31] * 9]  # fmt: skip
 
 
@@ -59,9 +59,9 @@ def batch(lengths: list[int], seed: int) -> dict[str, Any]:
 
 
 def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
-    """Steps of two micro-batches each, with the same weights one by one and recorded; between them it judges, and tries rows.
+    """Steps of two micro-batches each, with the same weights one by one and recorded; between them it evaluates, and tries rows.
 
-    Of several processes each begins with other rows, and so records when others do not; they share the gradients of a step.
+    Of several processes each begins with other rows, and so captures when others do not; they share the gradients of a step.
     """
     plays, usual = [], module._Played.forward
     module._Played.forward = staticmethod(lambda *values: (plays.append(1), usual(*values))[1])  # type: ignore[method-assign, assignment]
@@ -108,11 +108,11 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
                         model(**batch(lengths, 2), use_cache=False)
                     model.train()
     module._Played.forward = usual  # type: ignore[method-assign]
-    return {"losses": max(apart), "gradients": max(gradients), "learned": losses[0] - losses[-5], "plays": len(plays)}
+    return {"losses": max(apart), "gradients": max(gradients), "learned": losses[0] - losses[-5], "replays": len(plays)}
 
 
 def differing() -> dict[str, Any]:
-    """What is told where the work changes while it is recorded, and whether training goes on."""
+    """What is told where the work changes while it is captured, and whether training goes on."""
     usual, calls = varlen_attention.attend, [0]
 
     def attend(*values: Any) -> Any:
@@ -139,7 +139,7 @@ def steps(count: int, room: float) -> dict[str, Any]:
 
 
 def room() -> dict[str, Any]:
-    """What recordings hold when small sizes come first, beside what was made ready for the largest."""
+    """What CUDA graphs hold when small sizes come first, beside what was made ready for the largest."""
     model, asked = build(16), 200e6
     held = []
 
@@ -159,16 +159,16 @@ def room() -> dict[str, Any]:
 
 
 def main() -> None:
-    """On one card all cases, on several what they do together; the leader tells."""
+    """On one GPU all cases, on several what they do together; the leader tells."""
     module.SIGHTS = 1
     processes.join()
     keeps = {"kept": [True] * 3, "some again": [False, True, False]}
     own = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in keeps.items()}
-    cards = processes.gather(own)
+    gpus = processes.gather(own)
     found: dict[str, Any] = {
-        "cases": {f"card {card}, {case}": apart for card, own in enumerate(cards) for case, apart in own.items()}
+        "cases": {f"GPU {gpu}, {case}": apart for gpu, own in enumerate(gpus) for case, apart in own.items()}
     }
-    if len(cards) == 1:
+    if len(gpus) == 1:
         found |= {"differing": differing(), "no_room": steps(4, room=1e15), "room": room()}
     if processes.leads():
         print(json.dumps(found))

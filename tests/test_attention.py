@@ -1,4 +1,4 @@
-"""Attention over rows end to end, where a CPU computes it row by row: what it means, told by another way to the same."""
+"""Attention over padding-free rows, where a CPU computes it row by row: what it means, told by another way to the same."""
 
 from __future__ import annotations
 

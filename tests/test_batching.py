@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.plan import choose
-from medrecipes.engines.plan.dimensions import CARDS, Shape
+from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.trainer.attempt import Attempt
 from medrecipes.recipe.schema import Recipe, Train
 from medrecipes.rendering.chat_template import MASKED, Example
@@ -91,7 +91,7 @@ def test_rows_a_step_are_the_batch_or_a_line_says_why_not(batch: int, micro_batc
     attempt = Attempt(None, None, LossLog(Path(os.devnull), writes=False), None)
 
     def rows() -> int:
-        at_once = choose(recipe, SHAPE, CARDS["h200"], "library", lambda size: (size, size), gpus=gpus).micro_batch
+        at_once = choose(recipe, SHAPE, GPUS["h200"], "library", lambda size: (size, size), gpus=gpus).micro_batch
         told = attempt.arguments(recipe, RunDir(Path("none")), torch.float32, at_once, cpu=True, checkpointing=False, dev=False)  # fmt: skip
         return int(told["per_device_train_batch_size"] * told["gradient_accumulation_steps"] * gpus)
 

@@ -112,15 +112,15 @@ WRONG: list[tuple[str, str]] = [
     ("[lora]\ntargets = []\n", "x.toml:2: lora.targets is empty, so nothing would be trained; name modules, or 'all-linear'"),
     ("[lora]\ntargets = ['all-linear', 'lm_head']\n", "x.toml:2: lora.targets: 'all-linear' stands for all of them; leave the other names out"),
     ("[lora]\ntargets = ['q_proj', 'q_proj']\n", "x.toml:2: lora.targets: 'q_proj' stands there twice; leave one out"),
-    ("[model]\nengine = 'plain'\n[lora]\ntargets = ['q_proj', 'lm_head']\n", "x.toml:4: lora.targets: 'lm_head' cannot be trained with x.toml:2: model.engine = 'plain', whose loss reads the head's weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out"),
-    ("[model]\nbase = 'a/b'\nengine = 'unsloth'\n[lora]\nuse_dora = true\n", "x.toml: lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"),
+    ("[model]\nengine = 'trl'\n[lora]\ntargets = ['q_proj', 'lm_head']\n", "x.toml:4: lora.targets: 'lm_head' cannot be trained with x.toml:2: model.engine = 'trl', whose loss reads the head's weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out"),
+    ("[model]\nbase = 'a/b'\nengine = 'unsloth'\n[lora]\nuse_dora = true\n", "x.toml: lora.use_dora = true: Unsloth does not honour it; set model.engine = 'trl' (needs an NVIDIA GPU)"),
     # tag recipes
     (f"{TAG}[template]\nname = 'llama3'\n", "x.toml:5: template.name: a tag recipe has no chat template, for it trains on words; leave it out, or set another task than 'tag'"),
     (f"{TAG}[template]\nsystem = 'Be brief.'\n", "x.toml:5: template.system: a tag recipe has no chat template, for it trains on words; leave it out, or set another task than 'tag'"),
     (f"{TAG}packing = true\n", "x.toml:4: train.packing: a tag recipe has no use for it; leave it out, or set another task than 'tag'"),
     (f"{TAG}[eval]\nrows = 9\n", "x.toml:5: eval.rows: a tag recipe has no use for it; leave it out, or set another task than 'tag'"),
     ("task = 'tag'\n", "x.toml: train.keep_best = 'bits_per_byte' is not measured when task = 'tag'; set one of f1, loss, last"),
-    (f"{TAG}[model]\nengine = 'unsloth'\n", "x.toml:5: model.engine = 'unsloth' has no tagging head; leave it out, or set 'plain'"),
+    (f"{TAG}[model]\nengine = 'unsloth'\n", "x.toml:5: model.engine = 'unsloth' has no tagging head; leave it out, or set 'trl'"),
     (f"{TAG}[tag]\nfocal_gamma = 1.0\n", "x.toml:5: tag.focal_gamma is read with tag.loss = 'focal' only; set that, or leave it out"),
     (f"{TAG}[tag]\noverlap = 1024\n", "x.toml:5: tag.overlap = 1024 must be less than half of data.max_tokens = 2048; lower it"),
     (f"{TAG}[lora]\ntargets = ['lm_head']\n[data]\nmax_tokens = 512\n", f"x.toml: lora.targets: 'lm_head' matches no module of this base (it has {SEVEN.removesuffix(', lm_head')})"),
@@ -495,7 +495,7 @@ def test_the_truth_about_a_base_of_the_hub_comes_without_its_weights(hub: Hub, t
     # fetched once, it is known without the Hub, and a template is proved on an example where the rows are not at hand
     again = run_check(str(recipe), tmp_path, HF_HUB_OFFLINE="1")
     assert f"open/mistral@{sha[:12]}: MistralForCausalLM" in again.stdout
-    assert "template  1 rows proved: 2 answers end with a learned stop token" in again.stdout
+    assert "template  1 rows proved: 2 answers end with a supervised stop token" in again.stdout
 
 
 def test_a_gated_base_and_an_unknown_one_are_each_one_line(hub: Hub, tmp_path: Path) -> None:

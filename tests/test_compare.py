@@ -186,7 +186,7 @@ def test_different_test_sets_are_refused_and_with_anyway_marked(tmp_path: Path, 
     done = cli("compare", *runs, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
-        "sixty and fifty were judged on different test sets (60 and 50 test rows, 50 in common); judge both on one set, "
+        "sixty and fifty were evaluated on different test sets (60 and 50 test rows, 50 in common); evaluate both on one set, "
         "or lay them side by side with --anyway\n",
     )
     assert not (tmp_path / "out").exists()
@@ -206,8 +206,8 @@ def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, wa
     done = warm("compare", *runs, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
-        "greedy and drawn were judged with different decoding (greedy decoding, at most 256 tokens, no repetition penalty "
-        "against sampled decoding (temperature 0.7, top_p 0.9, seed 42), at most 64 tokens, no repetition penalty); judge "
+        "greedy and drawn were evaluated with different decoding (greedy decoding, at most 256 tokens, no repetition penalty "
+        "against sampled decoding (temperature 0.7, top_p 0.9, seed 42), at most 64 tokens, no repetition penalty); evaluate "
         "both with the same [eval], or lay them side by side with --anyway\n",
     )
     done = warm("compare", *runs, "--out", tmp_path / "out", "--anyway")

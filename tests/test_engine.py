@@ -38,7 +38,7 @@ def difference(one: Any, other: Any) -> float:
 
 
 # how far two ways to the same step may lie apart, as a share of the step: a CPU adds up in fp32; the kernels that read
-# 4-bit weights on a card do not keep that precision
+# 4-bit weights on a GPU do not keep that precision
 TOLERANCE = 5e-3 if torch.cuda.is_available() else 5e-4
 STEP = ("train.optim=sgd", "train.learning_rate=1.0", "train.max_grad_norm=1e9", "train.max_steps=1", "train.batch=30")
 
@@ -49,7 +49,7 @@ def rows_seen(seen: Sequence[dict[str, Any]]) -> list[tuple[tuple[int, ...], tup
     for batch in (b for b in seen if "labels" in b):
         lines = zip(batch["input_ids"], batch["labels"], strict=True)
         for number, (ids, labels) in enumerate(lines):
-            if "position_ids" in batch:  # rows end to end: a row begins wherever its positions do
+            if "position_ids" in batch:  # padding-free rows: a row begins wherever its positions do
                 starts = [i for i, place in enumerate(batch["position_ids"][number]) if place == 0] + [len(ids)]
             else:
                 starts = [0, sum(batch["attention_mask"][number])]
@@ -233,7 +233,7 @@ def test_a_stream_can_be_asked_to_stop_or_left(train: Train, rows: list[Example]
     stream = engine.stream(rows[20].input_ids[:20], DECODINGS[1])
     assert whole.startswith(next(stream))
     stream.close()
-    if not torch.cuda.is_available():  # a card would not survive it
+    if not torch.cuda.is_available():  # a GPU would not survive it
         broken = engine.stream([10**9], DECODINGS[1])  # no such token
         with pytest.raises(IndexError):
             next(broken)
@@ -325,13 +325,13 @@ def test_early_stopping_stops(train: Train, rows: list[Example]) -> None:
 
 
 HONOUR = [
-    (["model.engine=plain"], False, 1, "model.engine = 'plain' needs an NVIDIA card"),
-    (["model.engine=unsloth", "lora.use_dora=true"], True, 1, "lora.use_dora = true: Unsloth does not honour it; set model.engine = 'plain'"),
+    (["model.engine=trl"], False, 1, "model.engine = 'trl' needs an NVIDIA GPU"),
+    (["model.engine=unsloth", "lora.use_dora=true"], True, 1, "lora.use_dora = true: Unsloth does not honour it; set model.engine = 'trl'"),
     (["model.bits=8"], False, 1, "model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16"),
     (["model.quant_type=fp4"], False, 1, "model.quant_type = fp4: Unsloth does not honour it"),
-    (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by the plain engine (2 processes train together), whose loss"),
-    (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by the plain engine (Unsloth does not honour lora.use_dora), whose loss"),
-    (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several"),
+    (["lora.targets=['q_proj', 'lm_head']"], True, 2, "lora.targets: 'lm_head' cannot be trained by engine trl (2 processes train together), whose loss"),
+    (["lora.targets=['q_proj', 'lm_head']", "lora.use_dora=true"], True, 1, "lora.targets: 'lm_head' cannot be trained by engine trl (Unsloth does not honour lora.use_dora), whose loss"),
+    (["model.engine=unsloth"], True, 2, "model.engine = 'unsloth' trains on one GPU; set model.engine = 'trl' for several"),
 ]  # fmt: skip
 
 
@@ -343,15 +343,15 @@ def test_what_cannot_be_honoured_is_an_error(overrides: list[str], cuda: bool, p
     assert str(error.value).startswith(message)
 
 
-FUSED = "the card has no variable-length attention"
+FUSED = "the GPU has no variable-length attention"
 CHOICES = [
     ([], False, 1, None, "unsloth (the default on a CPU)"),
-    ([], True, 1, None, "plain (its fused layers are the fastest on this card)"),
+    ([], True, 1, None, "plain (its fused layers are the fastest on this GPU)"),
     ([], True, 1, FUSED, f"unsloth (the default without fused layers: {FUSED})"),
     (["lora.targets=['q_proj', 'lm_head']"], True, 1, None, "unsloth (the default without fused layers: lora.targets has lm_head, which Unsloth alone trains)"),
     ([], True, 4, None, "plain (4 processes train together)"),
     ([], True, 1, "capped", f"plain ({CAPPED})"),
-    (["model.engine=plain"], True, 1, FUSED, "plain (the recipe says so)"),
+    (["model.engine=trl"], True, 1, FUSED, "plain (the recipe says so)"),
     (["model.engine=unsloth"], True, 1, None, "unsloth (the recipe says so)"),
     (["model.bits=8", "model.cpu_offload=true"], True, 1, None, "plain (Unsloth does not honour model.cpu_offload)"),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from tests.conftest import Train, need_cards, rendered_rows
+from tests.conftest import Train, need_gpus, rendered_rows
 
 pytestmark = pytest.mark.cuda
 
@@ -17,7 +17,7 @@ SETTINGS = (
 
 
 def test_a_card_that_is_too_small_gets_a_smaller_micro_batch(train: Train) -> None:
-    need_cards(1)
+    need_gpus(1)
     import torch
 
     from medrecipes.runs.folder import RunDir, read_losses

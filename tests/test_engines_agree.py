@@ -1,4 +1,4 @@
-"""Unsloth and plain TRL, each in a process of its own, on the same weights and rows: one truth. Needs an NVIDIA card."""
+"""Unsloth and TRL, each in a process of its own, on the same weights and rows: one truth. Needs an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.runs.folder import read_losses
-from tests.conftest import Cli, need_cards, sets
+from tests.conftest import Cli, need_gpus, sets
 
 pytestmark = pytest.mark.cuda
 
@@ -24,7 +24,7 @@ CASES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _card() -> None:
-    need_cards(1)
+    need_gpus(1)
 
 
 def losses(cli: Cli, runs: Path, recipe: str, overrides: list[str], **environment: str) -> list[float]:
@@ -56,7 +56,7 @@ def test_the_engines_agree_step_by_step(recipe: str, case: str, cli: Cli, tmp_pa
     # torch 2.11 cannot compile what Unsloth made of Gemma 2 in 4 bits
     uncompiled = {"TORCHDYNAMO_DISABLE": "1"} if (recipe, case) == ("tiny_gemma2", "4 bits, bf16") else {}
     unsloth = losses(cli, tmp_path / "unsloth", recipe, [*overrides, "model.engine=unsloth"], **uncompiled)
-    plain = losses(cli, tmp_path / "plain", recipe, [*overrides, "model.engine=plain"])
+    plain = losses(cli, tmp_path / "plain", recipe, [*overrides, "model.engine=trl"])
     assert apart(unsloth, plain, f"{recipe}, {case}") < tolerance
 
 

@@ -23,9 +23,9 @@ def packed(request: pytest.FixtureRequest, train: Train) -> tuple[str, Any, Any,
     rows = extremes(rendered_rows(256, *family))
     try:
         engine, rundir, _ = train(*family, *SHORT, "train.packing=true", examples=rows)
-    except EngineError as error:  # what Unsloth makes of Gemma 2 on a card cannot pack, and this is how it ends
+    except EngineError as error:  # what Unsloth makes of Gemma 2 on a GPU cannot pack, and this is how it ends
         known = (request.param, ENGINE, torch.cuda.is_available()) == ("gemma2", "unsloth", True)
-        if not known or "rows on one line see each other through the gemma2 layers" not in str(error):
+        if not known or "packed sequences see each other through the gemma2 layers" not in str(error):
             raise
         engine, rundir, _ = train(*family, *SHORT, examples=rows)
     return request.param, engine, rundir, rows
@@ -73,10 +73,10 @@ def test_the_loss_it_learns_by_is_that_of_its_rows_one_by_one(packed: tuple[str,
     batch = {k: v.to(engine.device) for k, v in batch.items() if hasattr(v, "to") and k != "supervised"}
     with torch.no_grad(), engine._attention(attention.NAME if layout == "flat" else engine._usual):
         learned = float(engine._loss(engine.model, batch))
-    judged = sum(text + end for text, end in engine._nats(rows))
-    # Unsloth's kernels on a card add up in another order
+    evaluated = sum(text + end for text, end in engine._nats(rows))
+    # Unsloth's kernels on a GPU add up in another order
     apart = 1e-4 if engine.name == "unsloth" and torch.cuda.is_available() else 1e-5
-    assert learned == pytest.approx(judged / sum(row.supervised for row in rows), rel=apart)
+    assert learned == pytest.approx(evaluated / sum(row.supervised for row in rows), rel=apart)
 
 
 def test_only_the_language_half_learns(packed: tuple[str, Any, Any, list[Example]]) -> None:

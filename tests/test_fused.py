@@ -43,7 +43,7 @@ def test_rows_on_a_line_are_proved_apart_and_a_forgotten_border_is_found(found: 
     kept = found["neighbours"]["kept"]
     assert kept["learned"] == kept["after others"]
     assert re.fullmatch(
-        r"rows on one line see each other through the llama layers of this engine \(a row's loss is \d\.\d{4} or "
+        r"packed sequences see each other through the llama layers of this engine \(a row's loss is \d\.\d{4} or "
         r"\d\.\d{4}, depending on what stands before it\); set train.padding_free = false",
         found["neighbours"]["blurred"],
     )

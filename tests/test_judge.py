@@ -21,7 +21,7 @@ HARNESS = importlib.util.find_spec("lm_eval") is not None
 @pytest.fixture(scope="module")
 def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one's own."""
-    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("judged") / tiny_run.name))
+    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("evaluated") / tiny_run.name))
 
 
 def answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A finished run on several cards: what the leader opens and asks, the others open and answer."""
+"""A finished run on several GPUs: what the leader opens and asks, the others open and answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from tests.conftest import Cli, work_out
 
-ASKED = ["base answers [1]", "base answers [2]", "tuned judges [3, 4, 5]"]
+ASKED = ["base answers [1]", "base answers [2]", "tuned evaluates [3, 4, 5]"]
 
 
 def test_a_run_is_opened_by_all_or_by_none_and_answered_by_all() -> None:
-    leader = ["the adapter of card 1 is torn", "nats [3.0, 4.1, 5.0]", "opened 0", "opened 0", *ASKED]
+    leader = ["the adapter of GPU 1 is torn", "nats [3.0, 4.1, 5.0]", "opened 0", "opened 0", *ASKED]
     assert work_out("tests.judged_cases", processes=2).splitlines() == [*leader, "opened 1", "opened 1", *ASKED]
 
 

@@ -1,4 +1,4 @@
-"""The launch files for several machines, on stand-ins for a cluster: two machines of one card each, which are this one."""
+"""The launch files for several machines, on stand-ins for a cluster: two machines of one GPU each, which are this one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from medrecipes.runs.folder import read_losses
-from tests.conftest import ROOT, Cli, need_cards, need_no_cards, sets
+from tests.conftest import ROOT, Cli, need_gpus, need_no_gpus, sets
 
 LAUNCH = ROOT / "scripts" / "launch"
 BOTH = 'for n in 0 1; do CUDA_VISIBLE_DEVICES=$n SKYPILOT_NODE_RANK=$n "$@" & done; wait -n && wait -n'
-SETTINGS = ["model.engine=plain", "model.bits=16", "train.precision=fp32", "train.max_steps=4", "train.eval_steps=4", "train.save_steps=4", "eval.rows=4", "eval.max_new_tokens=4", "train.optim=adamw_torch"]  # fmt: skip
+SETTINGS = ["model.engine=trl", "model.bits=16", "train.precision=fp32", "train.max_steps=4", "train.eval_steps=4", "train.save_steps=4", "eval.rows=4", "eval.max_new_tokens=4", "train.optim=adamw_torch"]  # fmt: skip
 SETS = sets(*SETTINGS)
 
 
@@ -51,12 +51,12 @@ def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subproc
 
 
 def test_two_machines_meet(tmp_path: Path) -> None:
-    need_no_cards()
+    need_no_gpus()
     with ThreadPoolExecutor() as both:
         for done in both.map(lambda how: launched(how, tmp_path / how, tmp_path / "runs", SETS), ["slurm", "skypilot"]):
             assert done.returncode != 0
             assert (
-                "2 processes, but no NVIDIA card; several processes train on a card each, start one here" in done.stderr
+                "2 processes, but no NVIDIA GPU; several processes train on a GPU each, start one here" in done.stderr
             )
     assert not (tmp_path / "runs").exists()
 
@@ -64,7 +64,7 @@ def test_two_machines_meet(tmp_path: Path) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("how", ["slurm", "skypilot"])
 def test_two_machines_learn_what_one_with_two_cards_does(how: str, cli: Cli, tmp_path: Path) -> None:
-    need_cards(2)
+    need_gpus(2)
     done = launched(how, tmp_path / "checkout", tmp_path / "two", SETS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("evaluate (tuned)") == 1

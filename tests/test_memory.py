@@ -21,7 +21,7 @@ SETTINGS = ("train.batch=8", "train.max_steps=8", "train.save_steps=2", "train.l
 
 
 class Memory:
-    """A card of a CPU: a training batch of more than `tokens` does not fit, once `step` micro-batches did."""
+    """A GPU of a CPU: a training batch of more than `tokens` does not fit, once `step` micro-batches did."""
 
     def __init__(self, tokens: int, since: int = 0) -> None:
         self._tokens, self._since, self.refused = tokens, since, 0
@@ -93,7 +93,7 @@ def test_it_trains_as_if_the_micro_batch_had_been_small_from_the_beginning(train
         "memory           out of memory: the micro-batch is now 2 instead of 4, the batch stays 8; it goes on from the beginning",
     ]
     assert rundir.state["out_of_memory"] == [{"micro_batch": 8, "now": 4}, {"micro_batch": 4, "now": 2}]
-    assert str(halved.choices["micro_batch"]) == "2 (halved when the card's memory ran out)"
+    assert str(halved.choices["micro_batch"]) == "2 (halved when the GPU's memory ran out)"
 
 
 def test_what_was_saved_before_is_not_done_again(train: Train, rows: list[Example]) -> None:
@@ -158,9 +158,9 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
     assert begun[0] == begun[1] == begun[2] != model.weight.tolist()
     assert heard.lines == [
         "memory           out of memory: the micro-batch is now 1 instead of 2, the batch stays 8; it goes on from the beginning",
-        "memory           out of memory: all layers are computed again from now on; it goes on from the beginning",
+        "memory           out of memory: gradient checkpointing in all layers from now on; it goes on from the beginning",
     ]
-    assert str(choices["checkpointing"]) == "all layers (more was kept until the card's memory ran out)"
+    assert str(choices["checkpointing"]) == "all layers (more was kept until the GPU's memory ran out)"
 
     def never(_: int) -> dict[str, Any]:
         raise torch.cuda.OutOfMemoryError
@@ -173,7 +173,7 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
 
 
 def its_own(*names: str, **known: Any) -> dict[str, Any]:
-    """Functions of Unsloth's that a machine without a card cannot import, for triton that stands beside them."""
+    """Functions of Unsloth's that a machine without a GPU cannot import, for triton that stands beside them."""
     spec = importlib.util.find_spec("unsloth")
     assert spec is not None
     assert spec.origin is not None
@@ -222,15 +222,15 @@ def test_the_peak_is_that_of_the_training_and_of_its_last_attempt(monkeypatch: p
     count_peak_anew(cpu)
     assert peak_gb(cpu) < before - 0.5
 
-    # a card's counters are torch's own, and what recordings held is ours
+    # a GPU's counters are torch's own, and what CUDA graphs held is ours
     counted = {"max": 5_000_000_000}
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: counted["max"])
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: counted.update(max=2_000_000_000))
     monkeypatch.setattr(Recorded, "most", 1_000_000_000)
-    card = torch.device("cuda", 0)
-    assert peak_gb(card) == 6
-    count_peak_anew(card)
-    assert peak_gb(card) == 2
+    gpu = torch.device("cuda", 0)
+    assert peak_gb(gpu) == 6
+    count_peak_anew(gpu)
+    assert peak_gb(gpu) == 2
 
 
 def test_each_attempt_counts_its_peak_anew(train: Train, rows: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The plan: memory against what was measured on a card, what it chooses, and what it says."""
+"""The plan: memory against what was measured on a GPU, what it chooses, and what it says."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from medrecipes.engines.plan import choose, unfit
-from medrecipes.engines.plan.dimensions import CARDS, Shape
+from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.memory import parts, trainable
 from medrecipes.engines.plan.pace import speed, uneven, waiting
 from medrecipes.pipeline.plan_report import lines
 from medrecipes.recipe.schema import Lora, Model, Recipe, Train
-from tests.conftest import Cli, need_no_cards
+from tests.conftest import Cli, need_no_gpus
 
 MISTRAL = {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096,
@@ -70,7 +70,7 @@ def test_a_family_is_counted_by_its_published_config(name: str) -> None:
         assert trainable(Recipe(lora=Lora(targets=("all-linear",))), shape) / 1e6 == pytest.approx(trained, abs=0.05)
 
 
-# (way, tokens at once, layers computed again, weights decoded once, optimiser, peak GB measured on an H200 by scripts/bench train)
+# (way, tokens at once, layers with gradient checkpointing, weights decoded once, optimiser, peak GB measured on an H200 by scripts/bench train)
 MEASURED = [
     ("fused", 4 * 2048, 0, True, "adamw_torch_fused", 44.6),
     ("fused", 8 * 2048, 0, True, "adamw_torch_fused", 70.6),
@@ -109,7 +109,7 @@ def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, dec
     assert 0.95 * measured <= sum(found.values()) <= 1.10 * measured
 
 
-# (way, tokens at once, micro-batches a step, layers computed again, weights decoded once, optimiser, tokens/s on the same card)
+# (way, tokens at once, micro-batches a step, layers with gradient checkpointing, weights decoded once, optimiser, tokens/s on the same GPU)
 PACES = [
     ("fused", 8 * 2048, 2, 0, True, "adamw_torch_fused", 18060),
     ("fused", 4 * 2048, 1, 0, True, "adamw_torch_fused", 17677),
@@ -126,17 +126,17 @@ PACES = [
 def test_the_pace_is_what_was_measured(
     way: Any, tokens: int, accumulation: int, recomputed: int, decode_once: bool, optim: str, measured: float
 ) -> None:
-    found = speed(recipe(optim=optim), SHAPE, CARDS["h200"], way, tokens, accumulation, recomputed, decode_once=decode_once)  # fmt: skip
+    found = speed(recipe(optim=optim), SHAPE, GPUS["h200"], way, tokens, accumulation, recomputed, decode_once=decode_once)  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
-# (steps, cards, tokens/s from step 10 on)
+# (steps, GPUs, tokens/s from step 10 on)
 @pytest.mark.parametrize(
     ("steps", "gpus", "measured"), [(600, 1, 14008), (100_000, 1, 15798), (400, 2, 18996), (400, 4, 21441)]
 )
 def test_the_pace_of_recordings_is_what_was_measured(steps: int, gpus: int, measured: float) -> None:
     rows = recipe(packing=False, batch=8)
-    found = gpus * speed(rows, SHAPE, CARDS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, recorded=True, steps=steps, gpus=gpus)  # fmt: skip
+    found = gpus * speed(rows, SHAPE, GPUS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, recorded=True, steps=steps, gpus=gpus)  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
@@ -144,20 +144,20 @@ def test_a_shared_base_takes_what_was_measured() -> None:
     llama = {"model_type": "llama", "vocab_size": 32768, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8}  # fmt: skip
     shape = Shape.of(llama)
     said = recipe(optim="adamw_8bit", batch=8)
-    four = choose(said, shape, CARDS["h200"], "fused", packed, gpus=4, limit_gb=24)
+    four = choose(said, shape, GPUS["h200"], "fused", packed, gpus=4, limit_gb=24)
     assert (four.shards, four.micro_batch, four.recomputed, four.decode_once, four.fits) == (4, 2, 80, False, True)
     assert 0.95 * 20.69 <= four.gb <= 1.10 * 20.69
     assert four.tokens_per_second == pytest.approx(5280, rel=0.15)
-    # nobody shares what a card can hold, nor what it may not
-    assert choose(said, shape, CARDS["h200"], "fused", packed, gpus=4).shards == 1
-    alone = choose(said, shape, CARDS["h200"], "fused", packed, limit_gb=24)
+    # nobody shares what a GPU can hold, nor what it may not
+    assert choose(said, shape, GPUS["h200"], "fused", packed, gpus=4).shards == 1
+    alone = choose(said, shape, GPUS["h200"], "fused", packed, limit_gb=24)
     assert (alone.shards, alone.fits) == (1, False)
-    barred = choose(said.model_copy(update={"model": Model(shard=False)}), shape, CARDS["h200"], "fused", packed, gpus=4, limit_gb=24)  # fmt: skip
+    barred = choose(said.model_copy(update={"model": Model(shard=False)}), shape, GPUS["h200"], "fused", packed, gpus=4, limit_gb=24)  # fmt: skip
     assert (barred.shards, barred.fits) == (1, False)
-    asked = choose(said.model_copy(update={"model": Model(shard=True)}), shape, CARDS["h200"], "fused", packed, gpus=4)
+    asked = choose(said.model_copy(update={"model": Model(shard=True)}), shape, GPUS["h200"], "fused", packed, gpus=4)
     assert (asked.shards, asked.fits) == (4, True)
     # on a slow link the layers' journey is what takes time
-    slow = choose(said, shape, CARDS["rtx3090"], "fused", packed, gpus=4)
+    slow = choose(said, shape, GPUS["rtx3090"], "fused", packed, gpus=4)
     assert (slow.shards, slow.fits) == (4, True)
 
 
@@ -166,27 +166,27 @@ def packed(size: int) -> tuple[int, int]:
 
 
 def test_a_big_card_keeps_everything_and_a_small_one_computes_again() -> None:
-    big = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed)
+    big = choose(recipe(), SHAPE, GPUS["h200"], "fused", packed)
     assert (big.recomputed, big.decode_once, big.fits) == (0, True, True)
-    middle = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, limit_gb=16)
+    middle = choose(recipe(), SHAPE, GPUS["h200"], "fused", packed, limit_gb=16)
     assert 0 < middle.recomputed < 32 or middle.micro_batch == 1  # some layers, not all: what is left is used
-    small = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, limit_gb=8)
+    small = choose(recipe(), SHAPE, GPUS["h200"], "fused", packed, limit_gb=8)
     assert small.fits
     assert small.recomputed > 28
     assert small.tokens_per_second < middle.tokens_per_second < big.tokens_per_second
 
 
 def test_what_the_recipe_says_is_kept() -> None:
-    said = choose(recipe(micro_batch=4, checkpointing=5), SHAPE, CARDS["h200"], "fused", packed)
+    said = choose(recipe(micro_batch=4, checkpointing=5), SHAPE, GPUS["h200"], "fused", packed)
     assert (said.micro_batch, said.recomputed) == (4, 5)
-    assert choose(recipe(checkpointing=True), SHAPE, CARDS["h200"], "fused", packed).recomputed == 32
-    assert choose(recipe(checkpointing=False), SHAPE, CARDS["h200"], "fused", packed).recomputed == 0
+    assert choose(recipe(checkpointing=True), SHAPE, GPUS["h200"], "fused", packed).recomputed == 32
+    assert choose(recipe(checkpointing=False), SHAPE, GPUS["h200"], "fused", packed).recomputed == 0
 
 
 def test_several_cards_share_the_batch() -> None:
-    four = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed, gpus=4)
+    four = choose(recipe(), SHAPE, GPUS["h200"], "fused", packed, gpus=4)
     assert four.micro_batch <= 4
-    one = choose(recipe(), SHAPE, CARDS["h200"], "fused", packed)
+    one = choose(recipe(), SHAPE, GPUS["h200"], "fused", packed)
     assert four.tokens_per_second > 3.5 * one.tokens_per_second
 
 
@@ -207,17 +207,17 @@ def base(tmp_path: Path) -> Path:
 def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
     done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].endswith("(7.25 billion numbers, 41.9 million trained) on h200")
-    assert "engine plain, fused layers" in done.stdout
+    assert done.stdout.splitlines()[0].endswith("(7.25 billion parameters, 41.9 million trainable parameters) on h200")
+    assert "engine trl, fused layers" in done.stdout
     assert "weights" in done.stdout
     assert "micro-batch 8 x accumulation 1" in done.stdout
     head = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--set", "lora.targets=['q_proj', 'lm_head']", "--gpu", "h200")  # fmt: skip
     assert head.stdout.splitlines()[1] == "engine unsloth, unsloth layers"
     found = json.loads(cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
     assert "recorded" not in "".join(lines(found))
-    assert ", launches recorded up to 2816 tokens\n" in "\n".join(lines({**found, "recorded": 2816}))
+    assert ", launches as CUDA graphs up to 2816 tokens\n" in "\n".join(lines({**found, "recorded": 2816}))
     assert found["engine"] == "unsloth"
-    assert found["why"] == "the card has no variable-length attention"
+    assert found["why"] == "the GPU has no variable-length attention"
     assert found["fits"]
 
 
@@ -228,7 +228,7 @@ def test_a_tagging_run_is_planned_too(cli: Cli, base: Path, tag_run: tuple[Path,
     done = cli(*words, "--gpu", "t4")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["fits"], found["engine"], found["tokens_per_second"]) == (True, "plain", None)
+    assert (found["fits"], found["engine"], found["tokens_per_second"]) == (True, "trl", None)
     assert found["parts_gb"]["words"] < 0.2  # no head over a vocabulary
     assert lines(found)[-1].startswith("how long it takes is not known")
     small = cli(*words, "--gpu", "3GB")
@@ -241,17 +241,17 @@ MISTAKES = [
     (["--gpu", "4GB"], "recipes/mistral_medquad.toml: does not fit: "),
     (
         ["--gpu", "h200", "--gpus", "2", "--set", "model.engine=unsloth"],
-        "model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several",
+        "model.engine = 'unsloth' trains on one GPU; set model.engine = 'trl' for several",
     ),
     (["--gpu", "h200", "--gpus", "3"], "--gpus 3: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
-    ([], "plan: this machine has no NVIDIA card; name one: --gpu t4|"),
+    ([], "plan: this machine has no NVIDIA GPU; name one: --gpu t4|"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
 def test_a_mistake_is_one_line(cli: Cli, base: Path, arguments: list[str], message: str) -> None:
     if not arguments:
-        need_no_cards()
+        need_no_gpus()
     done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
@@ -261,7 +261,7 @@ def test_a_mistake_is_one_line(cli: Cli, base: Path, arguments: list[str], messa
 def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
     done = cli("plan", "recipes/demo.toml", "--gpu", "t4")
     assert done.returncode == 2
-    assert done.stderr == "model.base = 'tiny:mistral': three million numbers fit any card; plan a real base\n"
+    assert done.stderr == "model.base = 'tiny:mistral': three million parameters fit any GPU; plan a real base\n"
 
 
 def test_only_unsloth_attends_row_by_row_where_there_is_no_kernel() -> None:
@@ -279,35 +279,35 @@ def some_rows(size: int) -> tuple[int, int]:
 
 def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
     few = recipe(packing=False, batch=8)
-    long = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000)
+    long = choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000)
     assert (long.fits, long.micro_batch) == (True, 8)  # eight rows are one piece of work, and not several smaller ones
-    assert 1600 <= long.recorded < 6400  # what is longer keeps the card at work by itself
-    assert long.parts["recordings"] > 5
-    short = choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=50)
-    assert (short.recorded, "recordings" in short.parts) == (0, False)
+    assert 1600 <= long.recorded < 6400  # what is longer keeps the GPU at work by itself
+    assert long.parts["CUDA graphs"] > 5
+    short = choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=50)
+    assert (short.recorded, "CUDA graphs" in short.parts) == (0, False)
     assert long.tokens_per_second > short.tokens_per_second
     for other in (
-        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, limit_gb=6.5),
-        choose(few, SHAPE, CARDS["a100-80"], "fused", some_rows, steps=2000),  # which has enough to do
-        choose(few, SHAPE, CARDS["rtx4090"], "fused", some_rows, steps=2000),
-        choose(recipe(micro_batch=8), SHAPE, CARDS["h200"], "fused", packed, steps=2000),
-        choose(few, SHAPE, CARDS["h200"], "unsloth", some_rows, steps=2000),
-        choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=2, shared=True),  # layers that travel
+        choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, limit_gb=6.5),
+        choose(few, SHAPE, GPUS["a100-80"], "fused", some_rows, steps=2000),  # which has enough to do
+        choose(few, SHAPE, GPUS["rtx4090"], "fused", some_rows, steps=2000),
+        choose(recipe(micro_batch=8), SHAPE, GPUS["h200"], "fused", packed, steps=2000),
+        choose(few, SHAPE, GPUS["h200"], "unsloth", some_rows, steps=2000),
+        choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, gpus=2, shared=True),  # layers that travel
     ):
         assert other.fits
         assert not other.recorded
 
 
-# (rows a step, cards, what 3,000 steps of rows of real lengths, dealt as evenly as can be, had)
-@pytest.mark.parametrize(("rows", "cards", "found"), [(8, 2, 1.09), (16, 2, 1.02), (8, 4, 1.59), (16, 4, 1.22), (16, 8, 2.03), (8, 8, 2.98)])  # fmt: skip
-def test_single_rows_are_uneven_among_cards(rows: int, cards: int, found: float) -> None:
-    assert uneven(rows, cards) == pytest.approx(found, rel=0.1)
+# (rows a step, GPUs, what 3,000 steps of rows of real lengths, dealt as evenly as can be, had)
+@pytest.mark.parametrize(("rows", "GPUs", "found"), [(8, 2, 1.09), (16, 2, 1.02), (8, 4, 1.59), (16, 4, 1.22), (16, 8, 2.03), (8, 8, 2.98)])  # fmt: skip
+def test_single_rows_are_uneven_among_cards(rows: int, gpus: int, found: float) -> None:
+    assert uneven(rows, gpus) == pytest.approx(found, rel=0.1)
     assert uneven(rows, 1) == 1
 
 
 def test_several_cards_record_each_for_itself() -> None:
     few = recipe(packing=False, batch=8)
-    one, two, four = (choose(few, SHAPE, CARDS["h200"], "fused", some_rows, steps=2000, gpus=gpus) for gpus in (1, 2, 4))  # fmt: skip
+    one, two, four = (choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, gpus=gpus) for gpus in (1, 2, 4))  # fmt: skip
     assert [plan.micro_batch for plan in (one, two, four)] == [8, 4, 2]
     assert all(plan.recorded for plan in (one, two, four))
     assert one.tokens_per_second < two.tokens_per_second < 2 * one.tokens_per_second  # which are not dealt quite alike
@@ -315,7 +315,7 @@ def test_several_cards_record_each_for_itself() -> None:
 
 def test_a_small_base_waits_with_more_tokens_at_once() -> None:
     small = Shape.of(MISTRAL | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16})
-    sizes = [waiting(recipe(), shape, CARDS["h200"], 100_000, 0, decode_once=True) for shape in (SHAPE, small)]
+    sizes = [waiting(recipe(), shape, GPUS["h200"], 100_000, 0, decode_once=True) for shape in (SHAPE, small)]
     assert 2000 < sizes[0] < 4096 < sizes[1]
-    assert waiting(recipe(), small, CARDS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
-    assert waiting(recipe(), SHAPE, CARDS["l4"], 100_000, 0, decode_once=True) == 0
+    assert waiting(recipe(), small, GPUS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
+    assert waiting(recipe(), SHAPE, GPUS["l4"], 100_000, 0, decode_once=True) == 0

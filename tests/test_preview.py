@@ -126,7 +126,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, message:
 
 
 def test_a_file_that_is_missing_or_empty_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file; give a file with a conversation a line"):
+    with pytest.raises(DataError, match="no such file; give a file of JSON lines, one conversation each"):
         conversations_from_file(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="holds no conversation; write one JSON object a line"):

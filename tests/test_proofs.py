@@ -50,7 +50,7 @@ def test_the_whole_corpus_is_proved(name: str) -> None:
 def test_a_proof_is_one_line_and_plain_json() -> None:
     template = bound("mistral-v3")
     proof = prove(template, ROWS, list(template.examples(ROWS)), template.stop_ids)
-    assert str(proof) == "4 rows proved: 5 answers end with a learned stop token; 25 of 67 tokens learned (37.3%)"
+    assert str(proof) == "4 rows proved: 5 answers end with a supervised stop token; 25 of 67 tokens supervised (37.3%)"
     assert Proof(**json.loads(json.dumps(proof.to_json()))) == proof
     assert proof.template_sha256 == template.sha256
     assert str(replace(proof, cut=2)).startswith("4 rows proved: 5 answers (but 2, which were cut short) end")
@@ -78,7 +78,7 @@ def test_an_unlearned_stop_token_is_found() -> None:
     [example] = bound("llama3").examples(ROWS[:1])
     examples = spoilt("llama3", 0, labels=[*example.labels[:-1], MASKED])
     assert failure("llama3", examples) == (
-        "template 'llama3': an answer's stop token is not learned: 1 of 4 rows (25.0%), row-0"
+        "template 'llama3': an answer's stop token is masked: 1 of 4 rows (25.0%), row-0"
     )
 
 
@@ -91,13 +91,13 @@ def test_a_learned_prompt_is_found() -> None:
 def test_an_unlearned_answer_is_found() -> None:
     [example] = bound("llama3").examples(ROWS[:1])
     message = failure("llama3", spoilt("llama3", 0, labels=[MASKED] * len(example.labels)))
-    assert "tokens learned that are no answer, or an answer that is not learned: 1 of 4 rows" in message
+    assert "tokens supervised that are no answer, or an answer that is masked: 1 of 4 rows" in message
 
 
 def test_a_label_that_is_not_its_token_is_found() -> None:
     [example] = bound("llama3").examples(ROWS[:1])
     message = failure("llama3", spoilt("llama3", 0, labels=[*example.labels[:-2], 7, example.labels[-1]]))
-    assert "tokens learned that are no answer, or an answer that is not learned: 1 of 4 rows" in message
+    assert "tokens supervised that are no answer, or an answer that is masked: 1 of 4 rows" in message
 
 
 def test_a_control_token_out_of_content_is_found() -> None:

@@ -69,35 +69,35 @@ def test_a_row_that_learns_is_found_behind_others_where_there_is_one(
 
 @pytest.mark.parametrize("layout", ["padded", "flat"])
 def test_it_alone_learns_and_only_what_stands_before_it_changes(layout: Any) -> None:
-    batch, losses, judged = tensors(PACKS[:1], 0, layout, "unsloth"), Losses(2.5, 2.5), []
-    proving = Proving("mistral", packing=True, judge=lambda ids, labels: (judged.append((ids, labels)), 2.51)[1])
+    batch, losses, evaluated = tensors(PACKS[:1], 0, layout, "unsloth"), Losses(2.5, 2.5), []
+    proving = Proving("mistral", packing=True, evaluate=lambda ids, labels: (evaluated.append((ids, labels)), 2.51)[1])
     proving.look(batch, losses)
     one, other = losses.seen
     assert one["input_ids"].tolist() == batch["input_ids"].tolist()
     assert other["input_ids"].tolist() == [[13, 11, 12, 21, 22, 31, 32, 33]]
     assert one["labels"].tolist() == other["labels"].tolist() == [[MASKED] * 4 + [22] + [MASKED] * 3]
-    assert judged == [([21, 22], [MASKED, 22])]
-    assert proving.found == {"learned": 2.5, "after others": 2.5, "judged": 2.51}
+    assert evaluated == [([21, 22], [MASKED, 22])]
+    assert proving.found == {"learned": 2.5, "after others": 2.5, "evaluated": 2.51}
 
 
 def test_each_proof_is_made_once_and_leaves_the_dice_as_they_were() -> None:
     torch.manual_seed(7)
     wanted = torch.rand(3).tolist()
     torch.manual_seed(7)
-    proving, losses = Proving("mistral", packing=True, judge=lambda *_: 2.4), Losses(2.4, 2.5, 2.5)
+    proving, losses = Proving("mistral", packing=True, evaluate=lambda *_: 2.4), Losses(2.4, 2.5, 2.5)
     for _ in range(2):
-        proving.look(tensors(ALONE, 0, "padded", "plain"), losses)  # nothing stands before it
-    assert proving.found == {"learned": 2.4, "judged": 2.4}
+        proving.look(tensors(ALONE, 0, "padded", "trl"), losses)  # nothing stands before it
+    assert proving.found == {"learned": 2.4, "evaluated": 2.4}
     assert proving.goes_on
-    proving.look(tensors(PACKS, 0, "padded", "plain"), losses)
+    proving.look(tensors(PACKS, 0, "padded", "trl"), losses)
     assert not proving.goes_on
-    assert proving.found == {"learned": 2.5, "after others": 2.5, "judged": 2.4}
+    assert proving.found == {"learned": 2.5, "after others": 2.5, "evaluated": 2.4}
     assert losses.dice[1] == losses.dice[2]  # dropout falls alike
     assert torch.rand(3).tolist() == wanted
 
 
 def test_it_does_not_look_for_ever() -> None:
-    proving, alone = Proving("mistral", packing=True, judge=None), tensors(ALONE, 0, "padded", "plain")
+    proving, alone = Proving("mistral", packing=True, evaluate=None), tensors(ALONE, 0, "padded", "trl")
     for _ in range(8):
         assert proving.goes_on
         proving.look(alone, Losses())
@@ -107,26 +107,26 @@ def test_it_does_not_look_for_ever() -> None:
 @pytest.mark.parametrize(("packing", "cure"), [(True, "train.packing = false"), (False, "train.padding_free = false")])
 def test_a_row_that_sees_another_is_told_with_the_cure(packing: bool, cure: str) -> None:
     with pytest.raises(EngineError) as error:
-        Proving("gemma2", packing=packing, judge=None).look(tensors(PACKS, 0, "flat", "plain"), Losses(2.5, 2.501))
+        Proving("gemma2", packing=packing, evaluate=None).look(tensors(PACKS, 0, "flat", "trl"), Losses(2.5, 2.501))
     assert str(error.value) == (
-        "rows on one line see each other through the gemma2 layers of this engine (a row's loss is 2.5000 or 2.5010, "
+        "packed sequences see each other through the gemma2 layers of this engine (a row's loss is 2.5000 or 2.5010, "
         f"depending on what stands before it); set {cure}"
     )
 
 
 def test_a_row_that_is_learned_otherwise_than_judged_is_told() -> None:
-    batch = tensors(ALONE, 0, "padded", "plain")
-    Proving("gemma2", packing=False, judge=lambda *_: 2.45).look(batch, Losses(2.5))  # half precision
+    batch = tensors(ALONE, 0, "padded", "trl")
+    Proving("gemma2", packing=False, evaluate=lambda *_: 2.45).look(batch, Losses(2.5))  # half precision
     with pytest.raises(EngineError) as error:
-        Proving("gemma2", packing=False, judge=lambda *_: 2.4).look(batch, Losses(2.5))
+        Proving("gemma2", packing=False, evaluate=lambda *_: 2.4).look(batch, Losses(2.5))
     assert str(error.value) == (
-        "a row that is judged with a loss of 2.4000 is learned with 2.5000: the gemma2 layers of this engine train another "
+        "a row that is evaluated with a loss of 2.4000 is learned with 2.5000: the gemma2 layers of this engine train another "
         "model than the one that answers; set model.engine to the other one, plain or unsloth"
     )
 
 
 def test_a_loss_that_is_no_number_is_left_to_the_step_that_tells_it() -> None:
-    proving, batch = Proving("mistral", packing=True, judge=None), tensors(PACKS, 0, "flat", "plain")
+    proving, batch = Proving("mistral", packing=True, evaluate=None), tensors(PACKS, 0, "flat", "trl")
     proving.look(batch, Losses(math.nan, math.nan))
     assert proving.found == {}
     proving.look(batch, Losses(2.5, 2.5))
@@ -146,7 +146,7 @@ def test_a_training_proves_itself(train: Train, layout: list[str]) -> None:
 
     train("train.max_steps=2", "train.batch=4", *layout, before=keep)
     found = stats["proved"]
-    assert found["judged"] == pytest.approx(found["learned"], rel=1e-4)
+    assert found["evaluated"] == pytest.approx(found["learned"], rel=1e-4)
     assert found.get("after others", found["learned"]) == found["learned"]
     assert ("after others" in found) is (layout == ["train.packing=true"])
 
@@ -169,8 +169,8 @@ def broken(engine: Any, forget: tuple[str, ...] = (), factor: float = 1.0) -> No
 
 
 BROKEN = [
-    ({"forget": ("position_ids", "packed_seq_lengths")}, r"rows on one line see each other through the mistral layers .*; set train.packing = false"),
-    ({"factor": 1.1}, r"a row that is judged with a loss of \d\.\d{4} is learned with \d\.\d{4}: the mistral layers .*"),
+    ({"forget": ("position_ids", "packed_seq_lengths")}, r"packed sequences see each other through the mistral layers .*; set train.packing = false"),
+    ({"factor": 1.1}, r"a row that is evaluated with a loss of \d\.\d{4} is learned with \d\.\d{4}: the mistral layers .*"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Several processes: real ones, that meet over loopback; what needs cards is in tests/test_engines_agree.py."""
+"""Several processes: real ones, that meet over loopback; what needs GPUs is in tests/test_engines_agree.py."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_rows_of_each_step_are_those_of_one_process() -> None:
     from accelerate.data_loader import SeedableRandomSampler
 
     alone = SeedableRandomSampler(range(10), data_seed=42, generator=torch.Generator())
-    together = Shuffled([*range(100, 110), 1, 1], 10, seed=42, batch=4, cards=2, at_once=1)
+    together = Shuffled([*range(100, 110), 1, 1], 10, seed=42, batch=4, gpus=2, at_once=1)
     for epoch in range(4):
         if epoch == 3:  # from the beginning again, as a resumed run is told
             together.set_epoch(0)
@@ -83,18 +83,18 @@ def test_the_rows_of_each_step_are_those_of_one_process() -> None:
         assert [set(dealt[i : i + 4]) for i in (0, 4, 8)] == [set(order[i : i + 4]) for i in (0, 4, 8)]
 
 
-@pytest.mark.parametrize(("cards", "at_once"), [(2, 4), (2, 2), (4, 2), (4, 1), (8, 1)])
-def test_cards_take_about_as_many_tokens_each_in_a_step(cards: int, at_once: int) -> None:
+@pytest.mark.parametrize(("GPUs", "at_once"), [(2, 4), (2, 2), (4, 2), (4, 1), (8, 1)])
+def test_cards_take_about_as_many_tokens_each_in_a_step(gpus: int, at_once: int) -> None:
     lengths = [1 + number**2 for number in range(64)]
-    order = list(Shuffled(lengths, 64, seed=3, batch=8, cards=cards, at_once=at_once))
+    order = list(Shuffled(lengths, 64, seed=3, batch=8, gpus=gpus, at_once=at_once))
     assert sorted(order) == list(range(64))
     found = most = 0
     for step in (order[i : i + 8] for i in range(0, 64, 8)):
-        # as accelerate hands them out: so many to each card in turn
+        # as accelerate hands them out: so many to each GPU in turn
         takes = [step[i : i + at_once] for i in range(0, 8, at_once)]
-        tokens = [sum(lengths[row] for take in takes[card::cards] for row in take) for card in range(cards)]
+        tokens = [sum(lengths[row] for take in takes[gpu::gpus] for row in take) for gpu in range(gpus)]
         found += max(tokens)
-        most += max(sum(lengths[row] for row in step) / cards, max(lengths[row] for row in step))
+        most += max(sum(lengths[row] for row in step) / gpus, max(lengths[row] for row in step))
     assert found <= 1.25 * most
 
 
@@ -109,7 +109,7 @@ def test_cards_take_about_as_many_tokens_each_in_a_step(cards: int, at_once: int
         (["--gpus", "4"], "--gpus 4: this machine has "),
         (
             ["--set", "model.shard=true"],
-            "model.shard = true: one process has nobody to share the base with; start several with --gpus N",
+            "model.shard = true: one process has no other process to share the base with; start several with --gpus N",
         ),
     ],
 )
@@ -124,8 +124,8 @@ def test_too_many_cards_or_too_few_are_one_line(cli: Cli, tmp_path: Path, argume
     ("how", "code", "said"),
     [
         ("all", 2, "all have met it\n"),
-        ("one", 2, "card 1 alone has met it\n"),
-        ("killed", 2, "the process of card 1 was ended by SIGKILL; if nobody did that, main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint\n"),
+        ("one", 2, "GPU 1 alone has met it\n"),
+        ("killed", 2, "the process of GPU 1 was ended by SIGKILL; if that was not you, main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint\n"),
         ("asked", 130, "interrupted; the same command goes on from the last checkpoint\n"),
     ],
 )  # fmt: skip

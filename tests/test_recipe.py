@@ -66,7 +66,7 @@ def test_a_wrong_path_suggests_the_right_one(tmp_path: Path) -> None:
 
 def test_set_takes_toml_values_and_bare_words() -> None:
     recipe = load(
-        DEMO, ["train.max_steps=7", "lora.targets=['q_proj']", "model.engine=plain", "train.learning_rate=1e-5"]
+        DEMO, ["train.max_steps=7", "lora.targets=['q_proj']", "model.engine=trl", "train.learning_rate=1e-5"]
     ).recipe
     assert (recipe.train.max_steps, recipe.lora.targets) == (7, ("q_proj",))
     assert (recipe.model.engine, recipe.train.learning_rate) == ("plain", 1e-5)

@@ -236,7 +236,7 @@ FIGURES = {
     "llama3_medical_short.toml": "loss 1.228 in 2,083 s on a T4",
     "gemma_medical_short.toml": "loss 1.843 in 2,471 s on a T4",
     "mistral_healthcaremagic.toml": "evaluation loss 1.92 at step 275 of 500, 15 to 20 h on four T4",
-    "mistral_bio_ner.toml": "claimed F1 about 0.90 on an 8 GB card (counted by word, O included, by its authors)",
+    "mistral_bio_ner.toml": "claimed F1 about 0.90 on an 8 GB GPU (counted by word, O included, by its authors)",
     "llama32_ner_instruct.toml": "claimed F1 0.75 to 0.85; in its authors' own notebooks chemicals 0.495, diseases 0.575, relations never valid",
 }  # fmt: skip
 

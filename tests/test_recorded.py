@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from medrecipes.engines.plan.pace import FILLED, filled, sizes
-from tests.conftest import need_cards, work_out
+from tests.conftest import need_gpus, work_out
 
 
-def find(cards: int) -> dict[str, Any]:
+def find(gpus: int) -> dict[str, Any]:
     """What tests/recorded_cases.py finds on so many cards."""
-    need_cards(cards)
-    result: dict[str, Any] = json.loads(work_out("tests.recorded_cases", processes=cards).splitlines()[-1])
+    need_gpus(gpus)
+    result: dict[str, Any] = json.loads(work_out("tests.recorded_cases", processes=gpus).splitlines()[-1])
     return result
 
 
@@ -26,14 +26,14 @@ def found() -> dict[str, Any]:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("cards", [1, 2])
-def test_what_is_played_is_what_would_be_launched(cards: int, request: pytest.FixtureRequest) -> None:
-    cases = request.getfixturevalue("found")["cases"] if cards == 1 else find(2)["cases"]
-    assert len(cases) == 4 * cards
+@pytest.mark.parametrize("GPUs", [1, 2])
+def test_what_is_played_is_what_would_be_launched(gpus: int, request: pytest.FixtureRequest) -> None:
+    cases = request.getfixturevalue("found")["cases"] if gpus == 1 else find(2)["cases"]
+    assert len(cases) == 4 * gpus
     for case, apart in cases.items():
         print(case, apart)
-        assert apart["plays"] > 20, case
-        assert apart["learned"] > 0.1, case  # weights that are updated are the ones that are played
+        assert apart["replays"] > 20, case
+        assert apart["learned"] > 0.1, case  # weights that are updated are the ones that are replayed
         assert apart["losses"] < 0.02, case
         assert apart["gradients"] < 0.05, case
 
@@ -41,7 +41,7 @@ def test_what_is_played_is_what_would_be_launched(cards: int, request: pytest.Fi
 @pytest.mark.cuda
 def test_a_recording_that_differs_is_told_and_not_used(found: dict[str, Any]) -> None:
     [told] = found["differing"]["told"]
-    assert re.fullmatch(r"what was played lay \d+\.\d% from the step that it was recorded from", told)
+    assert re.fullmatch(r"what was replayed lay \d+\.\d% from the step that it was captured from", told)
     assert 0 < found["differing"]["loss"] < 10
 
 
@@ -90,15 +90,19 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("played", "recorded_from", "differs"),
+    ("replayed", "recorded_from", "differs"),
     [
         ([[1.0, 2.0], [3.0]], [[1.0, 2.01], [3.0]], ""),
         ([[1.0, 2.0], [0.0]], [[1.0, 2.0], [0.0]], ""),  # an update that begins at zero has no gradient
-        ([[1.0, 2.0], [3.3]], [[1.0, 2.0], [3.0]], "what was played lay 10.0% from the step that it was recorded from"),
+        (
+            [[1.0, 2.0], [3.3]],
+            [[1.0, 2.0], [3.0]],
+            "what was replayed lay 10.0% from the step that it was captured from",
+        ),
         # a gradient that matters little may be noise, but not all of it
         ([[1.0], [300.0, 0.0], [1.2, 0.0]], [[1.0], [300.0, 0.0], [1.0, 0.0]], ""),
-        ([[1.0], [300.0, 0.0], [0.0, 1.0]], [[1.0], [300.0, 0.0], [1.0, 0.0]], "what was played lay 141.4% "),
-        ([[float("nan"), 2.0], [3.0]], [[1.0, 2.0], [3.0]], "what was played lay nan% "),
+        ([[1.0], [300.0, 0.0], [0.0, 1.0]], [[1.0], [300.0, 0.0], [1.0, 0.0]], "what was replayed lay 141.4% "),
+        ([[float("nan"), 2.0], [3.0]], [[1.0, 2.0], [3.0]], "what was replayed lay nan% "),
         ([[float("inf"), 2.0], [3.0]], [[float("inf"), 2.0], [3.0]], ""),  # half precision ran over, here and there
     ],
 )

@@ -199,7 +199,7 @@ def test_only_dev_figures_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_runs_each_once_goes_on_where_it_stopped_and_equals_single_runs(cli: Cli, tmp_path: Path) -> None:
-    # the second optimiser needs a card: two of the four runs fail, the others are kept
+    # the second optimiser needs a GPU: two of the four runs fail, the others are kept
     recipe = tmp_path / "s.toml"
     recipe.write_text(
         f"extends = '{ROOT}/recipes/demo.toml'\n"

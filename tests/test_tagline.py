@@ -40,7 +40,7 @@ def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
     assert {f for f in FILES if not (path / f).exists()} == set()
     state = json.loads((path / "run.json").read_text())
     assert (state["state"], state["task"], state["resumed_from_step"]) == ("finished", "tag", None)
-    assert state["choices"]["engine"]["value"] == "plain"
+    assert state["choices"]["engine"]["value"] == "trl"
     assert state["choices"]["loss"]["value"] == "cross_entropy"
     assert (state["proofs"]["train"]["rows"], state["proofs"]["train"]["spans"]) == (60, 110)
     assert state["peak_gb"] < 3

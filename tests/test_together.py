@@ -1,4 +1,4 @@
-"""Several processes train and answer as one does: real ones, on CPUs; what needs cards is in tests/test_cards_together.py."""
+"""Several processes train and answer as one does: real ones, on CPUs; what needs GPUs is in tests/test_multi_gpu.py."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_base_that_cards_share_is_no_other_base(found: dict[str, Any]) -> None
 def test_the_fused_layers_prove_their_rows_apart_and_learned_as_judged(found: dict[str, Any]) -> None:
     for case in ("one", "two"):
         proved = found[case]["proved"]
-        assert proved["after others"] == proved["learned"] == pytest.approx(proved["judged"], abs=1e-5)
+        assert proved["after others"] == proved["learned"] == pytest.approx(proved["evaluated"], abs=1e-5)
     assert found["two-shared"]["proved"] == {}  # they go in step
 
 
@@ -83,9 +83,9 @@ def test_a_shared_base_gives_the_same_losses_gradients_and_answers(tmp_path: Pat
     said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(2)]
     for ours, held in zip(said, [3, 2], strict=True):  # of five layers
         assert ours.pop("refusals") == [
-            "FOLDER/pickled: has no safetensors, which sharing a base among cards wants; name another form of it",
+            "FOLDER/pickled: has no safetensors, which sharing a base among GPUs wants; name another form of it",
             "FOLDER/cut: model.norm.weight is not in its weights (1 are missing); the base is damaged, or another version of it is wanted: see model.revision",
-            "model.shard: the layers of this base are not quantised alike, so they cannot be shared among cards; name its 16-bit form, or one that is quantised throughout",
+            "model.shard: the layers of this base are not quantised alike, so they cannot be shared among GPUs; name its 16-bit form, or one that is quantised throughout",
         ]  # fmt: skip
         assert list(ours) == ["4-llama", "16-gemma", "published-mistral"]
         for case in ours.values():

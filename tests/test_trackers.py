@@ -22,7 +22,7 @@ from tests.test_memory import Heard, Memory
 
 SETTINGS = ("train.max_steps=4", "train.batch=4", "train.save_steps=2", "train.eval_steps=2", "eval.batch=4")
 NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
-# what judging found: the headlines are told, by the split that was judged, and what has no value is not
+# what evaluating found: the headlines are told, by the split that was evaluated, and what has no value is not
 REPORT = {
     "split": "test",
     "base": {"bits_per_byte": {"value": 2.5}, "rougeL": {"value": 0.125}, "exact_match": {"value": None}, "limit": {"value": 0.5}},
@@ -54,13 +54,13 @@ def tracked(name: str, train: Train, rows: list[Example], folder: Path, heard: H
     with pytest.raises(EngineError):  # in the third step
         train(*SETTINGS, f"train.report_to=['{name}']", before=Memory(0, since=2), **told)
     engine, _, _ = train(*SETTINGS, f"train.report_to=['{name}']", **told)  # goes on, and the tracker's own run with it
-    judged(engine.recipe, rundir, told["console"])
+    evaluated(engine.recipe, rundir, told["console"])
     assert rundir.state["resumed_from_step"] == 2
     assert "failed" not in rundir.state["trackers"][name]
     return rundir
 
 
-def judged(recipe: Recipe, rundir: RunDir, console: Any) -> None:
+def evaluated(recipe: Recipe, rundir: RunDir, console: Any) -> None:
     """Tell the recipe's trackers, after four steps."""
     from medrecipes.engines.trackers.guard import tell_figures
 
@@ -214,7 +214,7 @@ def test_a_run_outlives_a_tracker_that_fails_and_says_so_once(
     ]
     assert rundir.state["trackers"]["tensorboard"]["failed"] == "at step 3: No space left on device"
     said = list(heard.lines)
-    judged(engine.recipe, rundir, heard)  # it is not asked again
+    evaluated(engine.recipe, rundir, heard)  # it is not asked again
     assert heard.lines == said
 
 
@@ -226,7 +226,7 @@ def test_a_tracker_that_does_not_take_the_test_s_figures_costs_nothing_else(
     rundir.path.mkdir()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "file" / "logs"))
-    judged(load(ROOT / "recipes" / "demo.toml", ["train.report_to=['tensorboard']"]).recipe, rundir, heard)
+    evaluated(load(ROOT / "recipes" / "demo.toml", ["train.report_to=['tensorboard']"]).recipe, rundir, heard)
     [line] = heard.lines
     assert line.startswith("tracker          tensorboard did not take the test's figures (")
     assert line.endswith("); eval/report.json has them")

@@ -13,7 +13,7 @@ import pytest
 from medrecipes.core.errors import reason
 from tests.conftest import ROOT
 
-# as if a card's engine met it: the real compiler, without the compiler that it needs in turn
+# as if a GPU's engine met it: the real compiler, without the compiler that it needs in turn
 SCRIPT = """
 import sys, torch, torch._inductor.config
 from medrecipes import commands

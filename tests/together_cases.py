@@ -1,6 +1,6 @@
 """What tests/test_together.py asserts: the engine of one process or several trains and answers, `FOLDER CASE…`, on CPUs.
 
-TRL's loss is a kernel for cards; its place is taken by the same in plain torch, and the look at the card's memory is left out.
+TRL's loss is a kernel for GPUs; its place is taken by the same in plain torch, and the look at the GPU's memory is left out.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(folder: Path, cases: list[str]) -> None:
     recipe = load("recipes/demo.toml", RECIPE).recipe
     split = prepare(recipe)
     # the store builds for one, and the others wait
-    engines.load_libraries = lambda recipe: Choice("plain", "a test")  # type: ignore[assignment]
+    engines.load_libraries = lambda recipe: Choice("trl", "a test")  # type: ignore[assignment]
     base = engines.recipe_base(recipe, split)
     template = ChatTemplate(recipe.template.name, base.tokenizer)
     train, dev = (fit(template, rows, 256, "drop").examples for rows in (split.train[:40], split.dev[:7]))
@@ -75,7 +75,7 @@ def main(folder: Path, cases: list[str]) -> None:
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         choices = {"precision": Choice("fp32", "a test")}
-        return chat.TrlEngine("plain", recipe, base, template, model, torch.float32, choices, attach, shards)
+        return chat.TrlEngine("trl", recipe, base, template, model, torch.float32, choices, attach, shards)
 
     for case in cases:
         engine, rundir = opened(case), RunDir(folder / case, writes=processes.leads())
@@ -100,7 +100,7 @@ def main(folder: Path, cases: list[str]) -> None:
             said["again"] = list(led.generate(prompts)), led.answer_nats(dev)
         said["losses"] = [[row["split"], int(row["step"]), float(row["loss"])] for row in read_losses(rundir.path / "loss.csv")]  # fmt: skip
         said["samples"] = (rundir.path / "samples.jsonl").read_text().splitlines()
-        said |= {"best": stats["best_step"], "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_card"), "proved": stats["proved"]}  # fmt: skip
+        said |= {"best": stats["best_step"], "parameters": stats["parameters"], "peaks": stats.get("peak_gb_of_each_gpu"), "proved": stats["proved"]}  # fmt: skip
         (folder / f"{case}.json").write_text(json.dumps(said))
     processes.part()
 

@@ -28,13 +28,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def do(arguments: argparse.Namespace) -> int:
     """Let a finished run answer again."""
     from medrecipes.core.console import Console
-    from medrecipes.evaluation.reopen import judge
+    from medrecipes.evaluation.reopen import evaluate
 
     if arguments.suite and arguments.gpus > 1:
         raise MedRecipesError("--suite: the harness asks on one GPU; leave --gpus out, or the suite")
 
     def answer() -> None:
-        judge(
+        evaluate(
             arguments.run, arguments.set, Console(), fresh=arguments.fresh, suite=arguments.suite,
             include=arguments.include, checkpoint=arguments.checkpoint,
         )  # fmt: skip

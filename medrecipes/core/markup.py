@@ -66,7 +66,7 @@ def cell(value: str) -> str:
 
 
 def _flat(text: str) -> str:
-    """A text on a line, without what is not seen."""
+    """A text as one line, without what is not seen."""
     return " ".join(UNSEEN.sub(" ", text).split())
 
 

@@ -18,7 +18,7 @@ from medrecipes.core.errors import EngineError
 
 T = TypeVar("T")
 R = TypeVar("R")
-PATIENCE = timedelta(hours=12)  # the leader may be judging the base while the others wait
+PATIENCE = timedelta(hours=12)  # the leader may be evaluating the base while the others wait
 GRACE_S = 600  # to finish the step and save it, when asked to stop
 PRECEDENCE_S = 3
 
@@ -44,14 +44,14 @@ def prepares() -> bool:
 
 
 def join() -> None:
-    """Take this process's card and meet the others."""
+    """Take this process's GPU and meet the others."""
     if size() == 1:
         return
     import torch
 
     if not torch.cuda.is_available():
         raise EngineError(
-            f"{size()} processes, but no NVIDIA card; several processes train on a card each, start one here"
+            f"{size()} processes, but no NVIDIA GPU; several processes train on a GPU each, start one here"
         )
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not torch.distributed.is_initialized():
@@ -68,7 +68,7 @@ def part() -> None:
 
 
 def alone() -> None:
-    """Of several cards, let a process that trains by itself see the first alone; asked for before the cards are touched."""
+    """Of several GPUs, let a process that trains by itself see the first alone; asked for before the GPUs are touched."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     if size() == 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[0]
@@ -118,7 +118,7 @@ def spread(rows: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]
 
 
 def launch(command: Sequence[str], gpus: int) -> int:
-    """Run this command of Python's on so many cards of this machine; the exit code of the first that failed."""
+    """Run this command of Python's on so many GPUs of this machine; the exit code of the first that failed."""
     # torchrun's own is half a minute, too little for a step of many tokens to be finished and saved; torch 2.12 on heeds it
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_S))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a mistake is followed by a warning of its consequences
@@ -142,7 +142,7 @@ def launch(command: Sequence[str], gpus: int) -> int:
         number, failure = error.get_first_failure()
         if failure.exitcode < 0:
             raise EngineError(
-                f"the process of card {number} was ended by {signal.Signals(-failure.exitcode).name}; if nobody did that, "
+                f"the process of GPU {number} was ended by {signal.Signals(-failure.exitcode).name}; if that was not you, "
                 "main memory ran out: `dmesg` says so. The same command goes on from the last checkpoint"
             ) from None
         return int(failure.exitcode)

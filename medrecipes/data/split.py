@@ -37,7 +37,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Parts(Generic[Row]):
-    """What a recipe trains on, chooses by and is judged on; `report` is what `data.json` holds."""
+    """What a recipe trains on, chooses by and is evaluated on; `report` is what `data.json` holds."""
 
     train: tuple[Row, ...]
     dev: tuple[Row, ...]

@@ -53,8 +53,10 @@ class Decoding:
     @classmethod
     def of(cls, recipe: Recipe) -> Decoding:
         """What the recipe says."""
-        judged = recipe.eval
-        return cls(judged.max_new_tokens, judged.temperature, judged.top_p, judged.repetition_penalty, recipe.seed)
+        evaluated = recipe.eval
+        return cls(
+            evaluated.max_new_tokens, evaluated.temperature, evaluated.top_p, evaluated.repetition_penalty, recipe.seed
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """What answers depend on, as reports keep it: a greedy answer knows no seed."""
@@ -94,7 +96,7 @@ class Engine(Protocol):
         """Write the adapter, safetensors only, with the tokenizer and its template."""
 
 
-def plain_only(recipe: Recipe) -> dict[str, str]:
+def trl_only(recipe: Recipe) -> dict[str, str]:
     """The settings that Unsloth would ignore or refuse: key to value."""
     model, lora = recipe.model, recipe.lora
     found = {
@@ -113,10 +115,10 @@ CAPPED = "this base caps what it attends with, which the library's own layers we
 
 def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | None = None, caps: bool = False) -> Choice:
     """Which engine a recipe gets, and why; a setting that the engine would not honour is an error that names the other."""
-    wanted, special = recipe.model.engine, plain_only(recipe)
-    if wanted == "plain" and not cuda:
+    wanted, special = recipe.model.engine, trl_only(recipe)
+    if wanted == "trl" and not cuda:
         raise EngineError(
-            "model.engine = 'plain' needs an NVIDIA card (TRL's loss is a GPU kernel); set model.engine = 'unsloth'"
+            "model.engine = 'trl' needs an NVIDIA GPU (TRL's loss is a GPU kernel); set model.engine = 'unsloth'"
         )
     if wanted == "auto" and cuda and (special or processes > 1):
         reason = (
@@ -124,35 +126,35 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
             if processes > 1
             else f"Unsloth does not honour {', '.join(special)}"
         )
-        return _plain(recipe, reason)
-    if wanted == "plain":
-        return _plain(recipe, "the recipe says so")
+        return _trl(recipe, reason)
+    if wanted == "trl":
+        return _trl(recipe, "the recipe says so")
     if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
         slow, caps = "lora.targets has lm_head, which Unsloth alone trains", False
     if wanted == "auto" and cuda and caps:
-        return Choice("plain", CAPPED)
+        return Choice("trl", CAPPED)
     if wanted == "auto" and cuda and slow is None:
-        return Choice("plain", "its fused layers are the fastest on this card")
+        return Choice("trl", "its fused layers are the fastest on this GPU")
     for key, value in special.items():
         raise EngineError(
-            f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
+            f"{key} = {value}: Unsloth does not honour it; set model.engine = 'trl' (needs an NVIDIA GPU)"
         )
     if not cuda and recipe.model.bits == 8:
         raise EngineError("model.bits = 8: Unsloth on a CPU would load 16 bits instead; set model.bits = 4 or 16")
     if wanted == "unsloth" and processes > 1:
-        raise EngineError("model.engine = 'unsloth' trains on one card; set model.engine = 'plain' for several")
+        raise EngineError("model.engine = 'unsloth' trains on one GPU; set model.engine = 'trl' for several")
     if wanted == "unsloth":
         return Choice("unsloth", "the recipe says so")
     return Choice("unsloth", f"the default without fused layers: {slow}" if cuda else "the default on a CPU")
 
 
-def _plain(recipe: Recipe, reason: str) -> Choice:
+def _trl(recipe: Recipe, reason: str) -> Choice:
     if "lm_head" in recipe.lora.targets:
         raise EngineError(
-            f"lora.targets: 'lm_head' cannot be trained by the plain engine ({reason}), whose loss reads the head's weights "
-            "past an adapter; leave it out, or train with Unsloth on one card, which trains the head whole"
+            f"lora.targets: 'lm_head' cannot be trained by engine trl ({reason}), whose loss reads the head's weights "
+            "past an adapter; leave it out, or train with Unsloth on one GPU, which trains the head whole"
         )
-    return Choice("plain", reason)
+    return Choice("trl", reason)
 
 
 def require_trackers(recipe: Recipe) -> None:
@@ -180,7 +182,7 @@ def load_libraries(recipe: Recipe) -> Choice:
     choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=caps)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(
-            "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'plain'"
+            "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'trl'"
         )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_root() / "unsloth"))
     importlib.import_module(f"medrecipes.engines.{choice.value}")
@@ -188,7 +190,7 @@ def load_libraries(recipe: Recipe) -> Choice:
 
 
 def _known(recipe: Recipe) -> tuple[str | None, bool]:
-    """Why this card or base cannot have the fused layers, None when it can; and whether it caps what it attends with."""
+    """Why this GPU or base cannot have the fused layers, None when it can; and whether it caps what it attends with."""
     name = recipe.model.base
     tiny = {"model_type": TINY[name], "attn_logit_softcapping": TINY[name] == "gemma2"} if name in TINY else None
     config = tiny or open_base(name, recipe.model.revision).config
@@ -196,7 +198,7 @@ def _known(recipe: Recipe) -> tuple[str | None, bool]:
 
 
 def has_varlen() -> bool:
-    """Whether the card at hand is of a kind that has variable-length attention."""
+    """Whether the GPU at hand is of a kind that has variable-length attention."""
     import torch
 
     return bool(torch.cuda.get_device_capability() >= (8, 0))
@@ -213,7 +215,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
     except torch.cuda.OutOfMemoryError:
         raise EngineError(
             f"out of memory while {recipe.model.base} is loaded (`medrecipes plan RECIPE` says what it takes); choose a smaller "
-            "base, or several cards that share it: --gpus N"
+            "base, or several GPUs that share it: --gpus N"
         ) from None
     engine.choices["engine"] = choice
     return engine
@@ -227,7 +229,7 @@ def open_tagger(recipe: Recipe, base: Base, labels: Sequence[str], choice: Choic
 
 
 def limit_memory(recipe: Recipe) -> None:
-    """Hold this process to train.memory_gb of its card, or to all of it where the recipe before this one said so."""
+    """Hold this process to train.memory_gb of its GPU, or to all of it where the recipe before this one said so."""
     import torch
 
     if torch.cuda.is_available():

@@ -21,7 +21,7 @@ from medrecipes.scoring.text_overlap import bits
 
 
 class Speaker:
-    """A model that answers and is judged; with several processes, all of them do."""
+    """A model that answers and is evaluated; with several processes, all of them do."""
 
     def __init__(
         self, name: str, recipe: Recipe, template: ChatTemplate, model: Any, dtype: torch.dtype,
@@ -33,14 +33,14 @@ class Speaker:
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:
-        """Inside, the plain engine attends with this function; Unsloth brings its own."""
+        """Inside, engine trl attends with this function; Unsloth brings its own."""
         before = self.model.config._attn_implementation
-        if self.name == "plain" and name != before:
+        if self.name == "trl" and name != before:
             self.model.set_attn_implementation(name)
         try:
             yield
         finally:
-            if self.name == "plain" and name != before:
+            if self.name == "trl" and name != before:
                 self.model.set_attn_implementation(before)
 
     def base(self) -> AbstractContextManager[None]:
@@ -89,7 +89,7 @@ class Speaker:
         with self._attention(self._usual):
             return processes.spread(examples, some)
 
-    def _judge(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
+    def _evaluate_dev(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""
         self.model.eval()
         texts = self._nats(dev)
@@ -99,7 +99,7 @@ class Speaker:
             "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
         }
 
-    def _judge_row(self, ids: list[int], labels: list[int]) -> float:
+    def _row_loss(self, ids: list[int], labels: list[int]) -> float:
         """The loss of a row by itself."""
         self.model.eval()
         row = Example("", "", ids, labels)

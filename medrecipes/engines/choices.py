@@ -1,4 +1,4 @@
-"""What a recipe leaves to us in training: the layout of batches, whose layers train, and what fits the card; each with its reason."""
+"""What a recipe leaves to us in training: the layout of batches, whose layers train, and what fits the GPU; each with its reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines import Choice, generation, has_varlen, plan
 from medrecipes.engines.kernels import fused_layer as fused
 from medrecipes.engines.kernels import varlen_attention
-from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
+from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.memory import GB, Way
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.packing import Layout, Pack
@@ -28,8 +28,8 @@ class Setting:
     micro_batch: int
     recomputed: int
     decode_once: bool
-    recorded: int = 0  # up to how many tokens at once a step is played from a recording; 0: none is
-    recordings_gb: float = 0.0  # what recordings are given
+    recorded: int = 0  # up to how many tokens at once a step is replayed from a CUDA graph; 0: none is
+    recordings_gb: float = 0.0  # what CUDA graphs are given
 
 
 def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
@@ -40,15 +40,15 @@ def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
     if not torch.cuda.is_available():
         return Choice("fp32", "a CPU gains nothing from half precision at this size"), torch.float32
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choice("bf16", "the card computes it natively"), torch.bfloat16
-    return Choice("fp16", "the card has no native bf16"), torch.float16
+        return Choice("bf16", "the GPU computes it natively"), torch.bfloat16
+    return Choice("fp16", "the GPU has no native bf16"), torch.float16
 
 
 def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
-    """Whether the cards share the base's layers; before any weight is loaded."""
+    """Whether the GPUs share the base's layers; before any weight is loaded."""
     wanted, gpus, shape = recipe.model.shard, processes.size(), Shape.of(config)
     if gpus == 1:
-        return Choice(False, "one card")
+        return Choice(False, "one GPU")
     reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
     if reason and wanted is True:
         raise EngineError(f"model.shard = true: only fused layers can be shared, and there are none: {reason}; set model.shard = false")  # fmt: skip
@@ -56,11 +56,11 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
         return Choice(wanted is True, reason or SAID)
     longest = recipe.data.max_tokens
     whole = plan.choose(
-        recipe, shape, this_card(), "fused", lambda size: (size * longest, size * longest), gpus=gpus,
+        recipe, shape, this_gpu(), "fused", lambda size: (size * longest, size * longest), gpus=gpus,
         limit_gb=recipe.train.memory_gb, shared=False,
     )  # fmt: skip
-    whole = processes.share(whole)  # cards may differ by a few bytes in what is free
-    needs = f"{whole.gb:.1f} GB planned with the whole base, {whole.limit_gb:.1f} to be had"
+    whole = processes.share(whole)  # GPUs may differ by a few bytes in what is free
+    needs = f"{whole.gb:.1f} GB planned with the whole base, {whole.limit_gb:.1f} available"
     return Choice(not whole.fits, needs)
 
 
@@ -68,7 +68,7 @@ def choose_setting(
     engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice], *,
     shared: bool,
 ) -> Setting:  # fmt: skip
-    """Layout, layers, micro-batch and what is computed again; the reasons go into `choices`."""
+    """Layout, layers, micro-batch and what is recomputed; the reasons go into `choices`."""
     on_cpu = generation.device_of(model).type == "cpu"
     shape = Shape.of(model.config.to_dict())
     choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu)
@@ -90,14 +90,14 @@ def choose_setting(
         choices["micro_batch"], choices["checkpointing"] = size, some
         return Setting(layout.value, False, int(size.value), int(some.value), False)
     way: Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
-    card = this_card()
+    gpu = this_gpu()
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
-        card = replace(card, varlen=False)
+        gpu = replace(gpu, varlen=False)
     lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
     found = plan.choose(
         recipe,
         shape,
-        card,
+        gpu,
         way,
         lambda size: _tokens(lengths, size, layout.value),
         gpus=processes.size(),
@@ -105,19 +105,19 @@ def choose_setting(
         shared=shared,
         steps=plan.count_steps(len(packs), recipe),
     )
-    found = processes.share(found)  # cards may differ by a few bytes in what is free
-    fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} to be had"
+    found = processes.share(found)  # GPUs may differ by a few bytes in what is free
+    fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} available"
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
     choices["micro_batch"] = Choice(found.micro_batch, fits) if auto[0] else _micro_batch(found.micro_batch, recipe)
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
     if own and recipe.model.bits == 4:
         choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
     if own:
-        launches = Choice("one by one", "recordings would not pay here, or not fit")
+        launches = Choice("one by one", "CUDA graphs would not pay here, or not fit")
         if found.recorded:
-            launches = Choice(f"recorded up to {found.recorded} tokens", "with so few at once the card would wait")
+            launches = Choice(f"as CUDA graphs up to {found.recorded} tokens", "with so few at once the GPU would wait")
         choices["launches"] = launches
-    room = found.parts.get("recordings", 0.0)
+    room = found.parts.get("CUDA graphs", 0.0)
     return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.recorded, room)
 
 
@@ -132,14 +132,14 @@ def _micro_batch(size: int, recipe: Recipe) -> Choice:
     return Choice(size, SAID if size == recipe.train.micro_batch else share)
 
 
-def this_card() -> Card:
-    """The card at hand, with the memory that is free or already ours."""
+def this_gpu() -> Gpu:
+    """The GPU at hand, with the memory that is free or already ours."""
     free, _ = torch.cuda.mem_get_info()
     index = torch.cuda.current_device()
     ours = torch.cuda.memory_reserved(index)
     name = torch.cuda.get_device_name(index).lower()
-    known = sorted((key for key in CARDS if key.split("-")[0] in name.replace(" ", "")), key=len)
-    sheet = CARDS[known[-1]] if known else CARDS["a100-40"]
+    known = sorted((key for key in GPUS if key.split("-")[0] in name.replace(" ", "")), key=len)
+    sheet = GPUS[known[-1]] if known else GPUS["a100-40"]
     return replace(sheet, name=name, gb=(free + ours) / GB, varlen=has_varlen())
 
 
@@ -155,10 +155,10 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
     if shape.capped:
-        return Choice("padded", "this base caps what it attends with, which no kernel for rows end to end does")
-    if engine == "plain" and not varlen_attention.available(dtype):
-        return Choice("padded", "no variable-length attention for this torch, card and precision")
-    return Choice("flat", "rows end to end waste nothing on padding")
+        return Choice("padded", "this base caps what it attends with, which no kernel for padding-free rows does")
+    if engine == "trl" and not varlen_attention.available(dtype):
+        return Choice("padded", "no variable-length attention for this torch, GPU and precision")
+    return Choice("flat", "padding-free rows waste nothing on padding")
 
 
 def _layers(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, layout: Layout) -> Choice:
@@ -166,7 +166,7 @@ def _layers(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, layout:
     if engine == "unsloth":
         return Choice("unsloth", "its own")
     if layout != "flat":
-        return Choice("library", "the fused ones want rows end to end")
+        return Choice("library", "the fused ones want padding-free rows")
     if reason := fused.unfit(model, recipe):
         return Choice("library", reason)
     return Choice("fused", "one function a layer, proved equal to the library's")

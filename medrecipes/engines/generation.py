@@ -32,7 +32,7 @@ def device_of(model: Any) -> torch.device:
 
 @contextmanager
 def inference(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """No gradients, and on a card the number format that training computes in."""
+    """No gradients, and on a GPU the number format that training computes in."""
     with torch.no_grad(), torch.autocast("cuda", dtype, enabled=device.type == "cuda" and dtype != torch.float32):
         yield
 

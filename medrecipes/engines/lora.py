@@ -90,6 +90,6 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def count(parameter: Any) -> int:
-    """The numbers in a parameter; one that is quantised, or another card's for now, remembers its true shape."""
+    """The numbers in a parameter; one that is quantised, or another GPU's for now, remembers its true shape."""
     state = getattr(parameter, "quant_state", None)
     return math.prod(state.shape if state is not None else getattr(parameter, "whole", parameter.shape))

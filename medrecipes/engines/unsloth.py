@@ -1,4 +1,4 @@
-"""The default engine: Unsloth's FastLanguageModel and TRL's SFTTrainer, on one NVIDIA card or on a CPU."""
+"""The default engine: Unsloth's FastLanguageModel and TRL's SFTTrainer, on one NVIDIA GPU or on a CPU."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
 
 
 def _choose_attention(dtype: torch.dtype) -> Choice:
-    """What rows that lie end to end attend with: the library that Unsloth finds, else torch's kernel, else row by row."""
+    """What padding-free rows attend with: the library that Unsloth finds, else torch's kernel, else row by row."""
     dispatch: Any = importlib.import_module("unsloth.utils.attention_dispatch")
     backend = dispatch.select_attention_backend(use_varlen=True)
     if backend != dispatch.SDPA:
@@ -63,7 +63,7 @@ def _choose_attention(dtype: torch.dtype) -> Choice:
     if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
         return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
     if not varlen_attention.available(dtype):
-        return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this card and precision")  # fmt: skip
+        return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this GPU and precision")  # fmt: skip
     if dispatch._TORCH_VARLEN_ATTN is None:  # it asks for torch 2.12's function, 2.11's kernel can as much
         dispatch._TORCH_VARLEN_ATTN = varlen_attention.varlen_attn
     return Choice(ONE_KERNEL, "torch's own, with neither xformers nor flash-attention")
@@ -84,7 +84,7 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
         use_rslora=recipe.lora.use_rslora,
         init_lora_weights={"default": True}.get(recipe.lora.init, recipe.lora.init),
         random_state=recipe.seed,
-        **({} if torch.cuda.is_available() else barred(model)),  # on a card it sees to that itself
+        **({} if torch.cuda.is_available() else barred(model)),  # on a GPU it sees to that itself
     )
 
 

@@ -29,7 +29,7 @@ Row = tuple[Conversation, Example]
 
 
 def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
-    """The rows that are judged: at most eval.rows, the same ones for everybody who uses this seed."""
+    """The rows that are evaluated: at most eval.rows, the same ones for everybody who uses this seed."""
     pairs = list(zip(fitted.conversations, fitted.examples, strict=True))
     pairs.sort(key=lambda pair: digest(f"{recipe.seed}:{pair[0].id}"))
     return pairs[: recipe.eval.rows]
@@ -137,7 +137,7 @@ def _earlier(path: Path, rows: Sequence[Row], limit: int) -> list[Prediction]:
 
 
 def _task(conversation: Conversation) -> str:
-    """What an answer is judged as: the source says which list it is; everything else is a question."""
+    """What an answer is evaluated as: the source says which list it is; everything else is a question."""
     task = str(conversation.meta.get("task", QA))
     task = ALIASES.get(task, task)
     return task if task in TASKS else QA

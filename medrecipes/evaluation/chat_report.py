@@ -103,7 +103,7 @@ def as_markdown(
         lines += [f"Template {foreign} is not that of the base: the recipe says that it is meant.", ""]
     if value["absent"]:
         names = ", ".join(METRICS[name][0] for name in value["absent"])
-        lines += [f"Not to be had from these rows: {names}.", ""]
+        lines += [f"Not available from these rows: {names}.", ""]
     if dev := said_on_dev(value):
         lines += [f"{dev[0].upper()}{dev[1:]}.", ""]
     if "extraction" in value:
@@ -176,7 +176,7 @@ def markdown_table(value: Mapping[str, Any]) -> list[str]:
 
 
 def one_line(text: str, longest: int = 1000) -> str:
-    """A text on a line of its own, its middle left out where it is long."""
+    """A text as one line, its middle left out where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
 

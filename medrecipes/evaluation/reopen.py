@@ -16,7 +16,7 @@ from medrecipes.data.split import Split, prepare
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
 from medrecipes.evaluation.finished_run import open_run, require_run
-from medrecipes.evaluation.reopen_tags import judge_tags
+from medrecipes.evaluation.reopen_tags import evaluate_tags
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir, holding
@@ -45,7 +45,7 @@ def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[
 
 
 @at_work
-def judge(
+def evaluate(
     path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
     include: Path | None = None, checkpoint: int | None = None,
 ) -> Path:  # fmt: skip
@@ -64,7 +64,7 @@ def judge(
     same = recipe.eval == run.own.eval and not fresh and checkpoint is None
     folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
     if run.tags:
-        judge_tags(run, recipe, adapter, folder, console)
+        evaluate_tags(run, recipe, adapter, folder, console)
         return folder
     limit = recipe.eval.max_new_tokens
     with (
@@ -104,7 +104,7 @@ def loss_again(path: Path, console: Console) -> tuple[float, float]:
     recorded = [p for p in run.predictions if p.model == chat_report.TUNED]
     again, rows = adapter_loss(run.own, run.rundir, console)
     if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
-        raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe judges; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
+        raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe evaluates; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
     size = sum(conversation.answer_bytes for conversation, _ in rows)
     return sum(p.bits or 0.0 for p in recorded) / size, again
 

@@ -24,7 +24,7 @@ def held_out_again(recipe: Recipe, rundir: RunDir) -> TaggedSplit:
     return split
 
 
-def judge_tags(run: Run, recipe: Recipe, adapter: Path, folder: Path, console: Console) -> None:
+def evaluate_tags(run: Run, recipe: Recipe, adapter: Path, folder: Path, console: Console) -> None:
     """Tag the held-out rows again and report them against the dictionary."""
     rundir = run.rundir
     with file_hashes.mending(rundir, folder):

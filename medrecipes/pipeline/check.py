@@ -113,11 +113,11 @@ def _settings(loaded: Loaded) -> list[str]:
     """What the engine that the recipe names would not honour."""
     if loaded.recipe.model.engine != "unsloth":
         return []
-    from medrecipes.engines import plain_only
+    from medrecipes.engines import trl_only
 
     return [
-        f"{key} = {value}: Unsloth does not honour it; set model.engine = 'plain' (needs an NVIDIA card)"
-        for key, value in plain_only(loaded.recipe).items()
+        f"{key} = {value}: Unsloth does not honour it; set model.engine = 'trl' (needs an NVIDIA GPU)"
+        for key, value in trl_only(loaded.recipe).items()
     ]
 
 

@@ -12,7 +12,7 @@ from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
 from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, tag_micro_batch, unfit
-from medrecipes.engines.plan.dimensions import CARDS, Card, Shape
+from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
@@ -23,43 +23,39 @@ from medrecipes.rendering.word_windows import windows
 HERE = "this"
 
 
-def find_card(name: str) -> Card:
-    """A card by name, by its memory (`24GB`), or the one in this machine."""
+def find_gpu(name: str) -> Gpu:
+    """A GPU by name, by its memory (`24GB`), or the one in this machine."""
     if name == HERE:
         return _own()
     key = name.lower().replace(" ", "")
-    if key in CARDS:
-        return CARDS[key]
+    if key in GPUS:
+        return GPUS[key]
     if key.endswith("gb") and key.removesuffix("gb").replace(".", "", 1).isdigit():
         size = float(key.removesuffix("gb"))
-        # the next smaller card that is known lends its speed
-        like = max(
-            (c for c in CARDS.values() if c.gb <= size and c.varlen), key=lambda c: c.gb, default=CARDS["rtx3050"]
-        )
-        return Card(f"{size:g} GB card, as fast as a {like.name}", size, like.tflops, like.gbps)
-    raise MedRecipesError(
-        f"--gpu {name} is unknown{did_you_mean(name, CARDS)}; one of {', '.join(CARDS)}, or e.g. 24GB"
-    )
+        # the next smaller GPU that is known lends its speed
+        like = max((c for c in GPUS.values() if c.gb <= size and c.varlen), key=lambda c: c.gb, default=GPUS["rtx3050"])
+        return Gpu(f"{size:g} GB GPU, as fast as a {like.name}", size, like.tflops, like.gbps)
+    raise MedRecipesError(f"--gpu {name} is unknown{did_you_mean(name, GPUS)}; one of {', '.join(GPUS)}, or e.g. 24GB")
 
 
-def _own() -> Card:
+def _own() -> Gpu:
     import torch
 
     if not torch.cuda.is_available():
         raise MedRecipesError(
-            f"plan: this machine has no NVIDIA card; name one: --gpu {'|'.join(CARDS)}, or e.g. --gpu 24GB"
+            f"plan: this machine has no NVIDIA GPU; name one: --gpu {'|'.join(GPUS)}, or e.g. --gpu 24GB"
         )
-    from medrecipes.engines.choices import this_card
+    from medrecipes.engines.choices import this_gpu
 
-    return this_card()
+    return this_gpu()
 
 
-def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
-    """The plan of a recipe for a card, as plain values."""
-    card = find_card(gpu)
+def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
+    """The plan of a recipe for a GPU, as plain values."""
+    gpu = find_gpu(name)
     if recipe.model.base.startswith("tiny:"):
         raise MedRecipesError(
-            f"model.base = {recipe.model.base!r}: three million numbers fit any card; plan a real base"
+            f"model.base = {recipe.model.base!r}: three million parameters fit any GPU; plan a real base"
         )
     if wrong := unshared(recipe.train.batch, recipe.train.micro_batch, gpus):
         raise MedRecipesError(f"--gpus {gpus}: {wrong}")
@@ -67,8 +63,8 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     admit(recipe.model, base)
     shape = Shape.of(base.config)
     if recipe.task == "tag":
-        return _tagging(recipe, base, shape, card)
-    slow = unfit(recipe, shape.family) if card.varlen else NO_VARLEN
+        return _tagging(recipe, base, shape, gpu)
+    slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
     lengths, notes = _rows(recipe, base)
@@ -77,7 +73,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     packing = recipe.train.packing
     per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
     found = choose(
-        recipe, shape, card, way, lambda size: (size * per_row[0], size * per_row[1]), gpus=gpus,
+        recipe, shape, gpu, way, lambda size: (size * per_row[0], size * per_row[1]), gpus=gpus,
         limit_gb=recipe.train.memory_gb, steps=count_steps(rows * mean // per_row[1], recipe) or 1000,
     )  # fmt: skip
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
@@ -85,7 +81,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
         tokens = recipe.train.max_steps * recipe.train.batch * per_row[1]
     return {
         "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
-        "card": card.name, "gpus": gpus, "engine": engine, "layers": way, "why": slow,
+        "GPU": gpu.name, "gpus": gpus, "engine": engine, "layers": way, "why": slow,
         "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
         "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
         "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
@@ -96,7 +92,7 @@ def outlook(recipe: Recipe, gpu: str, gpus: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tagging(recipe: Recipe, base: Base, shape: Shape, card: Card) -> dict[str, Any]:
+def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, Any]:
     """The plan of a tagging run: the library's layers, and a head that is as wide as there are tags."""
     lengths, labels = [recipe.data.max_tokens], 5
     if recipe.data.path:  # a look at the plan fetches nothing
@@ -111,11 +107,11 @@ def _tagging(recipe: Recipe, base: Base, shape: Shape, card: Card) -> dict[str, 
 
     tied = replace(shape, tied=True)  # there is no head over the vocabulary
     held = needs(tied) | {"words": needs(replace(tied, vocabulary=labels))["words"]}
-    gb, limit = sum(held.values()), (recipe.train.memory_gb or card.gb) * (1 - SLACK["library"])
+    gb, limit = sum(held.values()), (recipe.train.memory_gb or gpu.gb) * (1 - SLACK["library"])
     ways = "lower train.micro_batch, set train.checkpointing = true, or choose a smaller base"
     return {
         "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
-        "card": card.name, "gpus": 1, "engine": "plain", "layers": "library", "why": "a tagging head is trained on the library's layers",
+        "GPU": gpu.name, "gpus": 1, "engine": "trl", "layers": "library", "why": "a tagging head is trained on the library's layers",
         "parts_gb": {name: round(size, 2) for name, size in held.items()}, "gb": round(gb, 2), "limit_gb": round(limit, 2),
         "fits": gb <= limit, "micro_batch": micro_batch, "accumulation": recipe.train.batch // micro_batch,
         "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
@@ -148,29 +144,29 @@ def advice(recipe: Recipe, plan: Plan) -> str:
         ways.append("set model.bits = 4")
     ways += ["lower data.max_tokens", "choose a smaller base"]
     if plan.way == "fused" and recipe.model.shard is not False:
-        ways.append("share the base among more cards: --gpus N")
+        ways.append("share the base among more GPUs: --gpus N")
     return f"does not fit: {plan.gb:.1f} GB of {plan.limit_gb:.1f}; " + ", or ".join(ways)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The plan as a small table."""
-    cards = f"{found['gpus']} x {found['card']}" if found["gpus"] > 1 else found["card"]
-    said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion numbers, {found['trained'] / 1e6:.1f} million trained) on {cards}"]  # fmt: skip
+    gpus = f"{found['gpus']} x {found['gpu']}" if found["gpus"] > 1 else found["GPU"]
+    said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion parameters, {found['trained'] / 1e6:.1f} million trainable parameters) on {gpus}"]  # fmt: skip
     why = f" (not fused: {found['why']})" if found["why"] else ""
     said += [f"engine {found['engine']}, {found['layers']} layers{why}"]
     said += [f"{kind}: {text}" for kind, text in found["notes"]]
     said += [""]
     said += [f"  {name:<20} {size:>7.2f} GB" for name, size in found["parts_gb"].items()]
-    said += [f"  {'in all':<20} {found['gb']:>7.2f} GB of {found['limit_gb']:.2f} to be had", ""]
+    said += [f"  {'in all':<20} {found['gb']:>7.2f} GB of {found['limit_gb']:.2f} available", ""]
     if not found["fits"]:
         return said
     weights = ", weights decoded once" if found["decode_once"] else ""
-    weights += f", launches recorded up to {found['recorded']} tokens" if found["recorded"] else ""
-    weights += f", the base shared among {found['shards']} cards" if found["shards"] > 1 else ""
+    weights += f", launches as CUDA graphs up to {found['recorded']} tokens" if found["recorded"] else ""
+    weights += f", the base shared among {found['shards']} GPUs" if found["shards"] > 1 else ""
     gpus = f" x {found['gpus']} GPUs" if found["gpus"] > 1 else ""
     said.append(
         f"micro-batch {found['micro_batch']} x accumulation {found['accumulation']}{gpus}; "
-        f"{found['recomputed']} of {found['of_layers']} layers computed again{weights}"
+        f"{found['recomputed']} of {found['of_layers']} layers with gradient checkpointing{weights}"
     )
     rate = found["tokens_per_second"]
     if rate is None:

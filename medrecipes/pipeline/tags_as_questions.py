@@ -1,4 +1,4 @@
-"""Tagged words as questions to a model that writes lists, and its lists back as spans: both judged by the same scores."""
+"""Tagged words as questions to a model that writes lists, and its lists back as spans: both evaluated by the same scores."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from medrecipes.engines import require_trackers, tell_figures
 from medrecipes.engines.multi_gpu.leader import leading
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.evaluation.chat_report import kept
-from medrecipes.pipeline.tasks import Foundation, Judging, Rendered, Task
+from medrecipes.pipeline.tasks import Evaluation, Foundation, Rendered, Task
 from medrecipes.pipeline.tasks.chat import Chat
 from medrecipes.pipeline.tasks.tag import Tag
 from medrecipes.recipe.schema import Recipe
@@ -107,11 +107,11 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
         stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
     rundir.update(**_about(recipe, found), **environment.describe())
 
-    judging = Judging(rundir.path / "eval", console)
+    evaluation = Evaluation(rundir.path / "eval", console)
     with leading(engine) as led:
         if evaluate:
             with console.stage("evaluate (base)") as stage, console.quiet(rundir.log):
-                before = task.reference(led, found, rendered, judging)
+                before = task.reference(led, found, rendered, evaluation)
                 stage.says(before.said)
         stats = _train(recipe, task, rundir, led, rendered, console)
         rundir.update(split_key=split.key, **_template(found))
@@ -119,10 +119,10 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             console.line(f"{'adapter':<15} {rundir.adapter}")
             return
         with console.stage("evaluate (tuned)") as stage, console.quiet(rundir.log):
-            after = task.answers(led, found, rendered, judging)
+            after = task.answers(led, found, rendered, evaluation)
             stage.says(after.said)
 
-    report = task.report(split, before, after, Judging(judging.folder, console, stats))
+    report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats))
     tell_figures(recipe, rundir, report, stats["steps"], console)
     finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
     rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
@@ -161,7 +161,7 @@ def _trained(stats: dict[str, Any]) -> str:
     """A training in a line."""
     parts = [
         f"{stats['steps']} steps",
-        f"{stats['trainable_parameters']:,} of {stats['parameters']:,} parameters trained",
+        f"{stats['trainable_parameters']:,} trainable parameters of {stats['parameters']:,}",
         kept(stats),
     ]
     if stats["metric"] == "f1":
@@ -204,7 +204,7 @@ def _require_processes(recipe: Recipe, task: Task) -> None:
     if processes.size() == 1:
         if recipe.model.shard is True:
             raise EngineError(
-                "model.shard = true: one process has nobody to share the base with; start several with --gpus N"
+                "model.shard = true: one process has no other process to share the base with; start several with --gpus N"
             )
         return
     if task.one_gpu:

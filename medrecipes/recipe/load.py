@@ -20,6 +20,8 @@ from medrecipes.recipe.schema import Recipe, Why, fields
 
 # what TOML calls pydantic's kinds
 KINDS = {"model_type": "table", "dict_type": "table", "tuple_type": "list", "list_type": "list"}
+# values that bear another name since some version
+RENAMED = {("model.engine", "trl"): "trl"}
 # the kinds of what a key could hold as well, but for this
 BOUNDS = ("greater", "less", "finite", "too_long")
 
@@ -148,6 +150,8 @@ def _describe(key: str, error: Any, known: Mapping[str, Any], at: Where) -> str:
     if error["type"] == "missing":
         return f"{at(key)} is missing; set it"
     said = f"{at(key)} = {shown(value)}"
+    if isinstance(value, str) and (name, value) in RENAMED:
+        return f"{said} is called {RENAMED[name, value]!r} now; write that"
     if error["type"] in KINDS:
         return f"{said}: must be a {KINDS[error['type']]}"
     if name in known and not error["type"].startswith(BOUNDS):

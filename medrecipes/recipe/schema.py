@@ -53,17 +53,19 @@ class Model(Section):
         "main", description="Branch, tag or commit of the base; the commit it resolved to is recorded."
     )
     bits: Literal[4, 8, 16] = Field(4, description="Bits a weight of the base: 4 (NF4), 8 or 16.")
-    engine: Literal["auto", "unsloth", "plain"] = Field("auto", description="What trains: unsloth, or plain TRL.")
+    engine: Literal["auto", "unsloth", "trl"] = Field(
+        "auto", description="What trains: Unsloth, or TRL with fused layers."
+    )
     quant_type: Literal["nf4", "fp4"] = Field("nf4", description="Number format of 4-bit weights.")
     double_quant: bool = Field(True, description="Quantise the 4-bit scales too; saves about 0.4 bits a weight.")
     shard: bool | Literal["auto"] = Field(
         "auto",
-        description="Share the base's layers among the cards of a run: where one cannot hold them, always or never.",
+        description="Share the base's layers among the GPUs of a run: where one cannot hold them, always or never.",
     )
     skip_modules: Names = Field(
         (), description="Modules left in 16 bits when the base is quantised; lm_head always is."
     )
-    cpu_offload: bool = Field(False, description="Keep what the card cannot hold in 8 bits on the CPU, in fp32.")
+    cpu_offload: bool = Field(False, description="Keep what the GPU cannot hold in 8 bits on the CPU, in fp32.")
     trust_remote_code: bool = Field(
         False,
         description="Whether the base needs Python code of its own; it runs only where the command line names the base: "
@@ -240,8 +242,8 @@ class Train(Section):
     checkpointing: Literal["auto"] | bool | Annotated[int, Field(ge=1, le=1000), Why("no base has more layers")] = (
         Field("auto", description="Layers that compute their activations again to save memory: all, none, or so many.")
     )
-    memory_gb: Annotated[float, Field(gt=0, le=10_000), Why("no card has more")] | None = Field(
-        None, description="Use at most so much of the card; left out: all that is free."
+    memory_gb: Annotated[float, Field(gt=0, le=10_000), Why("no GPU has more")] | None = Field(
+        None, description="Use at most so much of the GPU; left out: all that is free."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="Number format of the computation.")
     loss_on: Literal["answers", "all"] = Field(
@@ -393,7 +395,7 @@ class Recipe(Section):
     lora: Lora = Field(default=Lora(), description="The adapter.")
     train: Train = Field(default=Train(), description="How it is trained.")
     tag: Tag = Field(default=Tag(), description="How words are tagged, with task = `tag`.")
-    eval: Eval = Field(default=Eval(), description="How it is judged.")
+    eval: Eval = Field(default=Eval(), description="How it is evaluated.")
     publish: Publish = Field(default=Publish(), description="What is released to the Hub, and where.")
     sweep: Sweep = Field(default=Sweep(), description="What `medrecipes sweep` tries.")
 

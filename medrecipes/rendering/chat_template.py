@@ -27,7 +27,7 @@ BATCH = 2048  # rows whose runs are tokenised in one call: enough for all cores,
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation as a model sees it; `labels` are MASKED wherever nothing is learned, `cut`: its answer was cut."""
+    """A conversation as a model sees it; `labels` are MASKED wherever nothing is supervised, `cut`: its answer was cut."""
 
     id: str
     group: str
@@ -38,7 +38,7 @@ class Example:
 
     @property
     def supervised(self) -> int:
-        """How many tokens are learned."""
+        """How many tokens are supervised."""
         return len(self.labels) - self.labels.count(MASKED)
 
 

@@ -1,4 +1,4 @@
-"""Examples to packs and packs to batches: which rows share a row, and what the attention must keep apart."""
+"""Sequence packing: examples to packs and packs to batches, and what the attention must keep apart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pack:
 
 
 def pack(examples: Sequence[Example], max_tokens: int, *, packing: bool) -> list[Pack]:
-    """Each example by itself, or, `packing`, as many on a line as fit: the longest first, each where it fits best."""
+    """Each example by itself, or, `packing`, as many in a pack as fit: the longest first, each where it fits best."""
     if not packing:
         return [_lay([i], examples) for i in range(len(examples))]
     lines: list[list[int]] = []

@@ -79,7 +79,7 @@ def choose(rows: Sequence[R], count: int = 5, row: str | None = None) -> list[R]
 
 def conversations_from_file(path: Path) -> list[Conversation]:
     """Conversations from a file with one `{"messages": [{"role": …, "content": …}, …]}` a line; an `id` is kept."""
-    lines = read_text(path, "give a file with a conversation a line, as JSON").split("\n")
+    lines = read_text(path, "give a file of JSON lines, one conversation each").split("\n")
     found = [_conversation(f"{path}:{number}", number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise DataError(f"{path}: holds no conversation; write one JSON object a line")

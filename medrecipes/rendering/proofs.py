@@ -37,8 +37,8 @@ class Proof:
         share = self.supervised / self.tokens if self.tokens else 0.0
         cut = f" (but {self.cut:,}, which were cut short)" if self.cut else ""
         return (
-            f"{self.rows:,} rows proved: {self.answers:,} answers{cut} end with a learned stop token; "
-            f"{self.supervised:,} of {self.tokens:,} tokens learned ({share:.1%})"
+            f"{self.rows:,} rows proved: {self.answers:,} answers{cut} end with a supervised stop token; "
+            f"{self.supervised:,} of {self.tokens:,} tokens supervised ({share:.1%})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def prove(
                 "a content holds a literal \\n; turn it into a line break": literal,
                 "not exactly one BOS" + (" a user turn" if template.bos_every_turn else ""): found.wrong_bos(shapes),
                 "control tokens that the template did not write": found.wrong_control(shapes),
-                "tokens learned that are no answer, or an answer that is not learned": found.wrong_spans(shapes),
-                "an answer's stop token is not learned": found.wrong_stops(),
+                "tokens supervised that are no answer, or an answer that is masked": found.wrong_spans(shapes),
+                "an answer's stop token is masked": found.wrong_stops(),
                 "the learned tokens decode to another text than the answer": found.wrong_answers(answers),
                 "other ids than the base's own apply_chat_template gives": _wrong_ids(
                     template, conversations, examples
@@ -170,7 +170,7 @@ class _Rows:
         self.labels: Ids = np.fromiter(chain.from_iterable(e.labels for e in examples), np.int32, total)
         self.row = np.repeat(np.arange(len(examples)), self.lengths)
         self.learned = self.labels != MASKED
-        # a span of learned tokens begins where the token before is not learned, or belongs to another row
+        # a span of learned tokens begins where the token before is masked, or belongs to another row
         before = np.concatenate([[False], self.learned[:-1]])
         before[self.starts[:-1]] = False
         after = np.concatenate([self.learned[1:], [False]])

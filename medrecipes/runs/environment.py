@@ -18,11 +18,11 @@ def describe() -> dict[str, Any]:
     """Versions, commit and hardware, as run.json records them."""
     import torch
 
-    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": {"medrecipes": medrecipes.__version__, "python": platform.python_version(), **versions()},
         "commit": _commit(),
-        "hardware": {"gpus": cards, "cpu_cores": os.cpu_count(), "machine": platform.machine()},
+        "hardware": {"gpus": gpus, "cpu_cores": os.cpu_count(), "machine": platform.machine()},
     }
 
 

@@ -71,7 +71,7 @@ class RunDir:
 
     @property
     def finished(self) -> bool:
-        """Whether the whole line was walked to its end."""
+        """Whether the whole pipeline was walked to its end."""
         return self.state.get("state") == "finished"
 
     def update(self, **values: Any) -> None:
@@ -192,7 +192,7 @@ def open_run(path: Path, recipe: Recipe) -> Iterator[RunDir]:
             raise
 
 
-SYNC_S = 1.0  # a card waits while the disk is at work, and the system keeps what a killed process wrote
+SYNC_S = 1.0  # a GPU waits while the disk is at work, and the system keeps what a killed process wrote
 
 
 @dataclass
@@ -210,7 +210,7 @@ class LossLog:
 
     def __init__(self, path: Path, resumed_from_step: int | None = None, *, writes: bool = True) -> None:
         self.path = path
-        # what was logged after the checkpoint will happen again; without one, everything, the look before step 1 too
+        # what was logged after the checkpoint will happen again; without one, everything, the evaluation before step 1 too
         earlier = read_losses(path) if resumed_from_step is not None else []
         kept = [row for row in earlier if int(row["step"]) <= (resumed_from_step or 0)]
         # of all processes, up to the step that was last told

@@ -110,7 +110,7 @@ def read_prediction(where: str, line: str, *, own: bool) -> Prediction:
         if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
             raise DataError(f"{where}: {name} is {_shown(given)}; it must be {kinds[0].__name__}, or left out")
         if isinstance(given, int | float) and not 0 <= given <= 2**53:  # beyond, floats skip numbers
-            raise DataError(f"{where}: {name} is {_shown(given)}, which nobody can have measured; correct it, or leave it out")  # fmt: skip
+            raise DataError(f"{where}: {name} is {_shown(given)}, which no measurement gives; correct it, or leave it out")  # fmt: skip
     return Prediction(
         texts["id"], texts["group"], task, texts["prompt"], texts["gold"], texts["prediction"], **measured
     )

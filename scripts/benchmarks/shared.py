@@ -1,9 +1,9 @@
-"""A base that no card can hold, shared among several: 70 billion numbers in 4 bits, each card kept to --limit-gb.
+"""A base that no GPU can hold, shared among several: 70 billion parameters in 4 bits, each GPU kept to --limit-gb.
 
 usage: scripts/bench shared [--gpus 4] [--limit-gb 24] [--steps 6] [--work FOLDER] [--tokenizer FOLDER]
 
-Random weights in the shape of Llama 2 70B, made on the card and written as a published 4-bit base (36 GB); packed rows of
-2,048 tokens. First one card alone is asked, which must refuse; then all train and answer, and say what each held at most.
+Random weights in the shape of Llama 2 70B, made on the GPU and written as a published 4-bit base (36 GB); packed rows of
+2,048 tokens. First one GPU alone is asked, which must refuse; then all train and answer, and say what each held at most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHAPE = {
 
 
 def make_base(folder: Path, tokenizer: Path | None) -> None:
-    """Write a layer at a time, so that neither the card nor memory holds more."""
+    """Write a layer at a time, so that neither the GPU nor memory holds more."""
     import torch
     from bitsandbytes.functional import quantize_4bit
     from safetensors.torch import save_file
@@ -85,7 +85,7 @@ def make_base(folder: Path, tokenizer: Path | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the base, let one card refuse it, and train on all."""
+    """Make the base, let one GPU refuse it, and train on all."""
     parser = argparse.ArgumentParser(
         "scripts/bench shared", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--only-make", action="store_true", help="make the base and stop")
     arguments = parser.parse_args(argv)
-    from cards import read
+    from multi_gpu import read
     from train import data
 
     base = arguments.work / "base-70b"
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.only_make:
         return 0
     settings = [
-        f"model.base='{base}'", "model.engine=plain", "template.name=mistral-v3", "data.max_tokens=2048", *data(),
+        f"model.base='{base}'", "model.engine=trl", "template.name=mistral-v3", "data.max_tokens=2048", *data(),
         "data.split={train=0.96, dev=0.02, test=0.02}", "train.packing=true", "train.batch=8",
         f"train.memory_gb={arguments.limit_gb:g}", "train.optim=adamw_8bit", "train.keep_best=last",
         f"train.max_steps={arguments.steps}", "train.eval_steps=1000", "train.learning_rate=2e-4",
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         (arguments.work / f"shared-{count}.log").write_text(done.stdout + done.stderr)
         if count == 1:
-            print(f"one card of {arguments.limit_gb:g} GB: exit {done.returncode}: {done.stderr.strip().splitlines()[-1]}", flush=True)  # fmt: skip
+            print(f"one GPU of {arguments.limit_gb:g} GB: exit {done.returncode}: {done.stderr.strip().splitlines()[-1]}", flush=True)  # fmt: skip
             continue
         if done.returncode:
             print("\n".join((done.stdout + done.stderr).splitlines()[-25:]))
@@ -134,10 +134,10 @@ def main(argv: list[str] | None = None) -> int:
         rate = statistics.median(float(row["tokens_per_second"]) for row in rows[2:])
         for name, choice in json.loads(run.read_text())["choices"].items():
             print(f"{name}: {choice['value']} ({choice['reason']})")
-        print(f"{count} cards: {rate:,.0f} tokens/s, loss {float(rows[0]['loss']):.3f} to {float(rows[-1]['loss']):.3f} in {len(rows)} steps")  # fmt: skip
+        print(f"{count} GPUs: {rate:,.0f} tokens/s, loss {float(rows[0]['loss']):.3f} to {float(rows[-1]['loss']):.3f} in {len(rows)} steps")  # fmt: skip
         steps = ", ".join(f"{float(row['tokens_per_second']):,.0f}" for row in rows)
-        print(f"tokens/s of each step: {steps}; the card's memory tidied {stats['allocation_retries']} times")
-        print(f"peak GB of each card: {', '.join(map(str, stats['peak_gb_of_each_card']))}; {time.monotonic() - started:.0f} s in all")  # fmt: skip
+        print(f"tokens/s of each step: {steps}; the GPU's memory tidied {stats['allocation_retries']} times")
+        print(f"peak GB of each GPU: {', '.join(map(str, stats['peak_gb_of_each_gpu']))}; {time.monotonic() - started:.0f} s in all")  # fmt: skip
     return 0
 
 

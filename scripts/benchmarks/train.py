@@ -1,4 +1,4 @@
-"""How fast and with how much memory a Mistral-7B-shaped base (random weights) trains on this card, setting by setting.
+"""How fast and with how much memory a Mistral-7B-shaped base (random weights) trains on this GPU, setting by setting.
 
 usage: scripts/bench train [--steps 12] [--only NAME[;NAME]] [--work FOLDER] [--tokenizer FOLDER]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-PLAIN, UNSLOTH = "model.engine=plain", "model.engine=unsloth"
+PLAIN, UNSLOTH = "model.engine=trl", "model.engine=unsloth"
 NOTEBOOK = ["train.micro_batch=2", "train.batch=8", "train.padding_free=false", "train.checkpointing=true"]
 PACKED = ["train.packing=true", "train.micro_batch=4", "train.batch=4"]
 WIDE = ["train.packing=true", "train.batch=16", "train.optim=adamw_torch_fused"]
@@ -46,7 +46,7 @@ SETTINGS: dict[str, list[str]] = {
         "lora.dropout=1e-9",
     ],
     "library layers, packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
-    "default recipe: 8 rows end to end": [PLAIN, *ROWS],
+    "default recipe: 8 padding-free rows": [PLAIN, *ROWS],
     "default recipe, launched one by one": [PLAIN, *ROWS],
     "default recipe, launched one by one, 8-bit optimiser": [PLAIN, *ROWS, "train.optim=adamw_8bit"],
     "packed 4 x 2,048": [PLAIN, *PACKED, "train.checkpointing=false"],
@@ -123,7 +123,7 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
     overrides = [f"model.base='{base}'", "template.name=mistral-v3", "data.max_tokens=2048", "train.learning_rate=2e-4",
                  "train.optim=adamw_8bit", f"train.max_steps={steps}", "train.keep_best=last", "train.save_steps=100000",
                  "lora.alpha=16", *data(), *settings]  # fmt: skip
-    if "row-by-row" in work.name:  # for comparison: as on a card without the kernel
+    if "row-by-row" in work.name:  # for comparison: as on a GPU without the kernel
         import torch
 
         os.environ["UNSLOTH_TORCH_VARLEN"] = "0"
@@ -221,7 +221,7 @@ def make_rows(real: Path, out: Path) -> Path:
 
 
 def matrix_rate() -> float:
-    """The card's own bf16 matrix rate in TFLOP/s, on random numbers."""
+    """The GPU's own bf16 matrix rate in TFLOP/s, on random numbers."""
     import torch
 
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))

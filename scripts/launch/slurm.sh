@@ -9,8 +9,8 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start it with sbatch}"
 
-# The machines meet at the first one, at a port of the job's own; torchrun starts a process for each card. A job that is
-# started again goes on from its last checkpoint, also with another number of cards.
+# The machines meet at the first one, at a port of the job's own; torchrun starts a process for each GPU. A job that is
+# started again goes on from its last checkpoint, also with another number of GPUs.
 # Two minutes before its time ends it is told to stop: torchrun (2.12 on) gives a step nearly all of
 # them to be finished and saved.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110

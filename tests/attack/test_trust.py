@@ -876,7 +876,7 @@ def test_a_port_that_is_none_is_one_line(
 
 
 def test_the_words_reach_every_process_of_a_command(monkeypatch: pytest.MonkeyPatch, poison: Poison) -> None:
-    """With --gpus N the same words are run again, on a card each."""
+    """With --gpus N the same words are run again, on a GPU each."""
     from medrecipes.core import processes
 
     base = poison.custom()

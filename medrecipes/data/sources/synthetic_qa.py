@@ -27,7 +27,7 @@ SOURCE = Source(
     citation="thesven, SyntheticMedicalQA-4336, Hugging Face Hub",
     read=read,
     defects=(
-        Defect("answers were written by a language model and checked by nobody"),
+        Defect("answers were written by a language model and not checked by anyone"),
         Defect("a refusal stands where an answer should", "language-model failure", "answer",
                re.compile(r"^(?:I'm sorry|I apologi[sz]e|as an ai\b|as a language model)", re.IGNORECASE)),
     ),

@@ -1,8 +1,8 @@
-"""All layers of a decoder as one piece of work, recorded once for a size and played from then on.
+"""CUDA graphs: all layers of a decoder captured once for a size as one piece of work, and replayed from then on.
 
-A step is thousands of kernels. With few tokens at once a fast card is done with each before the processor has launched
-the next, and waits; a recording (a CUDA graph) is launched as a whole. It holds for one size, so tokens are filled up to
-the next of eight sizes an octave, with a row of their own that nothing is learned from.
+A step is thousands of kernels. With few tokens at once a fast GPU is done with each before the processor has launched
+the next, and waits; a CUDA graph (a CUDA graph) is launched as a whole. It holds for one size, so tokens are filled up to
+the next of eight sizes an octave, with a row of their own that nothing is supervised.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from medrecipes.engines.kernels.fused_layer import Layer
 
 ROWS = 8  # their number is filled up to a multiple of this, with empty ones
-# of a recording from what it was made of, as a share, all together and one by one: gradients of attention are added up in
+# of a CUDA graph from what it was made of, as a share, all together and one by one: gradients of attention are added up in
 # no fixed order, which those of single updates that hardly matter yet show most
 APART, ONE_APART = 0.02, 0.25
 
 
 class Recorded:
-    """Takes the tokens of a step through all layers: as they are until a size was seen some times, then from a recording.
+    """Takes the tokens of a step through all layers: as they are until a size was seen some times, then from a CUDA graph.
 
-    Sizes up to the largest are recorded, all in one room of so many bytes. Where recording fails, it is told and given up.
+    Sizes up to the largest are captured, all in one room of so many bytes. Where CUDA graph fails, it is told and given up.
     """
 
-    most = 0  # bytes that were recordings' own at one time, in this process
+    most = 0  # bytes that were CUDA graphs' own at one time, in this process
 
     def __init__(self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None]) -> None:
         self._layers, self._largest, self._room, self._tell = layers, largest, int(room), tell
@@ -77,7 +77,7 @@ class Recorded:
             Recorded.most = max(Recorded.most, self._studio.held)
         except torch.cuda.OutOfMemoryError:
             why = "they do not fit beside all else"
-        except RuntimeError as error:  # a driver or a library that cannot, or what is played is something else
+        except RuntimeError as error:  # a driver or a library that cannot, or what is replayed is something else
             why = reason(error)
         if why:  # behind the block, where nothing holds what was begun
             self._takes.clear()
@@ -87,7 +87,7 @@ class Recorded:
 
 
 class _Studio:
-    """What all recordings share: where numbers go in and come out, and the memory that the work is done in."""
+    """What all CUDA graphs share: where numbers go in and come out, and the memory that the work is done in."""
 
     def __init__(self, weights: Sequence[Tensor], like: Sequence[Tensor], largest: int, room: int) -> None:
         x = like[0]
@@ -97,22 +97,22 @@ class _Studio:
         self.held = 0
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()  # one for all: memory is shared within a stream alone
-        torch.cuda.empty_cache()  # what is cached is of no use to recordings
+        torch.cuda.empty_cache()  # what is cached is of no use to CUDA graphs
         # one piece that all cut theirs from: left to themselves, sizes that come as they may would share it badly
         with self.recording() as self._first:
             x.new_empty(room // x.itemsize)[:1].zero_()
 
     @contextmanager
     def recording(self) -> Iterator[torch.cuda.CUDAGraph]:
-        """What the card is told inside is recorded; torch.cuda.graph does as much, and takes longer to clean up around it."""
+        """What the GPU is told inside is captured; torch.cuda.graph does as much, and takes longer to clean up around it."""
         graph = torch.cuda.CUDAGraph()
         before = torch.cuda.memory_reserved()
         torch.cuda.synchronize()
         collects = gc.isenabled()
-        gc.disable()  # nothing of the card's may be let go in between
+        gc.disable()  # nothing of the GPU's may be let go in between
         try:
             with torch.cuda.stream(self._stream):
-                # other threads may ask the card something meanwhile
+                # other threads may ask the GPU something meanwhile
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 try:
                     yield graph
@@ -128,7 +128,7 @@ class _Studio:
 
 
 class _Take:
-    """One size: the work on the way forth and back."""
+    """One size: the work on the way forward and backward."""
 
     def __init__(self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], *, needs_x: bool) -> None:
         *_, ends = values
@@ -175,7 +175,7 @@ class _Take:
             self.dx.copy_(grad)
 
     def _prove(self, expected: list[Tensor]) -> None:
-        """What is played is what was recorded."""
+        """What is replayed is what was captured."""
         self.forth.replay()
         self.back.replay()
         norms = torch.stack([tensor.float().norm() for tensor in expected])
@@ -188,7 +188,7 @@ class _Take:
         shares = torch.stack([apart[0] / norms[0], apart[1:].norm() / norms[1:].norm(), (apart / norms).max()])
         for share, most in zip(shares.tolist(), (APART, APART, ONE_APART), strict=True):
             if not share <= most:
-                raise RuntimeError(f"what was played lay {share:.1%} from the step that it was recorded from")
+                raise RuntimeError(f"what was replayed lay {share:.1%} from the step that it was captured from")
 
 
 class _Played(torch.autograd.Function):

@@ -1,9 +1,9 @@
-"""A decoder layer as one function with a backward of its own: what a frozen base with LoRA needs and nothing else.
+"""A fused decoder layer: one function with a forward pass and a backward pass of its own, for a frozen base with LoRA.
 
 The layers of Mistral, Llama and Gemma are the same but for two details, so one function serves them. Against the
 library's own layers it multiplies q, k and v (gate and up) at once, adds the update in place, keeps no activation that
 is cheap to make again, and computes no gradient of a frozen weight. What it keeps for the backward pass is chosen layer
-by layer, which is what checkpointing is here. On rows that lie end to end; tests hold it equal to the library's.
+by layer, which is what checkpointing is here. On padding-free rows; tests hold it equal to the library's.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def layers(
     model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool, shards: Shards | None = None,
     recorded: Callable[[Sequence[Layer]], Way] | None = None,
 ) -> Iterator[None]:  # fmt: skip
-    """Inside, the model's layers train as the function above; answering and judging go the library's own way.
+    """Inside, the model's layers train as the function above; answering and evaluating go the library's own way.
 
     `recorded` makes all of them one way, which the first then goes.
     """

@@ -1,4 +1,4 @@
-"""The last step to the loss, without a wait: TRL's kernel is told which tokens are learned, and nobody looks on the card."""
+"""The last step to the loss, without a wait: TRL's kernel is told which tokens are supervised, and nobody looks on the card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def learned(labels: Tensor) -> Tensor:
 
 @contextmanager
 def told(model: Any) -> Iterator[None]:
-    """Inside, a model that is given `learned` foretells those tokens alone; as TRL does, which finds out on the card which they are."""
+    """Inside, a model that is given `learned` foretells those tokens alone; as TRL does, which finds out on the GPU which they are."""
     base = model.get_base_model()
     usual = base.forward
 

@@ -70,5 +70,5 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run(function: Callable[..., Any], *values: Any) -> Any:
-    """Compiled on a card, as written on a CPU."""
+    """Compiled on a GPU, as written on a CPU."""
     return (_compiled(function) if values[0].is_cuda else function)(*values)

@@ -20,7 +20,7 @@ class Projection:
     def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.decoded: Tensor | None = None
-        # of a base that cards share, these hold numbers in their layer's turn alone
+        # of a base that GPUs share, these hold numbers in their layer's turn alone
         self._bases = [getattr(module, "base_layer", module).weight for module in modules]
         self._rows = [module.out_features for module in modules]
         self._inputs = modules[0].in_features

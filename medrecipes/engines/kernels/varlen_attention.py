@@ -1,4 +1,4 @@
-"""Attention over rows that lie end to end, in one kernel: torch's own variable-length attention."""
+"""Attention over padding-free rows, in one kernel: torch's own variable-length attention."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rows:
 
 
 def available(dtype: torch.dtype) -> bool:
-    """Whether this torch and this card have the kernel for this number format."""
+    """Whether this torch and this GPU have the kernel for this number format."""
     if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
         return False
     return has_varlen() and torch_private.has_flash() and bool(torch.backends.cuda.is_flash_attention_available())
@@ -112,8 +112,8 @@ def varlen(
     """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
     for name in ("softcap", "s_aux"):  # what the kernel would leave out, and say nothing
         if more.get(name) is not None:
-            raise EngineError(f"the attention of this base wants {name}, which rows end to end cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
-    assert cu_seq_lens_q is not None, "only for batches that lie end to end"
+            raise EngineError(f"the attention of this base wants {name}, which padding-free rows cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
+    assert cu_seq_lens_q is not None, "only for padding-free batches"
     assert max_length_q is not None
     assert query.shape[0] == 1
     given = query.dtype

@@ -1,4 +1,4 @@
-"""One engine on several cards: the leader says what is to be done, and every process does its share of it."""
+"""One engine on several GPUs: the leader says what is to be done, and every process does its share of it."""
 
 from __future__ import annotations
 

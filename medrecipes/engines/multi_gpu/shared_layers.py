@@ -1,6 +1,6 @@
-"""A frozen base shared among the cards: each holds every n-th decoder layer, and sends it round when its turn comes.
+"""A frozen base shared among the GPUs: each holds every n-th decoder layer, and sends it round when its turn comes.
 
-The layers are alike, so two buffers serve for all that a card does not hold itself: the layer at work, and the next one,
+The layers are alike, so two buffers serve for all that a GPU does not hold itself: the layer at work, and the next one,
 which arrives meanwhile. Every process asks for the same layers in the same order; that is what keeps them in step.
 """
 
@@ -88,7 +88,7 @@ class Shards:
             > 1
         ):
             raise EngineError(
-                "model.shard: the layers of this base are not quantised alike, so they cannot be shared among cards; "
+                "model.shard: the layers of this base are not quantised alike, so they cannot be shared among GPUs; "
                 "name its 16-bit form, or one that is quantised throughout"
             )
         device = self._tensor(mine[0], 0).device
@@ -131,7 +131,7 @@ class Shards:
     def _open(self, number: int, ahead: int) -> None:
         slot = self._send(number)
         if slot.work is not None:
-            slot.work.wait()  # on a card, its stream waits and not this process
+            slot.work.wait()  # on a GPU, its stream waits and not this process
             slot.work = None
         self._put(number, self._own[number][1] if number in self._own else slot.views)
         # after what reads the buffer was begun: the sending waits for it

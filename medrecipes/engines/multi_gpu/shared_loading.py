@@ -1,4 +1,4 @@
-"""Loading a base that no card holds whole: every process reads its own layers, and what all need."""
+"""Loading a base that no GPU holds whole: every process reads its own layers, and what all need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
 def deal(base: Base, dtype: torch.dtype, quantization: BitsAndBytesConfig | None, device: torch.device) -> tuple[Any, Shards]:  # fmt: skip
-    """The base with this process's layers on its card, and whoever lends it the others."""
+    """The base with this process's layers on its GPU, and whoever lends it the others."""
     with opening(base):
         config = AutoConfig.from_pretrained(base.name, revision=base.revision, trust_remote_code=False)
     published = base.config.get("quantization_config")
@@ -90,7 +90,7 @@ def files(base: Base) -> list[Path]:
             if file.exists():
                 return [file]
     raise EngineError(
-        f"{base.name}: has no safetensors, which sharing a base among cards wants; name another form of it"
+        f"{base.name}: has no safetensors, which sharing a base among GPUs wants; name another form of it"
     )
 
 
@@ -141,7 +141,7 @@ def _packed(
 
 
 def _hollow(layer: Any, like: Any, device: torch.device) -> None:
-    """Give a layer of another card matrices without numbers, made like those of a layer that is here."""
+    """Give a layer of another GPU matrices without numbers, made like those of a layer that is here."""
     for module, model in zip(matrices(layer), matrices(like), strict=True):
         weight = model.weight
         if not isinstance(weight, Params4bit):

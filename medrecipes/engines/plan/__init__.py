@@ -1,4 +1,4 @@
-"""How to train on a card, decided before it starts: what fits, how much is computed again, and which of that is fastest."""
+"""How to train on a GPU, decided before it starts: what fits, how much is recomputed, and which of that is fastest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from medrecipes.engines.plan.dimensions import Card, Shape
+from medrecipes.engines.plan.dimensions import Gpu, Shape
 from medrecipes.engines.plan.memory import SLACK, Way, parts, recordings
 from medrecipes.engines.plan.pace import speed, waiting
 from medrecipes.recipe.schema import Recipe
 
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
-NO_VARLEN = "the card has no variable-length attention"
+NO_VARLEN = "the GPU has no variable-length attention"
 FUSED_FAMILIES = ("mistral", "llama", "gemma")
 
 
@@ -36,14 +36,14 @@ def unfit(recipe: Recipe, family: str) -> str | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train on a card, and what that takes; `parts` in GB, the time estimated."""
+    """How to train on a GPU, and what that takes; `parts` in GB, the time estimated."""
 
     way: Way
     micro_batch: int
     recomputed: int  # layers that keep their input alone and compute the rest again
     decode_once: bool
-    recorded: int  # up to how many tokens at once a step is played from a recording; 0: none is
-    shards: int  # among how many cards the layers are shared; 1: every card holds all
+    recorded: int  # up to how many tokens at once a step is replayed from a CUDA graph; 0: none is
+    shards: int  # among how many GPUs the layers are shared; 1: every GPU holds all
     parts: dict[str, float]
     limit_gb: float
     tokens_per_second: float
@@ -55,16 +55,16 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the card holds it."""
+        """Whether the GPU holds it."""
         return self.gb <= self.limit_gb
 
 
 def choose(
-    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
+    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
     limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None, steps: int = 1000,
 ) -> Plan:  # fmt: skip
     """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
-    limit = (limit_gb if limit_gb is not None else card.gb) * (1 - SLACK[way])
+    limit = (limit_gb if limit_gb is not None else gpu.gb) * (1 - SLACK[way])
     batch = max(1, recipe.train.batch // gpus)
     wanted = recipe.train.micro_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
@@ -74,23 +74,23 @@ def choose(
         decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
         for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
             held = parts(
-                recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=card.varlen
+                recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=gpu.varlen
             )
             largest = 0
-            if way == "fused" and shards == 1:  # layers that travel are not recorded
-                largest = waiting(recipe, shape, card, most, again, decode_once=decode_once)
+            if way == "fused" and shards == 1:  # layers that travel are not captured
+                largest = waiting(recipe, shape, gpu, most, again, decode_once=decode_once)
             for recorded in (0, largest) if largest >= mean else (0,):
                 taken = held
                 if recorded:
                     room = recordings(recipe, shape, recorded, again, decode_once=decode_once)
-                    taken = held | {"recordings": room}
+                    taken = held | {"CUDA graphs": room}
                 rate = speed(
-                    recipe, shape, card, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
+                    recipe, shape, gpu, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
                     recorded=recorded > 0, steps=steps, gpus=gpus,
                 )  # fmt: skip
                 yield Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus)
 
-    # nothing is sent round that every card can hold
+    # nothing is sent round that every GPU can hold
     shared = recipe.model.shard if shared is None else shared
     may = gpus > 1 and way == "fused" and shared is not False
     plans = [] if may and shared is True else list(among(1))
@@ -114,7 +114,7 @@ def tag_micro_batch(recipe: Recipe, longest: int) -> int:
 
 
 def _layers(recipe: Recipe, shape: Shape) -> list[int]:
-    """How many layers may be computed again."""
+    """How many layers may be recomputed."""
     wanted = recipe.train.checkpointing
     if wanted == "auto":
         return list(range(shape.layers + 1))

@@ -8,35 +8,35 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Card:
-    """A card: memory that a process can have, dense half-precision rate and memory bandwidth by its data sheet."""
+class Gpu:
+    """A GPU: memory that a process can have, dense half-precision rate and memory bandwidth by its data sheet."""
 
     name: str
     gb: float
     tflops: float
     gbps: float
     varlen: bool = True  # whether it runs variable-length attention (compute capability 8.0)
-    link_gbps: float = 20  # to another card: PCIe 4, or NVLink
+    link_gbps: float = 20  # to another GPU: PCIe 4, or NVLink
 
 
-CARDS = {
-    card.name: card
-    for card in (
-        Card("t4", 15.6, 65, 320, varlen=False),
-        Card("v100", 16.9, 125, 900, varlen=False),
-        Card("rtx3050", 8.3, 36, 224),
-        Card("rtx3060", 12.4, 51, 360),
-        Card("rtx3090", 25.2, 71, 936),
-        Card("rtx4060", 8.3, 60, 272),
-        Card("rtx4090", 25.2, 165, 1008),
-        Card("rtx5090", 33.6, 210, 1792),
-        Card("l4", 23.6, 121, 300),
-        Card("a10g", 23.6, 70, 600),
-        Card("l40s", 47.6, 362, 864),
-        Card("a100-40", 42.3, 312, 1555, link_gbps=200),
-        Card("a100-80", 84.9, 312, 2039, link_gbps=200),
-        Card("h100", 84.9, 989, 3350, link_gbps=300),
-        Card("h200", 149.9, 989, 4800, link_gbps=300),
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("t4", 15.6, 65, 320, varlen=False),
+        Gpu("v100", 16.9, 125, 900, varlen=False),
+        Gpu("rtx3050", 8.3, 36, 224),
+        Gpu("rtx3060", 12.4, 51, 360),
+        Gpu("rtx3090", 25.2, 71, 936),
+        Gpu("rtx4060", 8.3, 60, 272),
+        Gpu("rtx4090", 25.2, 165, 1008),
+        Gpu("rtx5090", 33.6, 210, 1792),
+        Gpu("l4", 23.6, 121, 300),
+        Gpu("a10g", 23.6, 70, 600),
+        Gpu("l40s", 47.6, 362, 864),
+        Gpu("a100-40", 42.3, 312, 1555, link_gbps=200),
+        Gpu("a100-80", 84.9, 312, 2039, link_gbps=200),
+        Gpu("h100", 84.9, 989, 3350, link_gbps=300),
+        Gpu("h200", 149.9, 989, 4800, link_gbps=300),
     )
 }
 

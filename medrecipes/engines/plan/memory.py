@@ -13,9 +13,9 @@ Way = Literal["fused", "library", "unsloth"]
 
 # bytes a trained number by optimiser; the 8-bit ones keep two bytes and a little for their scales
 OPTIMISER = {"8bit": 2.1, "lion": 4.0, "sgd": 0.0, "adagrad": 4.0, "rmsprop": 4.0, "adafactor": 0.1}
-# what the card's allocator cannot use, as a share of the card; more where the parts were fitted and not counted
+# what the GPU's allocator cannot use, as a share of the GPU; more where the parts were fitted and not counted
 SLACK = {"fused": 0.04, "library": 0.1, "unsloth": 0.1}
-# bytes that a layer keeps a token when nothing is computed again, in hidden and in inner widths of two bytes;
+# bytes that a layer keeps a token when nothing is recomputed, in hidden and in inner widths of two bytes;
 # fused is counted below, the others are fitted to what was measured (docs/performance.md)
 KEPT = {"library": (10.3, 4.0), "unsloth": (3.2, 2.8)}
 HEAD_TOKENS = 1024  # whose words are weighed at once
@@ -23,7 +23,7 @@ BY_ROWS = 2.8  # hidden widths more, where Unsloth attends row by row
 
 
 def by_rows(way: Way, varlen: bool) -> bool:
-    """Whether rows that lie end to end attend one after the other."""
+    """Whether padding-free rows attend one after the other."""
     return way == "unsloth" and not varlen
 
 
@@ -37,7 +37,7 @@ def parts(
     recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool, gpus: int = 1,
     shards: int = 1, varlen: bool = True,
 ) -> dict[str, float]:  # fmt: skip
-    """The peak of one card, in GB, with so many tokens at once."""
+    """The peak of one GPU, in GB, with so many tokens at once."""
     model, lora = recipe.model, recipe.lora
     layer = shape.matrices * bytes_a_number(recipe) / shape.layers
     held = -(-shape.layers // shards) + (2 if shards > 1 else 0)  # its own, the one at work and the next
@@ -53,7 +53,7 @@ def parts(
         full = KEPT[way][0] * h + KEPT[way][1] * i + (BY_ROWS * h if by_rows(way, varlen) else 0)
         if shape.capped:  # every token's weight for every other: in two bytes, in four, and once more before the cap
             full += 8 * shape.heads * recipe.data.max_tokens
-    # Unsloth keeps the inputs of layers that are computed again in the machine's own memory
+    # Unsloth keeps the inputs of layers that are recomputed in the machine's own memory
     kept = tokens * ((shape.layers - recomputed) * full + (0 if way == "unsloth" else recomputed * h))
     # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream
     again = (4 if way == "unsloth" else 6) * i + 4 * h
@@ -62,7 +62,7 @@ def parts(
     words = tokens * 4 * h + min(tokens, HEAD_TOKENS) * shape.vocabulary * 6
     return {
         "weights": (held * layer + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,
-        # several cards add gradients up in a place of its own
+        # several GPUs add gradients up in a place of its own
         "LoRA and gradients": (8 if gpus == 1 else 12) * trained / GB,
         "optimiser": state * trained / GB,
         "activations": kept / GB,
@@ -72,7 +72,7 @@ def parts(
 
 
 def recordings(recipe: Recipe, shape: Shape, largest: int, recomputed: int, *, decode_once: bool) -> float:
-    """What recordings of steps up to so many tokens hold beside all else, in GB: all share the activations of the largest."""
+    """What CUDA graphs of steps up to so many tokens hold beside all else, in GB: all share the activations of the largest."""
     needs = parts(recipe, shape, "fused", largest, recomputed, decode_once=decode_once)
     places = 4 * 2 * shape.hidden * largest  # what goes in and comes out
     return needs["activations"] + needs["layer at work"] + (places + 4 * trainable(recipe, shape)) / GB

@@ -1,34 +1,34 @@
-"""How many tokens a second a card trains, reckoned before it starts: what its products, its memory and its processor allow."""
+"""How many tokens a second a GPU trains, reckoned before it starts: what its products, its memory and its processor allow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medrecipes.engines.plan.dimensions import Card, Shape
+from medrecipes.engines.plan.dimensions import Gpu, Shape
 from medrecipes.engines.plan.memory import Way, by_rows, bytes_a_number
 from medrecipes.recipe.schema import Recipe
 
 # fitted to what was measured on an H200 (docs/performance.md): the shares of its matrix rate and of its bandwidth that
-# are reached, a layer's launches forth and back, an optimiser's time for a matrix
+# are reached, a layer's launches forward and backward, an optimiser's time for a matrix
 RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other": 5e-6}
 # how fast the other ways are against the fused one
 SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.95}
 SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
-# a recording (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
-# sizes add to tokens on the average; the time to record a layer, and what is lost when one is played
+# a CUDA graph (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
+# sizes add to tokens on the average; the time to capture a layer, and what is lost when one is replayed
 SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 1.06, 0.01, 0.15e-3
-SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is recorded, too
+SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is captured, too
 
 
 def speed(
-    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, accumulation: int, recomputed: int, *,
+    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: int, accumulation: int, recomputed: int, *,
     decode_once: bool, shards: int = 1, recorded: bool = False, steps: int = 1000, gpus: int = 1,
 ) -> float:  # fmt: skip
-    """Tokens a second of a card that may be expected, with so many in a micro-batch and so many of these in a step."""
-    computed = computing(recipe, shape, card, way, tokens, recomputed, decode_once=decode_once)
+    """Tokens a second of a GPU that may be expected, with so many in a micro-batch and so many of these in a step."""
+    computed = computing(recipe, shape, gpu, way, tokens, recomputed, decode_once=decode_once)
     if not recipe.train.packing:
         computed *= uneven(recipe.train.batch, gpus)
-    pace = SPEED_BY_ROWS if by_rows(way, card.varlen) else SPEED[way]
+    pace = SPEED_BY_ROWS if by_rows(way, gpu.varlen) else SPEED[way]
     # a micro-batch can be no faster than a processor launches its work
     launched = launching(recipe, shape, recomputed, decode_once=decode_once) / tokens
     seconds = max(computed / pace, launched)
@@ -43,56 +43,58 @@ def speed(
         seconds += kinds * shape.layers * RECORD_S / (micro_batches * tokens)
     if shards > 1:  # layers travel while others are at work
         travelling = 2 * shape.matrices * bytes_a_number(recipe) * (shards - 1) / shards
-        seconds = max(seconds, travelling / (card.link_gbps * 1e9) / tokens)
+        seconds = max(seconds, travelling / (gpu.link_gbps * 1e9) / tokens)
     update = UPDATE_S["8bit" if "8bit" in recipe.train.optim else "other"] * shape.layers * 2 * len(shape.modules)
     return 1 / (seconds + update / (tokens * accumulation))
 
 
-def uneven(rows: int, cards: int) -> float:
-    """How much more than the mean the fullest of several cards has, which all wait for, of so many single rows a step.
+def uneven(rows: int, gpus: int) -> float:
+    """How much more than the mean the fullest of several GPUs has, which all wait for, of so many single rows a step.
 
-    However they are dealt, one card has the longest: of rows whose lengths differ as much as those of questions and
+    However they are dealt, one GPU has the longest: of rows whose lengths differ as much as those of questions and
     answers do (about as much as their mean), it is as long as so many of them.
     """
-    if cards == 1:
+    if gpus == 1:
         return 1.0
     longest = sum(1 / number for number in range(1, rows + 1))
-    return float((1 + (longest * cards / rows) ** 2.5) ** 0.4)
+    return float((1 + (longest * gpus / rows) ** 2.5) ** 0.4)
 
 
 def computing(
-    recipe: Recipe, shape: Shape, card: Card, way: Way, tokens: int, recomputed: int, *, decode_once: bool
+    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: int, recomputed: int, *, decode_once: bool
 ) -> float:  # fmt: skip
-    """The seconds that a card works for a token, with so many at once."""
+    """The seconds that a GPU works for a token, with so many at once."""
     share = recomputed / shape.layers
     again = 2 * (shape.computed - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
     operations = 4 * shape.computed + again + 6 * shape.head
     moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share)
     decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
-    read = 2 * (2 + share) * shape.matrices / tokens  # the weights, on every way forth and back, while others multiply
-    products = max(operations / (card.tflops * 1e12 * RATE), read / (card.gbps * 1e9 * BANDWIDTH))
-    return products + (moved + decoded) / (card.gbps * 1e9 * BANDWIDTH)
+    read = (
+        2 * (2 + share) * shape.matrices / tokens
+    )  # the weights, on every way forward and backward, while others multiply
+    products = max(operations / (gpu.tflops * 1e12 * RATE), read / (gpu.gbps * 1e9 * BANDWIDTH))
+    return products + (moved + decoded) / (gpu.gbps * 1e9 * BANDWIDTH)
 
 
 def launching(recipe: Recipe, shape: Shape, recomputed: int, *, decode_once: bool) -> float:
-    """The seconds that a processor takes to launch the work of a micro-batch, forth and back."""
+    """The seconds that a processor takes to launch the work of a micro-batch, forward and backward."""
     decodes = not decode_once and recipe.model.bits == 4
     return shape.layers * LAUNCH_S * (1 + 0.4 * recomputed / shape.layers + 0.4 * decodes)
 
 
-def waiting(recipe: Recipe, shape: Shape, card: Card, most: int, recomputed: int, *, decode_once: bool) -> int:
-    """The largest size, of micro-batches of up to so many tokens, with which a card waits for its processor; 0: with none."""
+def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, *, decode_once: bool) -> int:
+    """The largest size, of micro-batches of up to so many tokens, with which a GPU waits for its processor; 0: with none."""
     launched = launching(recipe, shape, recomputed, decode_once=decode_once)
     waits = (
         size
         for size in sizes(most)
-        if size * computing(recipe, shape, card, "fused", size, recomputed, decode_once=decode_once) < SLOW * launched
+        if size * computing(recipe, shape, gpu, "fused", size, recomputed, decode_once=decode_once) < SLOW * launched
     )
     return max(waits, default=0)
 
 
 def sizes(most: int) -> Iterator[int]:
-    """What is recorded of micro-batches up to so many tokens: eight sizes an octave, multiples of 128."""
+    """What is captured of micro-batches up to so many tokens: eight sizes an octave, multiples of 128."""
     size = 0
     while size < most:
         size = filled(size + 1)

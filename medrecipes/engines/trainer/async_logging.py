@@ -1,4 +1,4 @@
-"""transformers' trainer without its waits: no step waits for the card, and none goes through all modules of a model."""
+"""transformers' trainer without its waits: no step waits for the GPU, and none goes through all modules of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medrecipes.core import processes
 class Brisk:
     """Mixed into a trainer: what a step logs is read once the next one is launched, or where somebody stops to look.
 
-    The trainer's own way reads each loss before it launches anything more, and the card has nothing to do meanwhile.
+    The trainer's own way reads each loss before it launches anything more, and the GPU has nothing to do meanwhile.
     """
 
     took: float | None = None  # the seconds of the steps that are being logged
@@ -48,7 +48,7 @@ class Brisk:
         self._tell()
         if due:
             norm = torch.as_tensor(0.0 if grad_norm is None else grad_norm).to(tr_loss.device)
-            # these two are means over the cards
+            # these two are means over the GPUs
             sums = torch.stack([*(n.double() / processes.size() for n in (tr_loss, norm)), *self.figures()])
             numbers = self.accelerator.reduce(sums).to("cpu", non_blocking=True)
             self._later = _Later(
@@ -96,7 +96,7 @@ class Brisk:
 
 
 class _Moment:
-    """When all that a card was asked so far is done; on a CPU, now."""
+    """When all that a GPU was asked so far is done; on a CPU, now."""
 
     def __init__(self, device: torch.device) -> None:
         self._event = torch.cuda.Event(enable_timing=True) if device.type == "cuda" else None
@@ -125,7 +125,7 @@ class _Later:
     steps: int  # since the last log
     learning_rate: float
     start_time: float
-    numbers: Tensor  # on their way from the card until the last moment
+    numbers: Tensor  # on their way from the GPU until the last moment
     since: _Moment
     until: _Moment
 

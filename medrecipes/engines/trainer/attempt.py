@@ -84,7 +84,7 @@ class Attempt:
             "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
             "logging_steps": settings.logging_steps,
             "logging_nan_inf_filter": False,
-            # the next rows travel to the card while it is at work
+            # the next rows travel to the GPU while it is at work
             "accelerator_config": {"non_blocking": not cpu},
             "eval_strategy": "no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
             "eval_steps": None if settings.eval_steps == "epoch" else settings.eval_steps,
@@ -176,10 +176,10 @@ class Attempt:
         return next((e[f"eval_{self.metric}"] for e in history if e["step"] == 0 and f"eval_{self.metric}" in e), None)
 
 
-def look(trainer: Any, judge: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """A look at the dev rows by our own measure, told to the log and to whoever chooses a checkpoint by it."""
+def look(trainer: Any, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """An evaluation of the dev rows by our own measure, told to the log and to whoever chooses a checkpoint by it."""
     training = trainer.model.training
-    metrics = judge()
+    metrics = evaluate()
     trainer.model.train(training)
     trainer.log(metrics)
     trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
@@ -192,7 +192,7 @@ def within_memory(
 ) -> dict[str, Any]:  # fmt: skip
     """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out.
 
-    `recompute` has all layers computed again from then on, and says whether that is new.
+    `recompute` has all layers with gradient checkpointing from then on, and says whether that is new.
     """
     begun = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     while True:
@@ -202,8 +202,8 @@ def within_memory(
             pass  # behind this block, where the failed step's activations are no longer held
         if micro_batch == 1 and processes.size() == 1 and recompute():
             recomputed = True
-            _tell(rundir, console, "all layers are computed again from now on", micro_batch, micro_batch)
-            choices["checkpointing"] = Choice("all layers", "more was kept until the card's memory ran out")
+            _tell(rundir, console, "gradient checkpointing in all layers from now on", micro_batch, micro_batch)
+            choices["checkpointing"] = Choice("all layers", "more was kept until the GPU's memory ran out")
         else:
             micro_batch = smaller(micro_batch, recomputed, recipe, rundir, console, choices)
         for name, parameter in model.named_parameters():
@@ -226,10 +226,10 @@ def smaller(
     micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir, console: Console, choices: dict[str, Choice]
 ) -> int:
     """After memory ran out, the next smaller micro-batch that divides the batch; there is none below one row."""
-    cards = processes.size()
-    if cards > 1 or micro_batch == 1:  # of several cards, the others do not know
+    gpus = processes.size()
+    if gpus > 1 or micro_batch == 1:  # of several GPUs, the others do not know
         rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
-        what = f"{rows} at a time on each of {cards} cards" if cards > 1 else "one row at a time"
+        what = f"{rows} at a time on each of {gpus} GPUs" if gpus > 1 else "one row at a time"
         says = f" (`medrecipes plan {rundir.path}/recipe.toml` says what fits)" if recipe.task == "chat" else ""
         cures = ["lower data.max_tokens", f"or choose a smaller base{says}"]
         if micro_batch > 1:
@@ -243,5 +243,5 @@ def smaller(
         rundir, console, f"the micro-batch is now {size} instead of {micro_batch}, the batch stays {recipe.train.batch}",
         micro_batch, size,
     )  # fmt: skip
-    choices["micro_batch"] = Choice(size, "halved when the card's memory ran out")
+    choices["micro_batch"] = Choice(size, "halved when the GPU's memory ran out")
     return size

@@ -61,7 +61,10 @@ class Progress(TrainerCallback):
         )  # fmt: skip
         if split == "train":
             self._bar.at(state.global_step, f"loss {loss:.3f}  {rate:,.0f} tokens/s")
-        self._since = (time.monotonic(), self._log.tokens)  # the time of a look at the dev rows is not training's
+        self._since = (
+            time.monotonic(),
+            self._log.tokens,
+        )  # the time of an evaluation of the dev rows is not training's
         if not math.isfinite(loss):
             rows = [self._ids[number] for numbers in processes.gather(numbers) for number in numbers]
             if processes.leads():
@@ -176,9 +179,9 @@ def count_peak_anew(device: torch.device) -> None:
 
 
 def peak_gb(device: torch.device) -> float:
-    """The most memory in use since `count_peak_anew`: of the card, or of this process on a CPU."""
+    """The most memory in use since `count_peak_anew`: of the GPU, or of this process on a CPU."""
     if device.type == "cuda":
-        # what recordings hold is the allocator's, but never in use by its count
+        # what CUDA graphs hold is the allocator's, but never in use by its count
         return round((float(torch.cuda.max_memory_allocated(device)) + Recorded.most) / 1e9, 2)
     status = Path("/proc/self/status")
     if status.exists():  # what the system counts of a process begins with its parent's; this does not

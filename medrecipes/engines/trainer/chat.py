@@ -1,4 +1,4 @@
-"""What both engines share: TRL's trainer fed with finished ids and labels, its log, its checkpoints and its adapter."""
+"""The SFT trainer of chat runs: TRL's SFTTrainer fed with finished ids and labels, its log, checkpoints and LoRA adapter."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TrlEngine(Speaker):
             if name in self.choices:
                 console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
-        if self._shards is not None:  # what lies on one card alone is not to be made equal on all
+        if self._shards is not None:  # what lies on one GPU alone is not to be made equal on all
             shared = self._shards.weights
             self.model._ddp_params_and_buffers_to_ignore = [
                 n for n, p in self.model.named_parameters() if id(p) in shared
@@ -88,7 +88,7 @@ class TrlEngine(Speaker):
                 chosen = replace(setting, micro_batch=micro_batch)
                 if setting.recorded and rundir.state.get("out_of_memory"):
                     chosen = replace(chosen, recorded=0)
-                    self.choices["launches"] = Choice("one by one", "recordings were given up when memory ran out")
+                    self.choices["launches"] = Choice("one by one", "CUDA graphs were given up when memory ran out")
                 return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
 
             def recompute() -> bool:
@@ -116,7 +116,7 @@ class TrlEngine(Speaker):
             "allocation_retries": torch.cuda.memory_stats(self.device)["num_alloc_retries"] if not self._on_cpu else 0,
             "parameters": sum(map(count, self.model.parameters())),
             "peak_gb": max(peaks),
-            **({"peak_gb_of_each_card": peaks} if len(peaks) > 1 else {}),
+            **({"peak_gb_of_each_gpu": peaks} if len(peaks) > 1 else {}),
         }
 
     def _train(
@@ -155,13 +155,13 @@ class TrlEngine(Speaker):
             else importlib.import_module("medrecipes.engines.trainer.measured").MeasuredTrainer
         )
 
-        random = recipe.lora.dropout or settings.neftune_noise_alpha  # then no row is learned as it is judged
+        random = recipe.lora.dropout or settings.neftune_noise_alpha  # then no row is learned as it is evaluated
         proving = Proving(
-            self.model.config.model_type, packing=settings.packing, judge=None if random else self._judge_row
+            self.model.config.model_type, packing=settings.packing, evaluate=None if random else self._row_loss
         )
 
         class Trainer(usual):  # type: ignore[misc, valid-type]
-            """TRL's trainer, counting tokens and judging the dev rows by the measure of the report."""
+            """TRL's trainer, counting tokens and evaluating the dev rows by the measure of the report."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
@@ -181,7 +181,7 @@ class TrlEngine(Speaker):
                 """None of TRL's own beside the checkpoints, which knows no base: the run has a card."""
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-                return look(self, lambda: engine._judge(dev, dev_learned))
+                return look(self, lambda: engine._evaluate_dev(dev, dev_learned))
 
         def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
             batch = tensors([padded[item["pack"]] for item in items], pad, layout, self.name)
@@ -196,7 +196,7 @@ class TrlEngine(Speaker):
             data_collator=collate,
         )
         callbacks = list(tracked)
-        if checkpointing and self.name == "plain":
+        if checkpointing and self.name == "trl":
             callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
         if settings.sample_prompts:
             callbacks.append(Samples(self.answer, settings.sample_prompts, rundir.path / "samples.jsonl"))
@@ -211,7 +211,7 @@ class TrlEngine(Speaker):
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:
         """The loss as training comes to it, without what a trainer counts."""
-        if self.name == "plain":
+        if self.name == "trl":
             if "learned" in batch:  # of the labels that there are now
                 batch = batch | {"learned": loss_head.learned(batch["labels"])}
             outputs = model(**batch, use_cache=False, fused_lm_head=True)
@@ -221,11 +221,11 @@ class TrlEngine(Speaker):
     def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
         """Inside, the decoder layers train as one function each."""
         count = self.model.config.num_hidden_layers
-        # the last layers' activations are let go first, so it is the first layers that are computed again
+        # the last layers' activations are let go first, so it is the first layers that are recomputed
         keep = [number >= setting.recomputed for number in range(count)]
 
         def tell(why: str) -> None:
-            self.choices["launches"] = choice = Choice("one by one", f"they cannot be recorded here: {why}")
+            self.choices["launches"] = choice = Choice("one by one", f"they cannot be captured here: {why}")
             console.line(labelled("launches", str(choice)))
 
         recorded = None

@@ -17,7 +17,7 @@ def tensors(packs: Sequence[Pack], pad: int, layout: Layout, engine: str) -> dic
     lists = collate(packs, pad, layout)
     lengths = lists.pop("lengths", None)
     batch: dict[str, Any] = {name: torch.tensor(value) for name, value in lists.items()}
-    # plain numbers, not tensors: they stay off the card, and reading them waits for nothing
+    # plain numbers, not tensors: they stay off the GPU, and reading them waits for nothing
     batch["rows"] = [row for p in packs for row in p.rows]
     batch["tokens"] = sum(len(p.input_ids) for p in packs)
     batch["supervised"] = sum(label != MASKED for p in packs for label in p.labels)

@@ -1,4 +1,4 @@
-"""TRL's trainer without its waits: what it measures beside the loss is added up on the card, and read once a log."""
+"""TRL's trainer without its waits: what it measures beside the loss is added up on the GPU, and read once a log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class MeasuredTrainer(Brisk, SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """The mean over the tokens that a step learns, on all cards together."""
+        """The mean over the tokens that a step learns, on all GPUs together."""
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         learned = outputs.label_mask.sum()
         count = torch.as_tensor(learned if num_items_in_batch is None else num_items_in_batch)
         loss = -outputs.log_probs.sum() / count.clamp(min=1)
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over the cards
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over the GPUs
         seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else torch.full_like(learned, inputs["input_ids"].numel())  # fmt: skip
         measured = (seen, learned, outputs.entropy.detach().sum(), outputs.is_top1.sum())
         sums = torch.stack([number.double() for number in measured])

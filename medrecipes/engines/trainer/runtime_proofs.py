@@ -1,4 +1,4 @@
-"""What is proved of every training on its first micro-batches: rows on a line do not see each other, and learned is what is judged."""
+"""Packing isolation and the training loss, proved on the first micro-batches: packed sequences do not see each other, and what is supervised is what is evaluated."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from medrecipes.core.errors import EngineError
 from medrecipes.rendering.chat_template import MASKED
 
 APART = 1e-4  # as a share of the loss: it is the same sum of the same numbers
-LOOKS = 8  # a look waits for the card, and where rows share no line there is nothing to wait for
+LOOKS = 8  # a look waits for the GPU, and where rows share no line there is nothing to wait for
 JUDGED = 0.02  # in nats, and as a share: half precision adds up otherwise in other layouts
 
 Batch = dict[str, Any]
 
 
 class Proving:
-    """Holds the loss of one row against its loss after other rows, and against its loss by itself, as judging finds it."""
+    """Holds the loss of one row against its loss after other rows, and against its loss by itself, as evaluating finds it."""
 
-    def __init__(self, family: str, *, packing: bool, judge: Callable[[list[int], list[int]], float] | None) -> None:
-        self._family, self._packing, self._judge = family, packing, judge
+    def __init__(self, family: str, *, packing: bool, evaluate: Callable[[list[int], list[int]], float] | None) -> None:
+        self._family, self._packing, self._evaluate_dev = family, packing, evaluate
         self.found: dict[str, float] = {}
         self._looks = 0
 
@@ -39,8 +39,8 @@ class Proving:
             return
         line, start, end = place
         apart = start > 0 and "after others" not in self.found
-        judged = self._judge is not None and "judged" not in self.found
-        if not (apart or judged):
+        evaluated = self._evaluate_dev is not None and "evaluated" not in self.found
+        if not (apart or evaluated):
             return
         ids, labels = (batch[name][line, start:end].tolist() for name in ("input_ids", "labels"))
         alone = torch.full_like(batch["labels"], MASKED)
@@ -50,22 +50,24 @@ class Proving:
             others = batch["input_ids"].clone()
             others[line, :start] = others[line, :start].roll(1)
             found["after others"] = _loss(loss_of, {**batch, "labels": alone, "input_ids": others})
-        if judged and self._judge:
-            found["judged"] = self._judge(ids, labels)
+        if evaluated and self._evaluate_dev:
+            found["evaluated"] = self._evaluate_dev(ids, labels)
         if all(map(math.isfinite, found.values())):  # else the step itself will tell
             self._hold(found)
             self.found |= found
 
     def _hold(self, found: dict[str, float]) -> None:
-        learned, other, judged = (found.get(name, found["learned"]) for name in ("learned", "after others", "judged"))
+        learned, other, evaluated = (
+            found.get(name, found["learned"]) for name in ("learned", "after others", "evaluated")
+        )
         if abs(learned - other) > APART * learned:
             raise EngineError(
-                f"rows on one line see each other through the {self._family} layers of this engine (a row's loss is {learned:.4f} "
+                f"packed sequences see each other through the {self._family} layers of this engine (a row's loss is {learned:.4f} "
                 f"or {other:.4f}, depending on what stands before it); set train.{'packing' if self._packing else 'padding_free'} = false"
             )
-        if abs(learned - judged) > JUDGED * (1 + judged):
+        if abs(learned - evaluated) > JUDGED * (1 + evaluated):
             raise EngineError(
-                f"a row that is judged with a loss of {judged:.4f} is learned with {learned:.4f}: the {self._family} layers of this "
+                f"a row that is evaluated with a loss of {evaluated:.4f} is learned with {learned:.4f}: the {self._family} layers of this "
                 "engine train another model than the one that answers; set model.engine to the other one, plain or unsloth"
             )
 
@@ -88,7 +90,7 @@ def a_row(batch: Batch) -> tuple[int, int, int] | None:
 
 
 def _loss(loss_of: Callable[[Batch], Any], batch: Batch) -> float:
-    cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=cards), torch.no_grad():
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=gpus), torch.no_grad():
         torch.manual_seed(0)  # dropout and noise fall alike, and training's own dice stay as they were
         return float(loss_of(batch))

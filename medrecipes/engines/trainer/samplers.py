@@ -10,12 +10,12 @@ import torch
 class Shuffled(torch.utils.data.Sampler[int]):
     """The order of one process, whatever their number: the same shuffle each epoch, and what fills the last step at its end.
 
-    The rows of a step are dealt so that all cards have about as many tokens: each waits for the one that has most.
+    The rows of a step are dealt so that all GPUs have about as many tokens: each waits for the one that has most.
     """
 
-    def __init__(self, lengths: Sequence[int], count: int, seed: int, batch: int, cards: int, at_once: int) -> None:
+    def __init__(self, lengths: Sequence[int], count: int, seed: int, batch: int, gpus: int, at_once: int) -> None:
         self._lengths, self._count, self._seed, self._epoch = lengths, count, seed, 0
-        self._batch, self._cards, self._at_once = batch, cards, at_once
+        self._batch, self._cards, self._at_once = batch, gpus, at_once
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -26,20 +26,20 @@ class Shuffled(torch.utils.data.Sampler[int]):
         order += range(self._count, len(self._lengths))
         for start in range(0, len(order), self._batch):
             hands = self._dealt(order[start : start + self._batch])
-            # cards take theirs in turn, so many at once
+            # GPUs take theirs in turn, so many at once
             for first in range(0, len(hands[0]), self._at_once):
                 for hand in hands:
                     yield from hand[first : first + self._at_once]
         self._epoch += 1
 
     def _dealt(self, rows: Sequence[int]) -> list[list[int]]:
-        """As many rows for each card: the longest first, to the card that has the fewest tokens so far."""
+        """As many rows for each GPU: the longest first, to the GPU that has the fewest tokens so far."""
         hands: list[list[int]] = [[] for _ in range(self._cards)]
         tokens, share = [0] * self._cards, len(rows) // self._cards
         for row in sorted(rows, key=lambda row: -self._lengths[row]):
-            card = min((card for card, hand in enumerate(hands) if len(hand) < share), key=tokens.__getitem__)
-            hands[card].append(row)
-            tokens[card] += self._lengths[row]
+            gpu = min((gpu for gpu, hand in enumerate(hands) if len(hand) < share), key=tokens.__getitem__)
+            hands[gpu].append(row)
+            tokens[gpu] += self._lengths[row]
         return hands
 
     def set_epoch(self, epoch: int) -> None:

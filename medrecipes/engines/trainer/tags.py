@@ -1,4 +1,4 @@
-"""The tagging engine: transformers' token classification with LoRA, on a card or a CPU; the head is trained whole, in fp32."""
+"""The tagging engine: transformers' token classification with LoRA, on a GPU or a CPU; the head is trained whole, in fp32."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from medrecipes.scoring.spans import Tagging, micro
 class Tagger:
     """A loaded base with a tagging head and, once trained or opened, its adapter."""
 
-    name = "plain"
+    name = "trl"
 
     def __init__(self, recipe: Recipe, base: Base, labels: Sequence[str]) -> None:
         self.recipe, self.labels, self.tokenizer = recipe, tuple(labels), base.tokenizer
@@ -114,7 +114,7 @@ class Tagger:
         )
 
         class Trainer(Brisk, transformers.Trainer):
-            """transformers' trainer, counting words and judging the dev rows by their spans."""
+            """transformers' trainer, counting words and evaluating the dev rows by their spans."""
 
             def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
                 attempt.count(inputs)
@@ -124,7 +124,7 @@ class Tagger:
                 return ByLength([len(w.input_ids) for w in found], settings.batch, recipe.seed)
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-                return look(self, lambda: engine._judge(dev, dev_windows))
+                return look(self, lambda: engine._evaluate_dev(dev, dev_windows))
 
         trainer = Trainer(
             model=self.model,
@@ -160,7 +160,7 @@ class Tagger:
 
         return loss
 
-    def _judge(self, dev: Sequence[Tagged], found: Sequence[Window]) -> dict[str, float]:
+    def _evaluate_dev(self, dev: Sequence[Tagged], found: Sequence[Window]) -> dict[str, float]:
         """The dev rows' strict span F1, and their loss a word (cross entropy, unweighted)."""
         said = list(self.predict(found))
         rows = gather(len(dev), found, said)
@@ -189,7 +189,7 @@ class Tagger:
             "input_ids": torch.tensor(ids),
             "attention_mask": mask,
             "labels": torch.tensor(labels),
-            # plain numbers, not tensors: they stay off the card, and reading them waits for nothing
+            # plain numbers, not tensors: they stay off the GPU, and reading them waits for nothing
             "rows": [window.row for window in found],
             "tokens": sum(len(window.input_ids) for window in found),
             "supervised": sum(label != MASKED for window in found for label in window.labels),
@@ -211,7 +211,7 @@ class Tagger:
     def _choose_checkpointing(self) -> bool:
         wanted = self.recipe.train.checkpointing
         why = "the recipe says so" if wanted != "auto" else "rows of a tagging run are short"
-        # of these layers all or none are computed again
+        # of these layers all or none are recomputed
         choice = Choice(wanted != "auto" and bool(wanted), why)
         self.choices["checkpointing"] = choice
         return bool(choice.value)

@@ -107,7 +107,7 @@ def read_runs(paths: Sequence[Path]) -> list[History]:
 
 
 def same_test(runs: Sequence[History], *, anyway: bool) -> list[str]:
-    """Raise if two runs were judged on different rows or with different decoding; `anyway`: marks that say so, instead."""
+    """Raise if two runs were evaluated on different rows or with different decoding; `anyway`: marks that say so, instead."""
     marks = []
     for one, other in combinations([run for run in runs if run.test], 2):
         if not (found := _unlike(one, other)):
@@ -115,7 +115,7 @@ def same_test(runs: Sequence[History], *, anyway: bool) -> list[str]:
         how, what, said, cure = found
         if not anyway:
             raise RunError(
-                f"{one.name} and {other.name} were judged {how} different {what} ({said}); {cure}, "
+                f"{one.name} and {other.name} were evaluated {how} different {what} ({said}); {cure}, "
                 "or lay them side by side with --anyway"
             )
         marks.append(
@@ -125,14 +125,14 @@ def same_test(runs: Sequence[History], *, anyway: bool) -> list[str]:
 
 
 def _unlike(one: History, other: History) -> tuple[str, str, str, str] | None:
-    """In what two runs were not judged alike."""
+    """In what two runs were not evaluated alike."""
     first, second = ({(p.id, p.prompt, p.gold) for p in run.test} for run in (one, other))
     if first != second:
         said = f"{len(first)} and {len(second)} test rows, {len(first & second)} in common"
-        return "on", "test sets", said, "judge both on one set"
+        return "on", "test sets", said, "evaluate both on one set"
     drawn = [spoken(run.report["decoding"]) for run in (one, other) if run.report and "decoding" in run.report]
     if len(set(drawn)) > 1:
-        return "with", "decoding", " against ".join(drawn), "judge both with the same [eval]"
+        return "with", "decoding", " against ".join(drawn), "evaluate both with the same [eval]"
     return None
 
 

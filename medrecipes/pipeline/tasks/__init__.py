@@ -73,13 +73,13 @@ class Task(Protocol):
     def follow(self, rundir: RunDir) -> None:
         """What one of several processes does beside the leader."""
 
-    def reference(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def reference(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """What is reached without training: by the untuned base, or by a dictionary."""
 
-    def answers(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def answers(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """What the tuned model reaches on the same rows."""
 
-    def report(self, split: Any, before: Answers, after: Answers, run: Judging) -> dict[str, Any]:
+    def report(self, split: Any, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """Figures with intervals, written into the run folder."""
 
     def summary(self, report: Mapping[str, Any], before: Answers, after: Answers, console: Console) -> None:
@@ -96,7 +96,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Judging:
+class Evaluation:
     """Where answers go, and the statistics of the training that they come from."""
 
     folder: Path

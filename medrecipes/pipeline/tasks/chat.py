@@ -15,7 +15,7 @@ from medrecipes.engines.bases import require_base
 from medrecipes.engines.multi_gpu.leader import follow
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.cases import Case, exactly, read_cases
-from medrecipes.pipeline.tasks import Answers, Foundation, Judging, Rendered
+from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template, said_of
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config
@@ -96,12 +96,12 @@ class Chat:
         engine = self.open(found, split)
         follow(engine, lambda: engine.train(rendered.train, rendered.dev, rundir, Console.silent()))
 
-    def reference(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def reference(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The base's answers."""
         rows = self._answered(chat_report.BASE, engine, foundation, rendered, run)
         return Answers(rows, f"the base answered {len(rows)} {rendered.held_out_name} questions")
 
-    def answers(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def answers(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The tuned model's answers to the same rows, and to the hand-written cases."""
         rows = self._answered(chat_report.TUNED, engine, foundation, rendered, run)
         template, limit, cases = _template(foundation), self.recipe.eval.max_new_tokens, self.cases
@@ -109,7 +109,7 @@ class Chat:
         also = f", and {len(cases)} hand-written cases" if cases else ""
         return Answers(rows, f"the tuned model answered the same {len(rows)} questions{also}", answered)
 
-    def report(self, split: Split, before: Answers, after: Answers, run: Judging) -> dict[str, Any]:
+    def report(self, split: Split, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """Base against tuned."""
         report = chat_report.report(self.recipe, split.held_out_name, split.key, before.rows, after.rows, after.cases)
         report |= chat_report.on_dev(run.stats)
@@ -148,7 +148,7 @@ class Chat:
             console.line(f"answered   {one_line(case.prediction, 200)}")
 
     def _answered(
-        self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Judging
+        self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation
     ) -> list[Prediction]:
         template, limit = _template(foundation), self.recipe.eval.max_new_tokens
         return answers.predict(model, engine, template, rendered.held_out, limit, run.folder, run.console)

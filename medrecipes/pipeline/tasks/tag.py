@@ -11,7 +11,7 @@ from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.engines import Choice, open_tagger, tag_base
 from medrecipes.engines.bases import require_base
 from medrecipes.evaluation import span_report
-from medrecipes.pipeline.tasks import Answers, Foundation, Judging, Rendered
+from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.word_windows import Proof, prove
 from medrecipes.runs.folder import RunDir
@@ -46,7 +46,7 @@ class Tag:
         base, model = tag_base(self.recipe, split), self.recipe.model
         require_base(self.recipe, base)
         said = f"{model.base}, {model.attention} attention, tags {' '.join(split.labels)}"
-        return Foundation(Choice("plain", REASON), base, None, said)
+        return Foundation(Choice("trl", REASON), base, None, said)
 
     def render(self, foundation: Foundation, split: TaggedSplit) -> Rendered:
         """The windows of every part, counted and proved at once; the engine makes those that it needs."""
@@ -76,19 +76,19 @@ class Tag:
     def follow(self, rundir: RunDir) -> None:
         """Nothing: it trains in one process."""
 
-    def reference(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def reference(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The dictionary's tags."""
         found = span_report.looked_up(rendered.train, rendered.held_out)
         return Answers(
             found, f"a dictionary of the training rows tagged {_rows(rendered)}, for an untrained head knows no tag"
         )
 
-    def answers(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Judging) -> Answers:
+    def answers(self, engine: Any, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The tuned model's tags."""
         found = span_report.tagged(engine, rendered.held_out)
         return Answers(found, f"the tuned model tagged {_rows(rendered)}")
 
-    def report(self, split: TaggedSplit, before: Answers, after: Answers, run: Judging) -> dict[str, Any]:
+    def report(self, split: TaggedSplit, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """The dictionary against the model."""
         return span_report.report(self.recipe, split, before.rows, after.rows, run.folder)
 

@@ -66,7 +66,7 @@ def bits(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if model.cpu_offload and model.bits == 8 and optim not in TORCH_OPTIMISERS and optim in OPTIMISERS:
         yield (
             ("model.cpu_offload", "train.optim"),
-            f"{at('train.optim')} = {optim!r} updates what lies on the card only, and {at('model.cpu_offload')} keeps "
+            f"{at('train.optim')} = {optim!r} updates what lies on the GPU only, and {at('model.cpu_offload')} keeps "
             "layers on the CPU; set train.optim = 'adamw_torch'",
         )
     if model.skip_modules and model.bits == 16:
@@ -87,10 +87,10 @@ def lora(recipe: Recipe, at: Where) -> Iterator[Problem]:
         yield (key,), f"{at(key)} is empty, so nothing would be trained; name modules, or 'all-linear'"
     if "all-linear" in targets and len(targets) > 1:
         yield (key,), f"{at(key)}: 'all-linear' stands for all of them; leave the other names out"
-    if recipe.model.engine == "plain" and "lm_head" in targets:
+    if recipe.model.engine == "trl" and "lm_head" in targets:
         yield (
             (key, "model.engine"),
-            f"{at(key)}: 'lm_head' cannot be trained with {at('model.engine')} = 'plain', whose loss reads the head's "
+            f"{at(key)}: 'lm_head' cannot be trained with {at('model.engine')} = 'trl', whose loss reads the head's "
             "weights past an adapter; set model.engine = 'unsloth', which trains the head whole, or leave it out",
         )
     if recipe.task == "chat" and targets and not set(targets) - UNADAPTED:

@@ -118,7 +118,7 @@ def task(recipe: Recipe, at: Where) -> Iterator[Problem]:
     if recipe.model.engine == "unsloth":
         yield (
             ("model.engine", "task"),
-            f"{at('model.engine')} = 'unsloth' has no tagging head; leave it out, or set 'plain'",
+            f"{at('model.engine')} = 'unsloth' has no tagging head; leave it out, or set 'trl'",
         )
     if recipe.tag.focal_gamma != Tag.model_fields["focal_gamma"].default and recipe.tag.loss != "focal":
         yield (

@@ -1,4 +1,4 @@
-"""The section of a card on merged weights and GGUF: what the adapter was merged on, and how near the result is to it."""
+"""The section of a GPU on merged weights and GGUF: what the adapter was merged on, and how near the result is to it."""
 
 from __future__ import annotations
 

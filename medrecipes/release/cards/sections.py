@@ -20,7 +20,7 @@ from medrecipes.rendering.base_template import saved_template
 from medrecipes.scoring.predictions import read_predictions
 from medrecipes.scoring.tables import show
 
-EXAMPLE = "One of the answers, the first of those that were judged:"
+EXAMPLE = "One of the answers, the first of those that were evaluated:"
 LEARNED = {"answers": "answers and their stop tokens", "all": "whole texts"}
 
 
@@ -214,7 +214,7 @@ def limits(facts: Facts) -> Iterator[str]:
     """What nobody should expect of it."""
     few = "TOO FEW" in str(facts.report.get("intervals"))
     yield bullets([
-        "No clinician has judged its answers, and no figure above measures harm.",
+        "No clinician has evaluated its answers, and no figure above measures harm.",
         "It knows what its base and its data knew when they were written; guidance has changed since, and it cannot tell.",
         "Its data is English and of the sources above; other languages, other questions and other patients were not looked at.",
         "Likeness to a reference text is not truth: an answer can score well and be wrong in the one number that matters.",

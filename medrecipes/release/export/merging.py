@@ -72,7 +72,7 @@ def _sibling(name: str) -> Base | None:
 
 
 def open_ground(ground: Ground, said: Model) -> Any:
-    """The base in its own number format, 4-bit weights dequantised layer by layer; on a card where it fits, else the CPU."""
+    """The base in its own number format, 4-bit weights dequantised layer by layer; on a GPU where it fits, else the CPU."""
     from medrecipes.engines.kernels.varlen_attention import exact
     from medrecipes.engines.opening import auto_class, bare, opening, settings
 
@@ -95,7 +95,7 @@ def open_ground(ground: Ground, said: Model) -> Any:
 
 
 def _place(size: int) -> Any:
-    """The card where so many bytes of weights fit on it with room to compute, else the CPU."""
+    """The GPU where so many bytes of weights fit on it with room to compute, else the CPU."""
     import torch
 
     fits = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > 1.3 * size
@@ -172,7 +172,7 @@ def open_saved(folder: Path, trusted: bool, **settings: Any) -> Any:
 
 
 def tidy() -> None:
-    """Give back the memory of models that are not used any more, on the card as well."""
+    """Give back the memory of models that are not used any more, on the GPU as well."""
     import torch
 
     gc.collect()

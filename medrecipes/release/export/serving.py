@@ -99,7 +99,7 @@ def go_template(template: ChatTemplate) -> str:
 
 
 def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
-    """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message, and the decoding judged with."""
+    """Ollama's Modelfile beside a GGUF: the template, every stop token, the system message, and the decoding evaluated with."""
     lines = [f"FROM ./{gguf}", f'TEMPLATE """{go_template(template)}"""']
     if '"""' in (template.system or ""):
         raise TemplateError('the system message holds """, which ends it in an Ollama Modelfile; say it otherwise')
@@ -115,8 +115,8 @@ def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
 def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
     decoding = Decoding.of(recipe)
-    judged = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
-    always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(judged)]  # fmt: skip
+    evaluated = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
+    always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(evaluated)]  # fmt: skip
     if recipe.model.trust_remote_code:
         always.append("--trust-remote-code")
     if kind != "adapter":

@@ -1,4 +1,4 @@
-"""What the run tells: whether its adapter still answers as it was judged, where answers stop, and its base's terms."""
+"""What the run tells: whether its adapter still answers as it was evaluated, where answers stop, and its base's terms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F1_TOLERANCE = 0.01  # strict micro F1 of a tagging run, likewise
 
 
 def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None) -> Iterator[str]:
-    """The saved adapter on its base must answer as likely as the model that was judged; computed once an adapter."""
+    """The saved adapter on its base must answer as likely as the model that was evaluated; computed once an adapter."""
     tags = state.get("task") == "tag"
     weights, answers = run / "adapter" / "adapter_model.safetensors", run / "eval" / "predictions.jsonl"
     what = "scores" if tags else "loss"
@@ -47,7 +47,7 @@ def reload_differs(run: Path, state: Mapping[str, Any], console: Console | None)
     else:
         yield (
             f"adapter: {found['again']:.4f} bits per byte of answer after a reload, {found['recorded']:.4f} when it was "
-            f"judged; at most {TOLERANCE} may lie between"
+            f"evaluated; at most {TOLERANCE} may lie between"
         )
 
 

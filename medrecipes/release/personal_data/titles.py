@@ -24,10 +24,10 @@ LOWER_TITLED = re.compile(
     rf"\b(?i:dr|mr|mrs|ms|prof|miss|herr|frau|mme|señora?|sig|dott)\.? (?P<name>[{LOWER}]{{3,20}}(?: [{LOWER}]{{3,20}})?)\b"
 )
 TITLES = """ dr dra drs prof professor mr mrs ms miss mister mx doctor herr herrn frau hr mme mlle monsieur madame mademoiselle docteur docteure doctora señor señora
-    señorita sra srta doña dña signor signora sig ra dott ssa dottor dottoressa dottore doutor doutora senhor senhora dona shri smt sri kumari pt adv dame sir doz ing sr sister nurse baby granny grandma grandpa cousin fr father brother don seu m d me master rev reverend pastor captain officer sergeant judge uncle aunt auntie km midwife lady lord therapist coach"""
+    señorita sra srta doña dña signor signora sig ra dott ssa dottor dottoressa dottore doutor doutora senhor senhora dona shri smt sri kumari pt adv dame sir doz ing sr sister nurse baby granny grandma grandpa cousin fr father brother don seu m d me master rev reverend pastor captain officer sergeant evaluate uncle aunt auntie km midwife lady lord therapist coach"""
 STRONG_TITLES = bag(TITLES.partition(" sr ")[0]) - {"pt", "adv", "doz", "ing"} | {"sig.ra", "sig.na", "dott.ssa"}
 STATIONS = bag(
-    "lady lord rev reverend pastor captain officer sergeant judge uncle aunt auntie midwife therapist coach"
+    "lady lord rev reverend pastor captain officer sergeant evaluate uncle aunt auntie midwife therapist coach"
 )  # titles before two names
 LOCAL_TITLES = bag("m d me seu don")  # letters and words that are titles where others of their language stand by
 LOCAL = re.compile(r"\b(?:el|los|las|fue|con|por|una|que|le|les|des|est|une|et|pour|du|la|em|foi)\b")

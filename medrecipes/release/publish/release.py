@@ -22,7 +22,7 @@ from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir
 
 CARD, EXPORTED = "README.md", "export.json"
-# what goes with every form of a model: how it was made and judged, but none of the rows
+# what goes with every form of a model: how it was made and evaluated, but none of the rows
 EVIDENCE = ("data.json", "loss.csv", "loss.png", "trainer_stats.json", "eval/report.json")
 SUFFIX = {"adapter": "", "merged-16bit": "-merged-16bit", "merged-4bit": "-merged-4bit", "gguf": "-gguf"}
 

@@ -160,7 +160,7 @@ class Evidence:
 
     @once
     def predictions(self) -> dict[str, list[Prediction]]:
-        """The answers by model, in the order in which they are judged."""
+        """The answers by model, in the order in which they are evaluated."""
         return self._answers("eval/predictions.jsonl")
 
     @once
@@ -245,7 +245,7 @@ class Evidence:
 
     @once
     def rows(self) -> list[evaluate.Row]:
-        """The held-out rows that are judged."""
+        """The held-out rows that are evaluated."""
         return evaluate.held_out(self.own, self.fitted["held out"])
 
     @once

@@ -178,7 +178,7 @@ def _exports(e: Evidence) -> list[Any]:
 
 
 def _dataset(said: Mapping[str, Any], folder: Path) -> Iterator[Claim]:
-    """The rows themselves: how many, and the hash of every split, computed again from what is published."""
+    """The rows themselves: how many, and the hash of every split, recomputed from what is published."""
     e = Evidence(RunDir(folder))
     for part, name in PARTS:
         yield settle(f"split {part}", partial(_part, e, said, part, name))

@@ -49,7 +49,7 @@ def predictions(e: Evidence) -> Found:
         answers = e.predictions.get(model, [])
         if [p.id for p in answers] != [conversation.id for conversation, _ in e.rows]:
             wrong.append(
-                f"{model} answered {len(answers)} rows, which are not the {len(e.rows)} that the recipe judges"
+                f"{model} answered {len(answers)} rows, which are not the {len(e.rows)} that the recipe evaluates"
             )
             continue
         for answer, (conversation, _) in zip(answers, e.rows, strict=True):

@@ -129,7 +129,7 @@ def _statistics(e: Evidence) -> Iterator[str]:
         yield f"trainer_stats.json has {seconds} s at {rate} steps a second, which are not {planned(e):,} steps"
     proved = list(stats["proved"].values()) if chat else []
     if proved and max(proved) - min(proved) > PROVED * (1 + min(proved)):
-        yield "trainer_stats.json has a row that was learned otherwise than it was judged"
+        yield "trainer_stats.json has a row that was learned otherwise than it was evaluated"
     samples = e.own.train.max_steps * e.own.train.batch if e.own.train.max_steps else e.packs * e.own.train.epochs
     if _alone(e) and not math.isclose(seconds * stats["train_samples_per_second"], samples, rel_tol=0.01):
         yield f"trainer_stats.json has {seconds} s at {stats['train_samples_per_second']} rows a second, which are not {samples:,.0f}"  # fmt: skip

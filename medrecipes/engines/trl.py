@@ -1,4 +1,4 @@
-"""The other engine: transformers, peft, bitsandbytes and TRL by themselves, on one NVIDIA card or several."""
+"""The other engine: transformers, peft, bitsandbytes and TRL by themselves, on one NVIDIA GPU or several."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     if choices["shards"].value:
         where = torch.device("cuda", torch.cuda.current_device())
         model, shards = deal(base, dtype, quantization(recipe, dtype), where)
-        return TrlEngine("plain", recipe, base, template, model, dtype, choices, attach, shards)
+        return TrlEngine("trl", recipe, base, template, model, dtype, choices, attach, shards)
     with opening(base):
         model = auto_class(base.config).from_pretrained(
             base.name,
@@ -32,4 +32,4 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             attn_implementation=varlen_attention.exact(base.config),
             **settings(recipe.model, base),
         )
-    return TrlEngine("plain", recipe, base, template, bare(model), dtype, choices, attach)
+    return TrlEngine("trl", recipe, base, template, bare(model), dtype, choices, attach)

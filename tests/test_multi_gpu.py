@@ -1,4 +1,4 @@
-"""Two cards: what they learn is what one learns, and a base that they share is no other base. Needs two NVIDIA cards."""
+"""Two GPUs: what they learn is what one learns, and a base that they share is no other base. Needs two NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 
 from medrecipes.recipe.load import load
 from medrecipes.runs.folder import last_checkpoint, read_losses, run_path
-from tests.conftest import Cli, need_cards, sets, start
+from tests.conftest import Cli, need_gpus, sets, start
 
 pytestmark = pytest.mark.cuda
 
-SETTINGS = ["model.engine=plain", "train.max_steps=8", "train.eval_steps=4", "train.save_steps=4", "train.batch=8", "train.micro_batch=2", "eval.rows=6", "eval.max_new_tokens=8", "train.optim=adamw_torch", "train.sample_prompts=['What is asthma?']"]  # fmt: skip
+SETTINGS = ["model.engine=trl", "train.max_steps=8", "train.eval_steps=4", "train.save_steps=4", "train.batch=8", "train.micro_batch=2", "eval.rows=6", "eval.max_new_tokens=8", "train.optim=adamw_torch", "train.sample_prompts=['What is asthma?']"]  # fmt: skip
 EXACT = ["model.bits=16", "train.precision=fp32"]
 
 
-def trained(cli: Cli, folder: Path, cards: int, *settings: str) -> dict[str, object]:
-    """What a run on so many cards says and leaves."""
-    need_cards(cards)
-    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(cards), *sets(*SETTINGS, *settings))
+def trained(cli: Cli, folder: Path, gpus: int, *settings: str) -> dict[str, object]:
+    """What a run on so many GPUs says and leaves."""
+    need_gpus(gpus)
+    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(gpus), *sets(*SETTINGS, *settings))
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = folder.iterdir()
     rows = read_losses(run / "loss.csv")
@@ -41,7 +41,7 @@ def test_two_cards_learn_what_one_does(cli: Cli, tmp_path: Path) -> None:
     one = trained(cli, tmp_path / "one", 1, *EXACT)
     two = trained(cli, tmp_path / "two", 2, *EXACT)
     apart = max(abs(a[2] - b[2]) for a, b in zip(one["losses"], two["losses"], strict=True))  # type: ignore[call-overload]
-    print(f"one card and two: at most {apart:.1e} apart")
+    print(f"one GPU and two: at most {apart:.1e} apart")
     assert apart < 1e-4
 
 
@@ -75,8 +75,8 @@ def test_a_base_that_two_cards_share_is_judged_and_released_by_both(cli: Cli, tm
 
 
 def begun(folder: Path, *settings: str) -> tuple[Path, subprocess.Popen[bytes]]:
-    """A run on two cards, in the middle of its training, and its folder."""
-    need_cards(2)
+    """A run on two GPUs, in the middle of its training, and its folder."""
+    need_gpus(2)
     path = run_path(load("recipes/demo.toml", settings).recipe, folder, fresh=False)
     return path, start(path, 3, "recipes/demo.toml", "--gpus", "2", *sets(*settings))
 
@@ -104,7 +104,7 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
     ],
 )  # fmt: skip
 def test_a_mistake_that_two_cards_meet_is_one_line(setting: str, line: str, cli: Cli, tmp_path: Path) -> None:
-    need_cards(2)
+    need_gpus(2)
     done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *sets(*SETTINGS, *EXACT, setting))
     assert done.returncode == 2, done.stderr
     assert line in done.stderr  # the leader's words or the other's: it may be the first to meet it by far
@@ -118,5 +118,5 @@ def test_a_card_whose_process_is_killed_is_one_line(tmp_path: Path) -> None:
     os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert errors.decode().startswith("the process of card ")
+    assert errors.decode().startswith("the process of GPU ")
     assert len(errors.decode().splitlines()) == 1

@@ -1,9 +1,9 @@
-"""How much faster several cards train than one: the same recipe and batch by `medrecipes run --gpus N`, and resumed on fewer.
+"""How much faster several GPUs train than one: the same recipe and batch by `medrecipes run --gpus N`, and resumed on fewer.
 
-usage: scripts/bench cards [--gpus 1,2,4] [--steps 12] [--batch 16] [--rows] [--work FOLDER] [--tokenizer FOLDER]
+usage: scripts/bench multi_gpu [--gpus 1,2,4] [--steps 12] [--batch 16] [--rows] [--work FOLDER] [--tokenizer FOLDER]
 
-A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of cards;
---rows: single rows end to end, as the default recipe has them (--batch 8 --steps 400: much shorter runs are not recorded).
+A Mistral-7B-shaped base (random weights) in 4 bits, packed rows of 2,048 tokens, as many a step whatever the number of GPUs;
+--rows: single padding-free rows, as the default recipe has them (--batch 8 --steps 400: much shorter runs are not recorded).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train with each number of cards and print the table; then check that a run goes on with another number."""
+    """Train with each number of GPUs and print the table; then check that a run goes on with another number."""
     parser = argparse.ArgumentParser(
-        "scripts/bench cards", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        "scripts/bench multi_gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--gpus", default="1,2,4")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16, help="packs or rows a step, on all cards together")
+    parser.add_argument("--batch", type=int, default=16, help="packs or rows a step, on all GPUs together")
     parser.add_argument(
         "--rows", action="store_true", help="single rows, not packs; the micro-batch as the plan has it"
     )
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.rows:
         layout = ["train.packing=false", "train.micro_batch=auto"]
     settings = [
-        f"model.base='{base}'", "model.engine=plain", "template.name=mistral-v3", "data.max_tokens=2048",
+        f"model.base='{base}'", "model.engine=trl", "template.name=mistral-v3", "data.max_tokens=2048",
         *data(), "data.split={train=0.96, dev=0.02, test=0.02}", *layout, f"train.batch={arguments.batch}",
         "train.optim=adamw_torch_fused", "train.keep_best=last", "train.checkpointing=false",
         "train.eval_steps=1000", "eval.rows=2", "eval.max_new_tokens=4", "lora.alpha=16",
@@ -56,16 +56,16 @@ def main(argv: list[str] | None = None) -> int:
     ]  # fmt: skip
     rates, losses = {}, {}
     for count in counts:
-        folder = arguments.work / f"cards-{'rows-' if arguments.rows else ''}{count}"
+        folder = arguments.work / f"GPUs-{'rows-' if arguments.rows else ''}{count}"
         run(settings, folder, count, arguments.steps, 1000)
         rows = losses[count] = read(folder)
         rates[count] = statistics.median(float(row["tokens_per_second"]) for row in rows[max(4, len(rows) // 4) :])
-    print("| cards | tokens/s | times one |\n| --- | --- | --- |")
+    print("| GPUs | tokens/s | times one |\n| --- | --- | --- |")
     for count, rate in rates.items():
         print(f"| {count} | {rate:,.0f} | {rate / rates[counts[0]]:.2f} |")
     most, fewest = counts[-1], counts[0]
     apart = [abs(float(a["loss"]) - float(b["loss"])) for a, b in zip(losses[most], losses[fewest], strict=True)]
-    print(f"losses on {most} cards and on {fewest}: at most {max(apart):.1e} apart over {len(apart)} steps")
+    print(f"losses on {most} GPUs and on {fewest}: at most {max(apart):.1e} apart over {len(apart)} steps")
     if arguments.no_resume:
         return 0
     folder, half = arguments.work / "resumed", arguments.steps // 2
@@ -104,7 +104,7 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
         if process.returncode and not stop:
-            sys.exit(f"{log.name}: the run on {count} cards failed")
+            sys.exit(f"{log.name}: the run on {count} GPUs failed")
 
 
 def read(folder: Path) -> list[dict[str, str]]:
