@@ -36,13 +36,13 @@ def datasets(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield (source, path), f"{at(path)} is missing; source jsonl reads a file of your own, name it, or a dataset of the Hub as {repo}"  # fmt: skip
         if entry.path and entry.repo:
             yield (path, repo), f"{at(repo)} contradicts {at(path)}; set one of them"
-        if entry.repo and not REPOSITORY.fullmatch(entry.repo):
-            yield (repo,), f"{at(repo)} = {shown(entry.repo)} is no OWNER/NAME of the Hub; correct it"
-        if entry.licence and not LICENCE.fullmatch(entry.licence):
-            yield (f"{place}.licence",), f"{at(f'{place}.licence')} = {shown(entry.licence)} is no short name of a licence; write it as SPDX does, such as 'CC-BY-4.0'"  # fmt: skip
         for key in ("columns", "repo", "licence"):
             if entry.source != "jsonl" and getattr(entry, key) != Mix.model_fields[key].default:
                 yield (source, f"{place}.{key}"), f"{at(f'{place}.{key}')} is read by source jsonl only; leave it out, or change the source"  # fmt: skip
+        if entry.source == "jsonl" and entry.repo and not REPOSITORY.fullmatch(entry.repo):
+            yield (repo,), f"{at(repo)} = {shown(entry.repo)} is no OWNER/NAME of the Hub; correct it"
+        if entry.source == "jsonl" and entry.licence and not LICENCE.fullmatch(entry.licence):
+            yield (f"{place}.licence",), f"{at(f'{place}.licence')} = {shown(entry.licence)} is no short name of a licence; write it as SPDX does, such as 'CC-BY-4.0'"  # fmt: skip
     cases = recipe.eval.cases
     if cases and not os.path.isfile(cases):
         yield (
