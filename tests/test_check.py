@@ -124,6 +124,7 @@ WRONG: list[tuple[str, str]] = [
     (f"{TAG}[tag]\nfocal_gamma = 1.0\n", "x.toml:5: tag.focal_gamma is read with tag.loss = 'focal' only; set that, or leave it out"),
     (f"{TAG}[tag]\noverlap = 1024\n", "x.toml:5: tag.overlap = 1024 must be less than half of data.max_tokens = 2048; lower it"),
     (f"{TAG}[lora]\ntargets = ['lm_head']\n[data]\nmax_tokens = 512\n", f"x.toml: lora.targets: 'lm_head' matches no module of this base (it has {SEVEN.removesuffix(', lm_head')})"),
+    ("[model]\nbase = './mxfp4'\n[lora]\ntargets = ['q_proj']\n", "x.toml: model.base is published in mxfp4, on which LoRA does not train here; name a form of it in 16 bits, or in bitsandbytes' 4 bits, as Unsloth publishes it (unsloth/…-bnb-4bit)"),
     (f"{TAG}[model]\nbase = './gemma3'\n", "x.toml: model.base is a Gemma3, for which transformers has no token classification; choose a Mistral, Llama or Gemma (1 or 2)"),
     ("[train]\nkeep_best = 'f1'\n", "x.toml:2: train.keep_best = 'f1' is not measured when task = 'chat'; set one of bits_per_byte, loss, last"),
     ("[model]\nattention = 'bidirectional'\n", "x.toml:2: model.attention: a chat recipe has no use for it; leave it out, or set another task than 'chat'"),
@@ -165,6 +166,13 @@ BESIDE = {
             "architectures": ["MistralForCausalLM"],
             "model_type": "mistral",
             "quantization_config": {"load_in_4bit": True},
+        }
+    ),
+    "mxfp4/config.json": json.dumps(
+        {
+            "architectures": ["GptOssForCausalLM"],
+            "model_type": "gpt_oss",
+            "quantization_config": {"quant_method": "mxfp4"},
         }
     ),
     "gemma3/config.json": json.dumps({"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}),
@@ -298,15 +306,26 @@ def test_the_modules_of_every_known_architecture_are_those_that_transformers_bui
     # what leads into the layers of Gemma 4, and Llama 4's choice of experts, is theirs alone
     aside = {
         "gemma4": {"per_layer_projection", "per_layer_model_projection", "per_layer_input_gate", "embed_tokens_per_layer"},
+        "gemma3n": {
+            "per_layer_projection", "per_layer_model_projection", "per_layer_input_gate", "embed_tokens_per_layer", "modality_router",
+            "linear_left", "linear_right", "prediction_coefs", "correction_coefs",
+        },
         "llama4": {"router"},
     }  # fmt: skip
     for kind, modules in MODULES.items():
-        if kind.startswith("gemma3n"):  # tests/test_tiny.py asks a base of its own
+        if kind == "gemma3n":  # the half that sees is of the package timm
             continue
-        config = AutoConfig.for_model(kind)
+        one = {
+            "num_hidden_layers": 1,
+            "layer_types": ["full_attention"],
+            "num_kv_shared_layers": 0,
+            "activation_sparsity_pattern": None,
+        }
+        config = AutoConfig.for_model(kind, **(one if kind == "gemma3n_text" else {}))
         text = getattr(config, "text_config", config)
         for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"):
-            setattr(text, name, {"num_hidden_layers": 1, "vocab_size": 64}.get(name, 256))
+            few: int | list[int] = {"num_hidden_layers": 1, "vocab_size": 64}.get(name, 256)
+            setattr(text, name, [256] if isinstance(getattr(text, name), list) else few)
         text.pad_token_id = None
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:1]
@@ -315,6 +334,7 @@ def test_the_modules_of_every_known_architecture_are_those_that_transformers_bui
         kinds = (torch.nn.Linear, torch.nn.Embedding)
         inside = [*model.get_decoder().named_modules(), ("lm_head", model.lm_head)]
         found = {name.rsplit(".", 1)[-1] for name, module in inside if isinstance(module, kinds)}
+        found = {name for name in found if not name.isdigit()}  # places in a list
         assert found - aside.get(kind.removesuffix("_text"), set()) == set(modules), kind
 
 

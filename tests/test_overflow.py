@@ -25,6 +25,7 @@ LONG_QUESTION = Conversation.of("long-question", "doc", f"Article: {ARTICLE}\n\n
 LONG_ANSWER = Conversation.of("long-answer", "doc", "What does it name?", ARTICLE)
 SHORT = Conversation.of("short", "doc", "What is asthma?", "A disease.")
 ROWS = [SHORT, LONG_QUESTION, LONG_ANSWER]
+ROOM = {"gpt-oss": 300}  # tokens of a row; its makers write more than a hundred of a small vocabulary before every conversation
 
 
 def test_drop_leaves_out_what_is_too_long_and_counts_it() -> None:
@@ -48,12 +49,12 @@ def test_error_names_the_first_row_and_its_length() -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_shortened_context_keeps_its_beginning_its_cue_and_the_whole_answer(name: str) -> None:
     template = bound(name)
-    fitted = fit(template, ROWS, 100, "shorten_context")
+    fitted = fit(template, ROWS, ROOM.get(name, 100), "shorten_context")
     assert [example.id for example in fitted.examples] == ["short", "long-question"]
     assert fitted.dropped == {"longer than max_tokens": ["long-answer"]}  # no question can be cut for this answer
     assert fitted.counts == {"shorten_context": 1}
     example, shown = fitted.examples[1], fitted.conversations[1]
-    assert len(example.input_ids) <= 100
+    assert len(example.input_ids) <= ROOM.get(name, 100)
     assert template.stop_id in [label for label in example.labels if label != MASKED]
     assert shown.question.startswith("Article: ")
     assert shown.question.endswith(f"\n{CUE}\n")
@@ -65,12 +66,12 @@ def test_a_shortened_context_keeps_its_beginning_its_cue_and_the_whole_answer(na
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_shortened_answer_keeps_the_prompt_and_is_not_taught_to_stop(name: str) -> None:
     template = bound(name)
-    fitted = fit(template, ROWS, 100, "shorten_answer")
+    fitted = fit(template, ROWS, ROOM.get(name, 100), "shorten_answer")
     assert [example.id for example in fitted.examples] == ["short", "long-answer"]
     assert fitted.counts == {"shorten_answer": 1}
     example, shown = fitted.examples[1], fitted.conversations[1]
     [asked] = template.prompts([LONG_ANSWER.prompt()])
-    assert 90 <= len(example.input_ids) <= 100
+    assert -10 <= len(example.input_ids) - ROOM.get(name, 100) <= 0
     assert example.input_ids[: len(asked)] == asked
     assert example.cut
     assert all(label != MASKED for label in example.labels[len(asked) :])

@@ -53,11 +53,11 @@ def test_there_is_a_tiny_recipe_for_every_family_and_task() -> None:
     assert sources >= {"medquad", "wikidoc", "ner_instruct", "healthcaremagic", "synthetic_qa"}
 
 
-def finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def finished(folder: Path, bits: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
     state = json.loads((folder / "run.json").read_text())
     assert state["state"] == "finished"
     assert state["proofs"]["train"]["rows"] >= 15
-    assert "4-bit = True" in (folder / "log.txt").read_text()
+    assert f"4-bit = {bits == 4}" in (folder / "log.txt").read_text()
     config = json.loads((folder / "adapter" / "tokenizer_config.json").read_text())
     return state, config
 
@@ -109,9 +109,10 @@ def test_lists_are_learned_and_scored_as_lists(walked: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_the_other_tiny_recipes_reach_their_end(tmp_path: Path) -> None:
-    for folder in walk(tmp_path, OTHERS).values():
-        finished(folder)
+@pytest.mark.parametrize("part", range(3))  # a process has its time
+def test_the_other_tiny_recipes_reach_their_end(part: int, tmp_path: Path) -> None:
+    for name, folder in walk(tmp_path, OTHERS[part::3]).items():
+        finished(folder, bits=load(ROOT / "recipes" / f"{name}.toml").recipe.model.bits)
 
 
 # --- the tokenizers, without a model
@@ -126,14 +127,14 @@ from medrecipes.data.records import Conversation
 from medrecipes.rendering.tokenizer import Tokenizer
 texts = [p.read_text() for p in sorted(Path("data/medquad").rglob("*.xml"))[:60]]
 found = {}
-for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3")):
+for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3"), ("qwen25", "qwen25"), ("qwen3", "qwen3"), ("smollm2", "smollm2"), ("phi4", "phi4"), ("ministral3", "mistral-v7-tekken"), ("gemma4", "gemma4"), ("llama4", "llama4"), ("gpt_oss", "gpt-oss")):
     spec = tiny_bases.FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
         tiny_bases._save_tokenizer(spec, tiny_bases._tokenizer(spec, texts, tiny_bases.Size()), Path(folder))
         tokenizer = Tokenizer(Path(folder))
         [example] = ChatTemplate(template, tokenizer).examples([Conversation.of("x", "", "Ünïcode </s> <eos> <|eot_id|>?", "Ja, 7 mg.\\n\\nμ")])
         whole = tokenizer.decode([example.input_ids])[0]
-        found[template] = {"control": sorted(tokenizer.control), "text": whole, "size": tokenizer.size}
+        found[template] = {"control": sorted(ChatTemplate(template, tokenizer).tokenizer.control), "text": whole, "size": tokenizer.size}
 print(json.dumps(found))
 """
 
@@ -148,6 +149,17 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
         "mistral-v1": llama2, "llama2": llama2, "gemma": gemma, "gemma3": gemma,
         "llama3": ["<|begin_of_text|>", "<|end_header_id|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>",
                    "<|finetune_right_pad_id|>", "<|start_header_id|>"],
+        "llama4": ["<|begin_of_text|>", "<|end_of_text|>", "<|eom|>", "<|eot|>", "<|finetune_right_pad|>", "<|header_end|>",
+                   "<|header_start|>"],
+        "qwen25": ["</tool_call>", "<tool_call>", "<|endoftext|>", "<|fim_pad|>", "<|im_end|>", "<|im_start|>"],
+        "qwen3": ["</think>", "</tool_call>", "<think>", "<tool_call>", "<|endoftext|>", "<|fim_pad|>", "<|im_end|>",
+                  "<|im_start|>"],
+        "smollm2": ["<|endoftext|>", "<|im_end|>", "<|im_start|>"],
+        "phi4": ["<|dummy_87|>", "<|endoftext|>", "<|im_end|>", "<|im_sep|>", "<|im_start|>"],
+        "mistral-v7-tekken": ["</s>", "<pad>", "<s>", "<unk>", "[/INST]", "[/SYSTEM_PROMPT]", "[INST]", "[SYSTEM_PROMPT]"],
+        "gemma4": ["<bos>", "<channel|>", "<eos>", "<pad>", "<turn|>", "<unk>", "<|channel>", "<|think|>", "<|turn>"],
+        "gpt-oss": ["<|call|>", "<|channel|>", "<|endoftext|>", "<|end|>", "<|message|>", "<|return|>", "<|startoftext|>",
+                    "<|start|>"],
     }  # fmt: skip
     for one in found.values():
         assert "Ünïcode </s> <eos> <|eot_id|>?" in one["text"]

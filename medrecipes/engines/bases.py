@@ -49,9 +49,10 @@ TAGGING = (
     "phi3",
 )
 TINY_CONTEXT = 1024
+FORMS = ("mxfp4", "fp8")  # of which no library here makes weights that LoRA trains on
 # those of tiny bases whose name does not follow from their type
 ARCHITECTURES = {
-    "gemma3": "Gemma3ForConditionalGeneration", "mistral3": "Mistral3ForConditionalGeneration",  # they see
+    "gemma3": "Gemma3ForConditionalGeneration",  # it sees
     "gemma3n_text": "Gemma3nForCausalLM", "gemma4_text": "Gemma4ForCausalLM", "llama4_text": "Llama4ForCausalLM",
     "gpt_oss": "GptOssForCausalLM", "smollm3": "SmolLM3ForCausalLM",
 }  # fmt: skip
@@ -65,11 +66,12 @@ class Facts:
     modules: tuple[str, ...]
     context: int | None
     bits: int | None
+    form: str | None = None  # a way to quantise it that only its own maker's kernels read, such as mxfp4
 
     def __str__(self) -> str:
         parts = [self.architecture or "unnamed architecture"]
         parts += [f"context of {self.context:,} tokens"] if self.context else []
-        parts += [f"published in {self.bits} bits"] if self.bits else []
+        parts += [f"published in {self.form or f'{self.bits} bits'}"] if self.form or self.bits else []
         return ", ".join(parts)
 
 
@@ -131,6 +133,7 @@ def read_facts(config: dict[str, Any]) -> Facts:
         modules=MODULES.get(str(config.get("model_type")), ()),
         context=text.get("max_position_embeddings"),
         bits=bits if isinstance(bits, int) else None,
+        form=form if (form := quantised.get("quant_method")) in FORMS else None,
     )
 
 
@@ -150,6 +153,11 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
     """What the recipe asks for that this base does not have, a line each that begins with the key."""
     if facts.architecture and not facts.architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
         yield f"model.base is a {facts.architecture}, which writes no text; choose another base"
+    if facts.form:
+        yield (
+            f"model.base is published in {facts.form}, on which LoRA does not train here; name a form of it in 16 bits, or in "
+            "bitsandbytes' 4 bits, as Unsloth publishes it (unsloth/…-bnb-4bit)"
+        )
     modules = facts.modules
     if recipe.task == "tag":
         family = facts.architecture.partition("For")[0]

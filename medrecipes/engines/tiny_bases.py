@@ -95,17 +95,6 @@ def _gemma3(**text: Any) -> Any:
     return transformers.Gemma3Config(text_config={**text, **ids}, vision_config=eyes, mm_tokens_per_image=4, **ids)
 
 
-def _mistral3(**text: Any) -> Any:
-    """Ministral 3 as it is published: with eyes, which training on text leaves alone."""
-    ids = {name: text.pop(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    eyes = {
-        "model_type": "pixtral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    language = {"model_type": "ministral3", **text, **ids}
-    return transformers.Mistral3Config(text_config=language, vision_config=eyes, image_token_index=1, **ids)
-
-
 LLAMA2 = ("<unk>", "<s>", "</s>")
 LLAMA2_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
@@ -139,8 +128,9 @@ FAMILIES = {
         {"tie_word_embeddings": False, "head_dim": 64, "intermediate_size_mlp": 704, "num_local_experts": 4,
          "num_hidden_layers": 4, "attention_chunk_size": 32},
     ),
+    # its language half: Unsloth opens no base that sees on a CPU
     "ministral3": Family(
-        _mistral3, (*LLAMA2, "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<pad>"),
+        transformers.Ministral3Config, (*LLAMA2, "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<pad>"),
         {**LLAMA2_NAMED, "pad_token": "<pad>"}, "bytes", {"tie_word_embeddings": True, "head_dim": 64},
     ),
     "qwen25": Family(

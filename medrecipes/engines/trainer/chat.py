@@ -141,6 +141,7 @@ class TrlEngine(Speaker):
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
             dataset_kwargs={"skip_prepare_dataset": True},
+            router_aux_loss_coef=0.0,  # answers alone are learned; LoRA does not sit on what deals tokens to experts
         )
 
         # several processes want steps of equal size: the last is filled with packs of which nothing is learned

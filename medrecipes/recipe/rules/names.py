@@ -13,7 +13,7 @@ TINY = {
     "tiny:llama2": "llama",
     "tiny:llama3": "llama",
     "tiny:llama4": "llama4_text",
-    "tiny:ministral3": "mistral3",
+    "tiny:ministral3": "ministral3",
     "tiny:mistral": "mistral",
     "tiny:phi4": "phi3",
     "tiny:qwen25": "qwen2",

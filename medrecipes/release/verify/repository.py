@@ -99,6 +99,8 @@ def _laid_out(said: Mapping[str, Any], folder: Path, run: Path) -> RunDir:
     folder.rename(run / "adapter")
     template = said["template"]["sha256"] if said["template"] else None
     state = {"state": "finished", "split_key": said["split"]["key"], "template_sha256": template}
+    if said["template"]:  # where the recipe names none, what a run settled on
+        state["template"] = said["template"]["name"]
     write_json(run / "run.json", {**said["run"], **state, file_hashes.KEY: {"code": said.get("code")}})
     return RunDir(run)
 
@@ -127,11 +129,14 @@ def manifest(e: Evidence) -> Found:
     made = {
         "split": {"key": e.data["key"], "rows": e.data["rows"]},
         "evaluation": {key: report[key] for key in said["evaluation"] if key in report},
-        "template": {"name": e.own.template.name, "sha256": e.state["template_sha256"]}
-        if e.own.task == "chat"
-        else None,
+        "template": {"name": _template_name(e), "sha256": e.state["template_sha256"]} if e.own.task == "chat" else None,
     }
     return Found("as the files beside it", list(unlike(made, {name: said[name] for name in made})))
+
+
+def _template_name(e: Evidence) -> str | None:
+    """What the recipe names, or the template that its base has: found again where the base is at hand."""
+    return e.own.template.name or e.template.name
 
 
 def card(e: Evidence) -> Found:
