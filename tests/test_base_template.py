@@ -185,7 +185,7 @@ def test_an_unknown_chat_model_in_a_folder_passes_check(style: str, tmp_path: Pa
     found = attack("check", "r.toml", cwd=tmp_path)
     assert (found.code, found.err) == (0, "")
     assert len(re.findall(r"(train|dev|test) +\d+ rows proved", found.out)) == 3
-    assert "nothing wrong" in found.out
+    assert "no problems found" in found.out
 
 
 def test_a_date_is_the_same_on_every_day(tmp_path: Path) -> None:

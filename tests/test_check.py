@@ -54,7 +54,7 @@ WRONG: list[tuple[str, str]] = [
     ("[[data.mix]]\nlimit = 5\n", "x.toml:1: data.mix.0.source is missing; set it"),
     # names of values
     ("task = 'tagg'\n", "x.toml:1: task = 'tagg' is not one of chat, tag; did you mean tag?"),
-    ("[model]\nengine = 'unslot'\n", "x.toml:2: model.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth?"),
+    ("[model]\nengine = 'unslot'\n", "x.toml:2: model.engine = 'unslot' is not one of auto, unsloth, trl; did you mean unsloth?"),
     ("[model]\nquant_type = 'nf5'\n", "x.toml:2: model.quant_type = 'nf5' is not one of nf4, fp4; did you mean nf4?"),
     ("[model]\nbase = 'tiny:mistrel'\n", "x.toml:2: model.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral?"),
     ("[model]\nbase = 'tinny:gemma'\n", "x.toml:2: model.base = 'tinny:gemma' is neither OWNER/NAME on the Hub, nor a folder, nor tiny:FAMILY; did you mean tiny:gemma?"),
@@ -103,7 +103,7 @@ WRONG: list[tuple[str, str]] = [
     ("[[build.sets]]\nname = 'one'\nsources = ['wikidoc']\n", "x.toml:3: build.sets.0.sources: 'wikidoc' is none of the recipe's own data; known: medquad"),
     ("[model]\nbits = 8\nquant_type = 'fp4'\n", "x.toml:3: model.quant_type is for 4 bits and contradicts x.toml:2: model.bits = 8; set one"),
     ("[model]\ncpu_offload = true\n", "x.toml:2: model.cpu_offload works with model.bits = 8 only; set that, or leave it out"),
-    ("[model]\nbits = 8\ncpu_offload = true\n[train]\noptim = 'paged_adamw_8bit'\n", "x.toml:5: train.optim = 'paged_adamw_8bit' updates what lies on the card only, and x.toml:3: model.cpu_offload keeps layers on the CPU; set train.optim = 'adamw_torch'"),
+    ("[model]\nbits = 8\ncpu_offload = true\n[train]\noptim = 'paged_adamw_8bit'\n", "x.toml:5: train.optim = 'paged_adamw_8bit' updates what lies on the GPU only, and x.toml:3: model.cpu_offload keeps layers on the CPU; set train.optim = 'adamw_torch'"),
     ("[model]\nbits = 16\nskip_modules = ['lm_head']\n", "x.toml:3: model.skip_modules means nothing with model.bits = 16; leave it out"),
     (f"{QUANTISED}bits = 16\n", "x.toml:3: model.bits = 16 contradicts x.toml:2: model.base, whose weights are published in 4 bits; name owner/model instead, or set 4"),
     (f"{QUANTISED}quant_type = 'fp4'\n", "x.toml:3: model.quant_type = 'fp4' contradicts x.toml:2: model.base, whose weights are published in nf4; name its 16-bit form instead, or set nf4"),

@@ -346,14 +346,14 @@ def test_what_cannot_be_honoured_is_an_error(overrides: list[str], cuda: bool, p
 FUSED = "the GPU has no variable-length attention"
 CHOICES = [
     ([], False, 1, None, "unsloth (the default on a CPU)"),
-    ([], True, 1, None, "plain (its fused layers are the fastest on this GPU)"),
+    ([], True, 1, None, "trl (its fused layers are the fastest on this GPU)"),
     ([], True, 1, FUSED, f"unsloth (the default without fused layers: {FUSED})"),
     (["lora.targets=['q_proj', 'lm_head']"], True, 1, None, "unsloth (the default without fused layers: lora.targets has lm_head, which Unsloth alone trains)"),
-    ([], True, 4, None, "plain (4 processes train together)"),
-    ([], True, 1, "capped", f"plain ({CAPPED})"),
-    (["model.engine=trl"], True, 1, FUSED, "plain (the recipe says so)"),
+    ([], True, 4, None, "trl (4 processes train together)"),
+    ([], True, 1, "capped", f"trl ({CAPPED})"),
+    (["model.engine=trl"], True, 1, FUSED, "trl (the recipe says so)"),
     (["model.engine=unsloth"], True, 1, None, "unsloth (the recipe says so)"),
-    (["model.bits=8", "model.cpu_offload=true"], True, 1, None, "plain (Unsloth does not honour model.cpu_offload)"),
+    (["model.bits=8", "model.cpu_offload=true"], True, 1, None, "trl (Unsloth does not honour model.cpu_offload)"),
 ]  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def test_fresh_starts_beside(finished: tuple[Path, str], tmp_path: Path) -> None
 
 MISTAKES = [
     (["run", "recipes/none.toml"], r"recipes/none\.toml: no such recipe"),
-    (["run", "recipes/demo.toml", "--set", "model.engine=unslot"], r"--set: model\.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth\?"),
+    (["run", "recipes/demo.toml", "--set", "model.engine=unslot"], r"--set: model\.engine = 'unslot' is not one of auto, unsloth, trl; did you mean unsloth\?"),
     (["run", "recipes/demo.toml", "--set", "data.path='nowhere'"], r"--set: data\.path = '.*nowhere' does not exist"),
     (["run", "recipes/demo.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
     (["run", "recipes/demo.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),

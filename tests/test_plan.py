@@ -299,7 +299,7 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
 
 
 # (rows a step, GPUs, what 3,000 steps of rows of real lengths, dealt as evenly as can be, had)
-@pytest.mark.parametrize(("rows", "GPUs", "found"), [(8, 2, 1.09), (16, 2, 1.02), (8, 4, 1.59), (16, 4, 1.22), (16, 8, 2.03), (8, 8, 2.98)])  # fmt: skip
+@pytest.mark.parametrize(("rows", "gpus", "found"), [(8, 2, 1.09), (16, 2, 1.02), (8, 4, 1.59), (16, 4, 1.22), (16, 8, 2.03), (8, 8, 2.98)])  # fmt: skip
 def test_single_rows_are_uneven_among_cards(rows: int, gpus: int, found: float) -> None:
     assert uneven(rows, gpus) == pytest.approx(found, rel=0.1)
     assert uneven(rows, 1) == 1

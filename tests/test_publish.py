@@ -123,7 +123,7 @@ def test_a_push_is_one_commit_that_is_read_back(released: Released) -> None:
     assert repo.private
     assert repo.resolve("v1").sha == repo.resolve("main").sha
     assert f"push             one commit, {repo.resolve('main').sha[:12]} on main" in out
-    assert re.search(r"read back   14 files, the same by their hashes; 28 tensors load, the same; 2 prompts give the same ids", out)  # fmt: skip
+    assert re.search(r"read back +14 files, the same by their hashes; 28 tensors load, the same; 2 prompts give the same ids", out)  # fmt: skip
     assert f"/{REPO}/tree/{repo.resolve('main').sha}" in out
     assert set(repo.contents()) == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "data.json", "eval/report.json",

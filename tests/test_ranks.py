@@ -83,7 +83,7 @@ def test_the_rows_of_each_step_are_those_of_one_process() -> None:
         assert [set(dealt[i : i + 4]) for i in (0, 4, 8)] == [set(order[i : i + 4]) for i in (0, 4, 8)]
 
 
-@pytest.mark.parametrize(("GPUs", "at_once"), [(2, 4), (2, 2), (4, 2), (4, 1), (8, 1)])
+@pytest.mark.parametrize(("gpus", "at_once"), [(2, 4), (2, 2), (4, 2), (4, 1), (8, 1)])
 def test_cards_take_about_as_many_tokens_each_in_a_step(gpus: int, at_once: int) -> None:
     lengths = [1 + number**2 for number in range(64)]
     order = list(Shuffled(lengths, 64, seed=3, batch=8, gpus=gpus, at_once=at_once))

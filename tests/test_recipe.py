@@ -30,7 +30,7 @@ WRONG = [
     ("[lora]\nrnak = 8\n", "x.toml:2: lora.rnak is unknown; did you mean lora.rank?"),
     ("[lroa]\nrank = 8\n", "x.toml:1: lroa is unknown; did you mean lora?"),
     ("task = 'chta'\n", "x.toml:1: task = 'chta' is not one of chat, tag; did you mean chat?"),
-    ('[model]\n\nengine = "unslot"\n', "x.toml:3: model.engine = 'unslot' is not one of auto, unsloth, plain; did you mean unsloth?"),
+    ('[model]\n\nengine = "unslot"\n', "x.toml:3: model.engine = 'unslot' is not one of auto, unsloth, trl; did you mean unsloth?"),
     ("[model]\nbits = 5\n", "x.toml:2: model.bits = 5: must be one of 4, 8, 16"),
     ('[train]\nbatch = "8"\n', "x.toml:2: train.batch = '8': must be an integer"),
     ("[train]\nbatch = 0\n", "x.toml:2: train.batch = 0: must be greater than or equal to 1"),
@@ -69,7 +69,7 @@ def test_set_takes_toml_values_and_bare_words() -> None:
         DEMO, ["train.max_steps=7", "lora.targets=['q_proj']", "model.engine=trl", "train.learning_rate=1e-5"]
     ).recipe
     assert (recipe.train.max_steps, recipe.lora.targets) == (7, ("q_proj",))
-    assert (recipe.model.engine, recipe.train.learning_rate) == ("plain", 1e-5)
+    assert (recipe.model.engine, recipe.train.learning_rate) == ("trl", 1e-5)
 
 
 def test_set_is_told_how_to_be_written(tmp_path: Path) -> None:

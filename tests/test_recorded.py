@@ -26,7 +26,7 @@ def found() -> dict[str, Any]:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("GPUs", [1, 2])
+@pytest.mark.parametrize("gpus", [1, 2])
 def test_what_is_played_is_what_would_be_launched(gpus: int, request: pytest.FixtureRequest) -> None:
     cases = request.getfixturevalue("found")["cases"] if gpus == 1 else find(2)["cases"]
     assert len(cases) == 4 * gpus
@@ -90,7 +90,7 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("replayed", "recorded_from", "differs"),
+    ("played", "recorded_from", "differs"),
     [
         ([[1.0, 2.0], [3.0]], [[1.0, 2.01], [3.0]], ""),
         ([[1.0, 2.0], [0.0]], [[1.0, 2.0], [0.0]], ""),  # an update that begins at zero has no gradient

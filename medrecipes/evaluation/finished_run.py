@@ -170,7 +170,9 @@ class Run:
 
     def open_tagger(self, recipe: Recipe, adapter: Path) -> Tagger:
         """What tags, with an adapter of the run."""
-        engine: Tagger = open_tagger(recipe, self.base(recipe), read_json(adapter / ABOUT)["labels"], ENGINE)
+        engine: Tagger = open_tagger(
+            recipe, self.base(recipe), read_json(self.rundir.adapter / ABOUT)["labels"], ENGINE
+        )
         engine.open_adapter(adapter)
         return engine
 

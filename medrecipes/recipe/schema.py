@@ -172,8 +172,11 @@ class Data(Section):
         """The datasets to read: the mixture, or the one that the section itself names."""
         if self.mix:
             return self.mix
-        named = {key: getattr(self, key) for key in ("source", "path", "repo", "licence", "revision", "columns")}
-        return (Mix(**named),)
+        own = Mix(
+            source=self.source, path=self.path, repo=self.repo, licence=self.licence, revision=self.revision,
+            columns=self.columns,
+        )  # fmt: skip
+        return (own,)
 
 
 class BuildSet(Section):

@@ -39,9 +39,14 @@ def datasets(recipe: Recipe, at: Where) -> Iterator[Problem]:
         for key in ("columns", "repo", "licence"):
             if entry.source != "jsonl" and getattr(entry, key) != Mix.model_fields[key].default:
                 yield (source, f"{place}.{key}"), f"{at(f'{place}.{key}')} is read by source jsonl only; leave it out, or change the source"  # fmt: skip
-        if entry.source == "jsonl" and entry.repo and not REPOSITORY.fullmatch(entry.repo):
+        if entry.source == "jsonl" and entry.repo and entry.repo.isprintable() and not REPOSITORY.fullmatch(entry.repo):
             yield (repo,), f"{at(repo)} = {shown(entry.repo)} is no OWNER/NAME of the Hub; correct it"
-        if entry.source == "jsonl" and entry.licence and not LICENCE.fullmatch(entry.licence):
+        if (
+            entry.source == "jsonl"
+            and entry.licence
+            and entry.licence.isprintable()
+            and not LICENCE.fullmatch(entry.licence)
+        ):
             yield (f"{place}.licence",), f"{at(f'{place}.licence')} = {shown(entry.licence)} is no short name of a licence; write it as SPDX does, such as 'CC-BY-4.0'"  # fmt: skip
     cases = recipe.eval.cases
     if cases and not os.path.isfile(cases):
