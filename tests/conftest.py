@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 TRACKED = ("--set", "train.report_to=['tensorboard']")
 TAG = ("recipes/tiny_bio_ner.toml", *TRACKED)
 SHORT = ("train.max_steps=12", "train.save_steps=6", "train.eval_steps=6", "eval.rows=6", "eval.max_new_tokens=24")
-DEMO = ("recipes/demo.toml", *TRACKED, *(word for setting in SHORT for word in ("--set", setting)))
+DEMO = ("recipes/tiny_mistral.toml", *TRACKED, *(word for setting in SHORT for word in ("--set", setting)))
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
 # two workers share two processors; more threads than that only wait for each other
@@ -73,7 +73,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Runs `medrecipes …` as a user does: `cli("run", "recipes/demo.toml")`."""
+    """Runs `medrecipes …` as a user does: `cli("run", "recipes/tiny_mistral.toml")`."""
 
     def call(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "medrecipes", *map(str, arguments)]
@@ -150,7 +150,7 @@ def rendered_rows(max_tokens: int = 256, *overrides: str) -> list[Example]:
     from medrecipes.rendering.chat_template import ChatTemplate
     from medrecipes.rendering.overflow import fit
 
-    recipe = load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}", *overrides]).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", [f"model.engine={ENGINE}", *overrides]).recipe
     split = prepare(recipe)
     load_libraries(recipe)
     template = ChatTemplate(recipe.template.name, recipe_base(recipe, split).tokenizer)
@@ -168,7 +168,7 @@ def libraries() -> None:
     from medrecipes.engines import load_libraries
     from medrecipes.recipe.load import load
 
-    load_libraries(load(ROOT / "recipes" / "demo.toml", [f"model.engine={ENGINE}"]).recipe)
+    load_libraries(load(ROOT / "recipes" / "tiny_mistral.toml", [f"model.engine={ENGINE}"]).recipe)
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +201,7 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
             f"model.engine={ENGINE}", "train.precision=fp32", "train.keep_best=last", "train.warmup_steps=0",
             "train.scheduler=constant", *overrides,
         ]  # fmt: skip
-        recipe = load(ROOT / "recipes" / "demo.toml", settings).recipe
+        recipe = load(ROOT / "recipes" / "tiny_mistral.toml", settings).recipe
         base = recipe_base(recipe, prepare(recipe))
         template = ChatTemplate(recipe.template.name, base.tokenizer)
         engine: Any = open_engine(recipe, base, template, load_libraries(recipe))

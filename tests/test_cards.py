@@ -288,7 +288,7 @@ def test_only_what_is_released_is_explained_and_all_of_it_parses() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = load(ROOT / "recipes" / "demo.toml").recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml").recipe
     return next(iter(build(recipe, tmp_path_factory.mktemp("built"), ["parquet"]))).folder
 
 

@@ -77,7 +77,7 @@ def test_memory_and_the_file_system_are_named_as_what_they_are(fails: pytest.Mon
 
 
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
-    commands = (["show", "recipes/demo.toml"], 141), (["schema"], 141), (["check", "--schema-only", "recipes/demo.toml"], 141), (["run", "--help"], 0)  # fmt: skip
+    commands = (["show", "recipes/tiny_mistral.toml"], 141), (["schema"], 141), (["check", "--schema-only", "recipes/tiny_mistral.toml"], 141), (["run", "--help"], 0)  # fmt: skip
     for command, code in commands:
         process = subprocess.Popen([*COMMAND, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout
@@ -103,7 +103,7 @@ def test_an_encoding_that_lacks_a_character_ends_nothing() -> None:
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    refused(attack("build", ROOT / "recipes" / "demo.toml", "--out", "/proc/x", cwd=tmp_path), "/proc/x")
+    refused(attack("build", ROOT / "recipes" / "tiny_mistral.toml", "--out", "/proc/x", cwd=tmp_path), "/proc/x")
 
 
 def test_text_to_tag_may_stand_behind_an_option(tmp_path: Path) -> None:

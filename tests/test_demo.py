@@ -13,7 +13,7 @@ from tests.conftest import Cli
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [42, 1, 2])
 def test_the_demo_learns(seed: int, cli: Cli, tmp_path: Path) -> None:
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--set", f"seed={seed}")
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path, "--set", f"seed={seed}")
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = tmp_path.iterdir()
     report = json.loads((run / "eval" / "report.json").read_text())

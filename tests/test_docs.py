@@ -95,7 +95,7 @@ def test_the_split_guide_shows_what_it_says(place: Path) -> None:
 
 def test_the_guide_to_uses_builds_and_scores(place: Path) -> None:
     printed = follow("uses-and-limits", place, QUICK)
-    assert (place / "built" / "demo" / "data" / "train.parquet").exists()
+    assert (place / "built" / "tiny_mistral" / "data" / "train.parquet").exists()
     assert "2 predictions, 2 groups" in printed
     assert re.search(r"doses of the reference kept +0%", printed)
 

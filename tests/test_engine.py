@@ -337,7 +337,7 @@ HONOUR = [
 
 @pytest.mark.parametrize(("overrides", "cuda", "processes", "message"), HONOUR)
 def test_what_cannot_be_honoured_is_an_error(overrides: list[str], cuda: bool, processes: int, message: str) -> None:
-    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", overrides).recipe
     with pytest.raises(EngineError) as error:
         choose_engine(recipe, cuda=cuda, processes=processes)
     assert str(error.value).startswith(message)
@@ -361,5 +361,5 @@ CHOICES = [
 def test_the_choice_has_its_reason(
     overrides: list[str], cuda: bool, processes: int, slow: str | None, choice: str
 ) -> None:
-    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", overrides).recipe
     assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=slow == "capped")) == choice

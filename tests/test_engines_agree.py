@@ -47,7 +47,7 @@ def apart(one: list[float], other: list[float], what: str) -> float:
 
 @pytest.mark.parametrize(
     ("recipe", "case"),
-    [*(("demo", case) for case in CASES)]
+    [*(("tiny_mistral", case) for case in CASES)]
     + [(recipe, case) for recipe in ("tiny_llama3", "tiny_gemma") for case in ("16 bits, fp32", "4 bits, bf16, packed")]
     + [(recipe, case) for recipe in ("tiny_gemma2", "tiny_gemma3") for case in ("16 bits, fp32", "4 bits, bf16")],
 )
@@ -60,7 +60,7 @@ def test_the_engines_agree_step_by_step(recipe: str, case: str, cli: Cli, tmp_pa
     assert apart(unsloth, plain, f"{recipe}, {case}") < tolerance
 
 
-@pytest.mark.parametrize("recipe", ["demo", "tiny_llama3", "tiny_gemma"])
+@pytest.mark.parametrize("recipe", ["tiny_mistral", "tiny_llama3", "tiny_gemma"])
 def test_unsloth_attends_in_one_kernel_as_it_does_row_by_row(recipe: str, cli: Cli, tmp_path: Path) -> None:
     overrides = [*CASES["4 bits, bf16, packed"][0], "model.engine=unsloth"]
     one = losses(cli, tmp_path / "one", recipe, overrides)

@@ -20,7 +20,7 @@ def test_a_recipe_of_ones_own_leaves_the_commit_clean_and_another_line_of_code_d
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "PACKAGE", tmp_path / "medrecipes")
-    for name in ("medrecipes/run.py", "templates/mistral-v1.jinja", "recipes/demo.toml"):
+    for name in ("medrecipes/run.py", "templates/mistral-v1.jinja", "recipes/tiny_mistral.toml"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("")
     git(tmp_path, "init", "-q")
@@ -28,7 +28,7 @@ def test_a_recipe_of_ones_own_leaves_the_commit_clean_and_another_line_of_code_d
     git(tmp_path, "commit", "-qm", "all")
     head = git(tmp_path, "rev-parse", "HEAD")
     (tmp_path / "mine.toml").write_text("[train]\nepochs = 2\n")
-    (tmp_path / "recipes" / "demo.toml").write_text("[train]\nepochs = 2\n")
+    (tmp_path / "recipes" / "tiny_mistral.toml").write_text("[train]\nepochs = 2\n")
     assert environment._commit() == head
     for name in ("medrecipes/new.py", "templates/mistral-v1.jinja"):
         (tmp_path / name).write_text("x")

@@ -389,7 +389,7 @@ GGUF = pytest.mark.skipif(bool(has_llama()), reason=has_llama())
 
 @pytest.mark.slow
 @GGUF
-@pytest.mark.parametrize("recipe", ["demo", "tiny_llama2", "tiny_gemma", "tiny_gemma2", "tiny_gemma3"])
+@pytest.mark.parametrize("recipe", ["tiny_mistral", "tiny_llama2", "tiny_gemma", "tiny_gemma2", "tiny_gemma3"])
 def test_a_gguf_says_what_the_adapter_says_and_stops_by_itself(recipe: str, cli: Cli, tmp_path: Path) -> None:
     from medrecipes.release.export.llamacpp import open_gguf
 

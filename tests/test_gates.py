@@ -40,7 +40,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A built dataset that may be spoiled."""
-    recipe = load(ROOT / "recipes" / "demo.toml").recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml").recipe
     return next(iter(build(recipe, tmp_path, ["parquet"]))).folder
 
 
@@ -345,7 +345,7 @@ def test_removed_answers_that_were_filled_in_again_are_told(tmp_path: Path) -> N
     folder.mkdir()
     text = (tmp_path / "data" / "1_CancerGov_QA" / "0000001.xml").read_text()
     (folder / "0000001.xml").write_text(text.replace("CancerGov", "MPlusDrugs").replace("</Answer>", " again</Answer>"))
-    recipe = load(ROOT / "recipes" / "demo.toml", [f"data.path={tmp_path / 'data'}"]).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", [f"data.path={tmp_path / 'data'}"]).recipe
     built = next(iter(build(recipe, tmp_path)))
     gate = check_dataset(built.folder)[0]
     assert (gate.name, gate.passed) == ("licence", False)

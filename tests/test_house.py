@@ -100,7 +100,9 @@ def test_only_one_file_imports_unsloth() -> None:
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "trl", "peft", "unsloth")
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["check", "--schema-only", "recipes/demo.toml"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["run", "--help"], ["check", "--schema-only", "recipes/tiny_mistral.toml"]]
+)
 def test_what_needs_no_library_loads_none_and_is_quick(command: list[str]) -> None:
     code = (
         "import sys, contextlib\nfrom medrecipes.commands import main\n"

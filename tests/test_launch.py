@@ -33,7 +33,7 @@ def launched(how: str, folder: Path, runs: Path, sets: Sequence[str]) -> subproc
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f"#!/usr/bin/env bash\n{line}\n")
         program.chmod(0o755)
-    recipe = str(ROOT / "recipes" / "demo.toml")
+    recipe = str(ROOT / "recipes" / "tiny_mistral.toml")
     if how == "slurm":
         command = ["bash", str(LAUNCH / "slurm.sh"), recipe, "--runs", str(runs), *sets]
     else:
@@ -68,7 +68,7 @@ def test_two_machines_learn_what_one_with_two_cards_does(how: str, cli: Cli, tmp
     done = launched(how, tmp_path / "checkout", tmp_path / "two", SETS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("evaluate (tuned)") == 1
-    one = cli("run", "recipes/demo.toml", "--runs", tmp_path / "one", "--gpus", "2", *SETS)
+    one = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path / "one", "--gpus", "2", *SETS)
     assert one.returncode == 0, one.stdout + one.stderr
     losses = [[float(row["loss"]) for [path] in [list((tmp_path / name).glob("*/loss.csv"))] for row in read_losses(path)] for name in ("one", "two")]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)

@@ -31,7 +31,7 @@ def finished(demo_run: tuple[Path, str]) -> tuple[Path, str]:
 
 def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
     path, _ = finished
-    assert re.fullmatch(r"demo-[0-9a-f]{8}", path.name)
+    assert re.fullmatch(r"tiny_mistral-[0-9a-f]{8}", path.name)
     assert {f for f in FILES if not (path / f).exists()} == set()
     state = json.loads((path / "run.json").read_text())
     assert state["state"] == "finished"
@@ -173,12 +173,12 @@ def test_fresh_starts_beside(finished: tuple[Path, str], tmp_path: Path) -> None
 
 MISTAKES = [
     (["run", "recipes/none.toml"], r"recipes/none\.toml: no such recipe"),
-    (["run", "recipes/demo.toml", "--set", "model.engine=unslot"], r"--set: model\.engine = 'unslot' is not one of auto, unsloth, trl; did you mean unsloth\?"),
-    (["run", "recipes/demo.toml", "--set", "data.path='nowhere'"], r"--set: data\.path = '.*nowhere' does not exist"),
-    (["run", "recipes/demo.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
-    (["run", "recipes/demo.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),
-    (["run", "recipes/demo.toml", "--set", "lora.targets=['q_porj']"], r"demo: lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
-    (["run", "recipes/demo.toml", "--set", "model.base='tiny:mistrel'"], r"--set: model\.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral\?"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "model.engine=unslot"], r"--set: model\.engine = 'unslot' is not one of auto, unsloth, trl; did you mean unsloth\?"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "data.path='nowhere'"], r"--set: data\.path = '.*nowhere' does not exist"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "train.optim=paged_adamw_8bit"], r"train\.optim = 'paged_adamw_8bit' needs a GPU; on a CPU set train\.optim = 'adamw_torch_fused'"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "model.bits=8"], r"model\.bits = 8: Unsloth on a CPU would load 16 bits instead"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "lora.targets=['q_porj']"], r"tiny_mistral: lora\.targets: 'q_porj' matches no module of this base; did you mean q_proj\?"),
+    (["run", "recipes/tiny_mistral.toml", "--set", "model.base='tiny:mistrel'"], r"--set: model\.base = 'tiny:mistrel' is unknown; did you mean tiny:mistral\?"),
 ]  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_debug_shows_the_traceback(cli: Cli) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(warm: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = warm("run", "recipes/demo.toml", "--runs", tmp_path / "file" / "runs")
+    done = warm("run", "recipes/tiny_mistral.toml", "--runs", tmp_path / "file" / "runs")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cannot be written (Not a directory)" in done.stderr
 
@@ -220,12 +220,12 @@ def test_a_disk_that_fills_up_is_one_line(warm: Cli, tmp_path: Path) -> None:
 def test_a_base_that_contradicts_the_recipe_is_told_before_its_weights_are_loaded(warm: Cli, tmp_path: Path) -> None:
     config = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "max_position_embeddings": 128}
     (tmp_path / "config.json").write_text(json.dumps(config))  # and no weights at all
-    done = warm("run", "recipes/demo.toml", "--runs", tmp_path / "runs", "--set", f"model.base={tmp_path}",
+    done = warm("run", "recipes/tiny_mistral.toml", "--runs", tmp_path / "runs", "--set", f"model.base={tmp_path}",
                "--set", "eval.max_new_tokens=64", "--set", "lora.targets=['qproj']")  # fmt: skip
     assert (done.returncode, done.stderr) == (
         2,
-        "demo: lora.targets: 'qproj' matches no module of this base; did you mean q_proj? (it has q_proj, k_proj, v_proj, "
+        "tiny_mistral: lora.targets: 'qproj' matches no module of this base; did you mean q_proj? (it has q_proj, k_proj, v_proj, "
         "o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head)\n"
-        "demo: data.max_tokens = 256 is beyond the base's context of 128 tokens; lower it\n",
+        "tiny_mistral: data.max_tokens = 256 is beyond the base's context of 128 tokens; lower it\n",
     )
     assert not (tmp_path / "runs").exists()

@@ -24,7 +24,7 @@ EXACT = ["model.bits=16", "train.precision=fp32"]
 def trained(cli: Cli, folder: Path, gpus: int, *settings: str) -> dict[str, object]:
     """What a run on so many GPUs says and leaves."""
     need_gpus(gpus)
-    done = cli("run", "recipes/demo.toml", "--runs", folder, "--gpus", str(gpus), *sets(*SETTINGS, *settings))
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", folder, "--gpus", str(gpus), *sets(*SETTINGS, *settings))
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = folder.iterdir()
     rows = read_losses(run / "loss.csv")
@@ -77,8 +77,8 @@ def test_a_base_that_two_cards_share_is_judged_and_released_by_both(cli: Cli, tm
 def begun(folder: Path, *settings: str) -> tuple[Path, subprocess.Popen[bytes]]:
     """A run on two GPUs, in the middle of its training, and its folder."""
     need_gpus(2)
-    path = run_path(load("recipes/demo.toml", settings).recipe, folder, fresh=False)
-    return path, start(path, 3, "recipes/demo.toml", "--gpus", "2", *sets(*settings))
+    path = run_path(load("recipes/tiny_mistral.toml", settings).recipe, folder, fresh=False)
+    return path, start(path, 3, "recipes/tiny_mistral.toml", "--gpus", "2", *sets(*settings))
 
 
 def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
     assert errors.decode() == "interrupted; the same command goes on from the last checkpoint\n"
     stopped = last_checkpoint(path / "checkpoints")
     assert stopped
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, *sets(*settings))
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path, *sets(*settings))
     assert done.returncode == 0, done.stdout + done.stderr
     state = json.loads((path / "run.json").read_text())
     assert state["resumed_from_step"] == int(stopped.name.rsplit("-", 1)[1]) < 60
@@ -105,7 +105,7 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
 )  # fmt: skip
 def test_a_mistake_that_two_cards_meet_is_one_line(setting: str, line: str, cli: Cli, tmp_path: Path) -> None:
     need_gpus(2)
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path, "--gpus", "2", *sets(*SETTINGS, *EXACT, setting))
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path, "--gpus", "2", *sets(*SETTINGS, *EXACT, setting))
     assert done.returncode == 2, done.stderr
     assert line in done.stderr  # the leader's words or the other's: it may be the first to meet it by far
     assert len(done.stderr.splitlines()) == 1

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 NOTEBOOK = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))
 CODE = {cell["id"]: "".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"}
 INSTALL = "!pip install -q virtualenv && virtualenv -q .venv && bash scripts/install"
-SHORT = """extends = "demo.toml"
+SHORT = """extends = "tiny_mistral.toml"
 [train]
 epochs = 0.4
 save_steps = 4

@@ -64,12 +64,12 @@ def test_metadata_says_what_an_index_shows(installed: Path) -> None:
 
 
 def test_a_recipe_of_the_wheel_is_read_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    recipe = installed / "medrecipes" / "shipped" / "recipes" / "demo.toml"
+    recipe = installed / "medrecipes" / "shipped" / "recipes" / "tiny_mistral.toml"
     done = call(installed, tmp_path, "check", "--schema-only", str(recipe))
     assert (done.returncode, done.stderr) == (0, "")
     done = call(installed, tmp_path, "build", str(recipe), "--out", "built")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "built" / "demo" / "data.json").exists()
+    assert (tmp_path / "built" / "tiny_mistral" / "data.json").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["built"]
 
 

@@ -259,7 +259,7 @@ def test_a_mistake_is_one_line(cli: Cli, base: Path, arguments: list[str], messa
 
 
 def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
-    done = cli("plan", "recipes/demo.toml", "--gpu", "t4")
+    done = cli("plan", "recipes/tiny_mistral.toml", "--gpu", "t4")
     assert done.returncode == 2
     assert done.stderr == "model.base = 'tiny:mistral': three million parameters fit any GPU; plan a real base\n"
 

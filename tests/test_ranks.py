@@ -101,10 +101,10 @@ def test_cards_take_about_as_many_tokens_each_in_a_step(gpus: int, at_once: int)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gpus", "3"], "recipes/demo.toml: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
+        (["--gpus", "3"], "recipes/tiny_mistral.toml: train.batch = 8 cannot be shared by 3 GPUs; choose a multiple"),
         (
             ["--gpus", "2", "--set", "train.batch=12", "--set", "train.micro_batch=4"],
-            "recipes/demo.toml: train.micro_batch = 4 does not divide the 6 rows that each of 2 GPUs has of train.batch = 12; choose a divisor of 6\n",
+            "recipes/tiny_mistral.toml: train.micro_batch = 4 does not divide the 6 rows that each of 2 GPUs has of train.batch = 12; choose a divisor of 6\n",
         ),
         (["--gpus", "4"], "--gpus 4: this machine has "),
         (
@@ -114,7 +114,7 @@ def test_cards_take_about_as_many_tokens_each_in_a_step(gpus: int, at_once: int)
     ],
 )
 def test_too_many_cards_or_too_few_are_one_line(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "runs", *arguments)
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path / "runs", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert not (tmp_path / "runs").exists()

@@ -15,7 +15,7 @@ from medrecipes.recipe.overlay import key_lines
 from medrecipes.recipe.schema import DEFAULTS, Columns, Recipe, Train, leaves
 from tests.conftest import ROOT
 
-DEMO = ROOT / "recipes" / "demo.toml"
+DEMO = ROOT / "recipes" / "tiny_mistral.toml"
 
 
 def problems(text: str, folder: Path, *overrides: str) -> list[str]:
@@ -306,7 +306,7 @@ def test_a_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
     recipe = load(DEMO, ["train.batch=4"]).recipe
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     again = load(tmp_path / "recipe.toml").recipe
-    assert (again.key, again.name) == (recipe.key, "demo")
+    assert (again.key, again.name) == (recipe.key, "tiny_mistral")
 
 
 def test_every_key_is_described() -> None:

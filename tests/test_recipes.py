@@ -32,7 +32,7 @@ def test_the_whole_matrix_is_there() -> None:
     current = {f"{name}_medquad" for name in (*set(BASE) - {*families}, "qwen3_thinking")}
     assert len(current) >= 18
     others = {"demo", "mistral_healthcaremagic", "mistral_synthetic_qa", "llama32_ner_instruct", "mistral_bio_ner"}
-    tiny = {base.replace("tiny:", "tiny_") for base in TINY if base != "tiny:mistral"}
+    tiny = {base.replace("tiny:", "tiny_") for base in TINY}
     tiny |= {"tiny_medical", "tiny_ner_instruct", "tiny_healthcaremagic"}
     assert matrix | current | others | tiny | {"tiny_synthetic_qa", "tiny_sweep", "tiny_bio_ner"} <= NAMES
 
@@ -60,6 +60,7 @@ def test_the_head_says_what_it_makes_how_and_with_what(path: Path) -> None:
     assert re.fullmatch(r"# [A-Z].{30,}\.", title)
     expected = {
         "demo": "bash scripts/demo",
+        "tiny_mistral": "bash scripts/demo --tiny",
         "tiny_sweep": "medrecipes sweep recipes/tiny_sweep.toml",
         "llama32_ner_instruct": "python -m medrecipes.run recipes/llama32_ner_instruct.toml --set data.path=FOLDER",
         "mistral_bio_ner": "python -m medrecipes.run recipes/mistral_bio_ner.toml --set data.path=FOLDER",
@@ -80,7 +81,7 @@ def test_a_recipe_is_short_and_holds_only_what_is_its_own(path: Path) -> None:
 
 def test_two_recipes_are_never_the_same() -> None:
     keys = {path.stem: recipe(path.stem).key for path in RECIPES}
-    del keys["tiny_sweep"]  # by itself it is the demo
+    del keys["tiny_sweep"]  # by itself it is tiny_mistral
     assert len(set(keys.values())) == len(keys)
 
 

@@ -42,14 +42,17 @@ def test_a_sample_is_drawn_by_the_seed_without_repeating_any() -> None:
 def test_a_run_of_a_sweep_is_the_run_that_set_would_make() -> None:
     by_sweep = [recipe.key for _, recipe in recipes(SWEEP, [])]
     by_hand = [
-        load(ROOT / "recipes" / "demo.toml", [f"{key}={value}" for key, value in one.items()]).recipe for one in GRID
+        load(ROOT / "recipes" / "tiny_mistral.toml", [f"{key}={value}" for key, value in one.items()]).recipe
+        for one in GRID
     ]
     assert by_sweep == [recipe.key for recipe in by_hand]
     assert all(recipe.sweep.grid == {} for _, recipe in recipes(SWEEP, []))
 
 
 def test_combinations_that_are_the_same_recipe_are_one_run(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text(f"extends = '{ROOT}/recipes/demo.toml'\n[sweep]\n'lora.rank' = [8, 8, 4]\n")
+    (tmp_path / "x.toml").write_text(
+        f"extends = '{ROOT}/recipes/tiny_mistral.toml'\n[sweep]\n'lora.rank' = [8, 8, 4]\n"
+    )
     assert [settings for settings, _ in recipes(tmp_path / "x.toml", [])] == [{"lora.rank": 8}, {"lora.rank": 4}]
 
 
@@ -70,9 +73,9 @@ def test_what_is_wrong_with_any_run_is_told_before_the_first(tmp_path: Path) -> 
 
 
 def test_a_recipe_without_a_sweep_is_told_how_to_have_one(cli: Cli) -> None:
-    done = cli("sweep", "recipes/demo.toml")
+    done = cli("sweep", "recipes/tiny_mistral.toml")
     assert done.returncode == 2
-    assert done.stderr == 'recipes/demo.toml: has no [sweep] to try; add one, such as "lora.rank" = [8, 16]\n'
+    assert done.stderr == 'recipes/tiny_mistral.toml: has no [sweep] to try; add one, such as "lora.rank" = [8, 16]\n'
 
 
 def made(rank: int, value: float | None, dev: str = "rows") -> Outcome:
@@ -125,7 +128,9 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> Walked:
 
 
 def test_the_best_alone_answers_the_test_rows(walked: Walked, tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text(f"extends = '{ROOT}/recipes/demo.toml'\n[sweep]\n'lora.rank' = [4, 8, 16]\n")
+    (tmp_path / "x.toml").write_text(
+        f"extends = '{ROOT}/recipes/tiny_mistral.toml'\n[sweep]\n'lora.rank' = [4, 8, 16]\n"
+    )
     folder = sweep(tmp_path / "x.toml", [], tmp_path / "runs", Console())
     assert walked == [(4, False), (8, False), (16, False), (8, True)]
     assert json.loads((folder / "sweep.json").read_text())["best"] == str(tmp_path / "runs" / "x-8")
@@ -134,7 +139,9 @@ def test_the_best_alone_answers_the_test_rows(walked: Walked, tmp_path: Path) ->
 def test_what_nobody_foresaw_ends_one_run_and_not_the_others(
     walked: Walked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "x.toml").write_text(f"extends = '{ROOT}/recipes/demo.toml'\n[sweep]\n'lora.rank' = [4, 64, 8]\n")
+    (tmp_path / "x.toml").write_text(
+        f"extends = '{ROOT}/recipes/tiny_mistral.toml'\n[sweep]\n'lora.rank' = [4, 64, 8]\n"
+    )
     with pytest.raises(RunError) as error:
         sweep(tmp_path / "x.toml", [], tmp_path / "runs", Console())
     assert walked == [(4, False), (64, False), (8, False)]  # the best may yet be the one that failed
@@ -202,7 +209,7 @@ def test_a_sweep_runs_each_once_goes_on_where_it_stopped_and_equals_single_runs(
     # the second optimiser needs a GPU: two of the four runs fail, the others are kept
     recipe = tmp_path / "s.toml"
     recipe.write_text(
-        f"extends = '{ROOT}/recipes/demo.toml'\n"
+        f"extends = '{ROOT}/recipes/tiny_mistral.toml'\n"
         "[sweep]\n'lora.rank' = [4, 8]\n'train.optim' = ['adamw_torch_fused', 'adamw_8bit']\n"
     )
     runs = tmp_path / "runs"

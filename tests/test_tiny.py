@@ -27,10 +27,7 @@ for name in sys.argv[2:]:
 """
 QUICK = ("tiny_llama2", "tiny_llama3", "tiny_gemma", "tiny_ner_instruct")
 TINY_RECIPES = {path.stem for path in (ROOT / "recipes").glob("tiny_*.toml")}
-OTHERS = (
-    "demo",
-    *sorted(TINY_RECIPES - {*QUICK, "tiny_sweep", "tiny_bio_ner"}),
-)  # test_sweep and test_tagline walk those
+OTHERS = tuple(sorted(TINY_RECIPES - {*QUICK, "tiny_sweep", "tiny_bio_ner"}))  # test_sweep and test_tagline walk those
 
 
 def walk(runs: Path, names: tuple[str, ...]) -> dict[str, Path]:

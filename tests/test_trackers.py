@@ -226,7 +226,7 @@ def test_a_tracker_that_does_not_take_the_test_s_figures_costs_nothing_else(
     rundir.path.mkdir()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "file" / "logs"))
-    evaluated(load(ROOT / "recipes" / "demo.toml", ["train.report_to=['tensorboard']"]).recipe, rundir, heard)
+    evaluated(load(ROOT / "recipes" / "tiny_mistral.toml", ["train.report_to=['tensorboard']"]).recipe, rundir, heard)
     [line] = heard.lines
     assert line.startswith("tracker          tensorboard did not take the test's figures (")
     assert line.endswith("); eval/report.json has them")
@@ -265,11 +265,11 @@ def test_one_that_cannot_start_is_an_error_before_anything_is_trained(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_package_is_one_line_with_its_install_line(name: str, cli: Cli, tmp_path: Path) -> None:
-    recipe = load(ROOT / "recipes" / "demo.toml", [f"train.report_to=['{name}']"]).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", [f"train.report_to=['{name}']"]).recipe
     if importlib.util.find_spec(name):
         require_trackers(recipe)
         return
-    done = cli("run", "recipes/demo.toml", "--runs", tmp_path / "runs", "--set", f"train.report_to=['{name}']")
+    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path / "runs", "--set", f"train.report_to=['{name}']")
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",

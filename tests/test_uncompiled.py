@@ -27,7 +27,7 @@ def fail(_):
     raise RuntimeError("another error")
 
 run.do = fail if sys.argv[1] == "another" else compile
-sys.exit(commands.main(["run", "recipes/demo.toml", *sys.argv[2:]]))
+sys.exit(commands.main(["run", "recipes/tiny_mistral.toml", *sys.argv[2:]]))
 """
 
 

@@ -53,7 +53,7 @@ def main(folder: Path, cases: list[str]) -> None:
     if processes.size() > 1:
         torch.distributed.init_process_group("gloo")
         trl.SFTConfig = functools.partial(trl.SFTConfig, ddp_backend="gloo")
-    recipe = load("recipes/demo.toml", RECIPE).recipe
+    recipe = load("recipes/tiny_mistral.toml", RECIPE).recipe
     split = prepare(recipe)
     # the store builds for one, and the others wait
     engines.load_libraries = lambda recipe: Choice("trl", "a test")  # type: ignore[assignment]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -145,3 +147,12 @@ class Bar:
         elif time.monotonic() - self._spoke >= PLAIN_EVERY_S:
             self._spoke = time.monotonic()
             self._console.line(labelled(self._name, f"{done}/{self._total} {text}"))
+
+
+def called() -> str:
+    """How this program is called from here: by its name where that is on the path, else by its place beside Python."""
+    beside = Path(sys.executable).with_name("medrecipes")
+    if shutil.which("medrecipes") or not beside.exists():
+        return "medrecipes"
+    inside = beside.is_relative_to(Path.cwd())
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if inside else beside))

@@ -40,6 +40,14 @@ class Choice:
         return f"{self.value} ({self.reason})"
 
 
+def said_of_load(bits: int, choices: Mapping[str, Choice]) -> str:
+    """How a base computes, e.g. `4 bits, decoded once, computed in bf16 (the CPU has avx512_bf16)`."""
+    if (weights := choices.get("weights")) is None:
+        return f"{bits} bits, {choices['precision']}"
+    kept = weights.value if weights.value == "decoded once" else weights
+    return f"{bits} bits, {kept}, computed in {choices['precision']}"
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How an answer is drawn from a model; with the prompt it settles the answer, in whatever batch it is asked."""

@@ -13,7 +13,7 @@ import torch
 from medrecipes.core import processes
 from medrecipes.core.files import write_json
 from medrecipes.data.records import Message
-from medrecipes.engines import Choice, Decoding, generation, lora
+from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
@@ -33,14 +33,15 @@ class Speaker:
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:
-        """Inside, engine trl attends with this function; Unsloth brings its own."""
+        """Inside, attention is this function; Unsloth brings its own on a GPU, and the library's on a CPU."""
         before = self.model.config._attn_implementation
-        if self.name == "trl" and name != before:
+        switched = name != before and (self.name == "trl" or self.device.type == "cpu")
+        if switched:
             self.model.set_attn_implementation(name)
         try:
             yield
         finally:
-            if self.name == "trl" and name != before:
+            if switched:
                 self.model.set_attn_implementation(before)
 
     def base(self) -> AbstractContextManager[None]:
@@ -109,7 +110,7 @@ class Speaker:
 
     def open_adapter(self, folder: Path) -> None:
         """Put a saved adapter on the base, to answer with."""
-        self.model = lora.open_adapter(self.model, folder)
+        self.model = cpu_weights.add_in_place(lora.open_adapter(self.model, folder))
 
     def save(self, folder: Path) -> None:
         """Write the adapter with the tokenizer, the template inside, and every stop token."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,16 +33,41 @@ class Setting:
     recordings_gb: float = 0.0  # what CUDA graphs are given
 
 
-def choose_precision(recipe: Recipe) -> tuple[Choice, torch.dtype]:
-    """The number format of the computation."""
+SMALL = 20_000_000  # parameters in the layers of a base, below which a CPU is no faster in half precision
+
+
+def choose_precision(recipe: Recipe, config: Mapping[str, Any] | None = None) -> tuple[Choice, torch.dtype]:
+    """The number format of the computation; `config`: of a base that a CPU may train in half precision."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if recipe.train.precision != "auto":
         return Choice(recipe.train.precision, "the recipe says so"), dtypes[recipe.train.precision]
     if not torch.cuda.is_available():
+        if config is not None and not is_small(config):
+            flag = native_bf16()
+            return (
+                (Choice("bf16", f"the CPU has {flag}"), torch.bfloat16)
+                if flag
+                else (Choice("fp32", "the CPU has no native bf16"), torch.float32)
+            )
         return Choice("fp32", "a CPU gains nothing from half precision at this size"), torch.float32
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return Choice("bf16", "the GPU computes it natively"), torch.bfloat16
     return Choice("fp16", "the GPU has no native bf16"), torch.float16
+
+
+def is_small(config: Mapping[str, Any]) -> bool:
+    """Whether a base is so small that a CPU keeps it as it was loaded, in fp32."""
+    return Shape.of(config).matrices < SMALL
+
+
+def native_bf16() -> str | None:
+    """The instructions with which this CPU computes in bf16, by the name of Linux; None where it has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    return next((name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in flags), None)
 
 
 def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype) -> Choice:
@@ -71,7 +97,8 @@ def choose_setting(
     """Layout, layers, micro-batch and what is recomputed; the reasons go into `choices`."""
     on_cpu = generation.device_of(model).type == "cpu"
     shape = Shape.of(model.config.to_dict())
-    choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu)
+    decoded = on_cpu and "weights" in choices and choices["weights"].value == DECODED
+    choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu, decoded)
     if layout.value != "flat":
         choices.pop("attention", None)
     choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
@@ -111,7 +138,7 @@ def choose_setting(
     choices["micro_batch"] = Choice(found.micro_batch, fits) if auto[0] else _micro_batch(found.micro_batch, recipe)
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
     if own and recipe.model.bits == 4:
-        choices["weights"] = Choice("decoded once" if found.decode_once else "decoded when needed", fits)
+        choices["weights"] = Choice(DECODED if found.decode_once else UNDECODED, fits)
     if own:
         launches = Choice("one by one", "CUDA graphs would not pay here, or not fit")
         if found.recorded:
@@ -124,6 +151,8 @@ def choose_setting(
 # what Unsloth may attend with and take no more memory than is planned
 ONE_KERNEL, FLASH_ATTENTION = "one kernel", "flash-attention"
 SAID = "the recipe says so"
+# what becomes of 4-bit weights
+DECODED, UNDECODED = "decoded once", "decoded when needed"
 
 
 def _micro_batch(size: int, recipe: Recipe) -> Choice:
@@ -149,13 +178,15 @@ def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int
     return (lengths[0] * size if layout == "padded" else sum(lengths[:size])), mean
 
 
-def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cpu: bool) -> Choice:
-    if on_cpu:
+def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cpu: bool, decoded: bool) -> Choice:
+    if on_cpu and not decoded:
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
     if shape.capped:
         return Choice("padded", "this base caps what it attends with, which no kernel for padding-free rows does")
+    if decoded:
+        return Choice("flat", "padding-free rows waste nothing on padding, and attend one after the other")
     if engine == "trl" and not varlen_attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, GPU and precision")
     return Choice("flat", "padding-free rows waste nothing on padding")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,10 @@ def gguf_folder(path: Path) -> Path:
     key = digest(["gguf", CODE, digest_path(path), *map(digest_path, beside), transformers.__version__])
 
     def make(folder: Path) -> dict[str, Any]:
+        with _read_once():
+            return convert(folder)
+
+    def convert(folder: Path) -> dict[str, Any]:
         fields = _fields(path)
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -63,6 +70,28 @@ def gguf_folder(path: Path) -> Path:
         return {"file": path.name, "parameters": model.num_parameters()}
 
     return stage(f"gguf-{path.stem.lower()}", key, make)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Inside, a GGUF file is parsed once: transformers opens it four times, and its words alone take seconds each time."""
+    try:
+        gguf: Any = importlib.import_module("gguf")
+    except ImportError:  # said of the file
+        yield
+        return
+    usual, readers = gguf.GGUFReader, dict[str, Any]()
+
+    def reader(path: Any, *more: Any) -> Any:
+        if str(path) not in readers:
+            readers[str(path)] = usual(path, *more)
+        return readers[str(path)]
+
+    gguf.GGUFReader = reader
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = usual
 
 
 def _fields(path: Path) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from medrecipes.engines import Choice
+from medrecipes.engines import Choice, cpu_weights
 from medrecipes.engines.bases import Base
-from medrecipes.engines.choices import FLASH_ATTENTION, ONE_KERNEL, choose_precision
+from medrecipes.engines.choices import DECODED, FLASH_ATTENTION, ONE_KERNEL, choose_precision, is_small
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.lora import barred
 from medrecipes.engines.opening import bare, opening, settings
@@ -27,12 +27,14 @@ SKIPS = "_unsloth_skip_checkpoint"  # its own mark of a layer that keeps its act
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
-    precision, dtype = choose_precision(recipe)
+    precision, dtype = choose_precision(recipe, base.config)
     choices, said = {"precision": precision}, {}
     if torch.cuda.is_available():
         choices["attention"] = _choose_attention(dtype)
     else:
         said["attn_implementation"] = varlen_attention.exact(base.config)
+        if recipe.model.bits == 4 and not is_small(base.config):
+            choices["weights"] = cpu_weights.choose_weights(base.config, dtype)
     with opening(base), tempfile.TemporaryDirectory() as folder:
         # its own tokenizer is the base's without code and without a chat template, which it would render to look at it
         save_tokenizer(template, Path(folder))
@@ -51,6 +53,8 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             **settings(recipe.model, base),
             **said,
         )
+    if "weights" in choices and choices["weights"].value == DECODED:
+        cpu_weights.decode(model, dtype)
     return TrlEngine("unsloth", recipe, base, template, bare(model), dtype, choices, attach, recompute=recompute)
 
 
@@ -72,7 +76,7 @@ def _choose_attention(dtype: torch.dtype) -> Choice:
 def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
     """Put the recipe's LoRA on the base."""
     kept = model.config.get_text_config().num_hidden_layers - recomputed
-    return unsloth.FastLanguageModel.get_peft_model(
+    trained = unsloth.FastLanguageModel.get_peft_model(
         model,
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
@@ -86,6 +90,7 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
         random_state=recipe.seed,
         **({} if torch.cuda.is_available() else barred(model)),  # on a GPU it sees to that itself
     )
+    return cpu_weights.add_in_place(trained)
 
 
 def recompute(model: Any) -> bool:

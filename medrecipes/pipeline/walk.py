@@ -18,7 +18,7 @@ from medrecipes.core.hub import asked_cache
 from medrecipes.core.notes import labelled
 from medrecipes.core.trust import named
 from medrecipes.data import leakage, tally
-from medrecipes.engines import require_trackers, tell_figures
+from medrecipes.engines import require_trackers, said_of_load, tell_figures
 from medrecipes.engines.multi_gpu.leader import leading
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.evaluation.chat_report import kept
@@ -104,7 +104,7 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
 
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = task.open(found, split)
-        stage.says(f"{recipe.model.bits} bits, {engine.choices['precision']}")
+        stage.says(said_of_load(recipe.model.bits, engine.choices))
     rundir.update(**_about(recipe, found), **environment.describe())
 
     evaluation = Evaluation(rundir.path / "eval", console)
@@ -133,6 +133,7 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
     console.line()
     for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
         console.line(f"{name:<15} {rundir.path / name}")
+    console.line(f"{'talk to it':<15} {task.next_move(rundir.path)}")
 
 
 def _train(

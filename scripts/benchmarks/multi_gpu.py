@@ -85,7 +85,7 @@ def run(settings: list[str], folder: Path, count: int, steps: int, save: int, *,
         for value in [*settings, f"train.max_steps={steps}", f"train.save_steps={save}"]
         for word in ("--set", value)
     ]
-    command = [sys.executable, "-m", "medrecipes", "run", "recipes/demo.toml", "--runs", str(folder), *sets]
+    command = [sys.executable, "-m", "medrecipes", "run", "recipes/tiny_mistral.toml", "--runs", str(folder), *sets]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "4"}
     with (folder.parent / f"{folder.name}.log").open("a") as log:
         process = subprocess.Popen(

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     for count in (1, arguments.gpus):
         folder = arguments.work / f"shared-{count}"
         sets = [word for value in settings for word in ("--set", value)]
-        command = [sys.executable, "-m", "medrecipes", "run", "recipes/demo.toml", "--runs", str(folder), *sets, "--gpus", str(count)]  # fmt: skip
+        command = [sys.executable, "-m", "medrecipes", "run", "recipes/tiny_mistral.toml", "--runs", str(folder), *sets, "--gpus", str(count)]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "4"}
         started = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

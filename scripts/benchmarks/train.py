@@ -129,7 +129,7 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
         os.environ["UNSLOTH_TORCH_VARLEN"] = "0"
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
-    recipe = load(ROOT / "recipes" / "demo.toml", overrides).recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", overrides).recipe
     split = prepare(recipe)
     choice = load_libraries(recipe)
     opened = recipe_base(recipe, split)

@@ -158,7 +158,7 @@ def test_nobody_talks_with_a_damaged_checkpoint(tmp_path: Path, record_property:
         folder = make(run)
         (run / "adapter").mkdir()
         (run / "adapter" / "adapter_config.json").write_text("{}")
-        (run / "recipe.toml").write_text(f"extends = '{Path(__file__).parents[2]}/recipes/demo.toml'\n")
+        (run / "recipe.toml").write_text(f"extends = '{Path(__file__).parents[2]}/recipes/tiny_mistral.toml'\n")
         (run / "run.json").write_text('{"state": "finished", "key": "k1", "split_key": "s"}')
         harm(folder / "checkpoint-12")
         for command in commands:

@@ -193,7 +193,7 @@ CHAT = [
     edit("a report cut short", REPORT, lambda path: path.write_text(path.read_text()[:900]), "report"),  # type: ignore[arg-type, return-value]
     edit("no report", REPORT, gone, "report"),
     edit("a figure of report.md", PROSE, pattern(r"(ROUGE-L \| )\d\.\d+", r"\g<1>0.999"), "report.md"),
-    edit("a sentence of report.md", PROSE, text("# demo: base against tuned", "# demo: approved by clinicians"), "report.md"),
+    edit("a sentence of report.md", PROSE, text("# tiny_mistral: base against tuned", "# tiny_mistral: approved by clinicians"), "report.md"),
     edit("an answer of report.md", PROSE, pattern(r"^- tuned: .*$", "- tuned: Take two tablets."), "report.md"),
     edit("a line more in report.md", PROSE, lines(lambda held: [*held, "\nBetter than a physician.\n"]), "report.md"),
     edit("a figure of the card", CARD, pattern(r"(ROUGE-L \| )\d\.\d+", r"\g<1>0.999"), "figures in the card", "card"),
@@ -242,7 +242,7 @@ CHAT = [
     edit("the rows that are evaluated", RECIPE, text("rows = 6", "rows = 5"), "recipe", "predictions"),
     edit("the draws", RECIPE, text("draws = 1000", "draws = 10"), "recipe", "report"),
     edit("the weight decay", RECIPE, text("weight_decay = 0.01", "weight_decay = 0.0"), "recipe"),
-    edit("the name", RECIPE, text('name = "demo"', 'name = "best"'), "recipe"),
+    edit("the name", RECIPE, text('name = "tiny_mistral"', 'name = "best"'), "recipe"),
     edit("the run's key", STATE, value("key", to="0" * 64), "recipe"),
     edit("what the run's key is of", STATE, value("identity", "settings", "train", "learning_rate", to=1), "recipe"),
     edit("the template's hash", STATE, value("template_sha256", to="0" * 64), "template"),
@@ -448,7 +448,7 @@ def test_what_another_version_wrote_is_never_called_right(chat: Path, tmp_path: 
     value("seal", "code", to="0" * 64)(run / STATE)
     assert set(verdicts(opened(run)).values()) == {OK}  # word for word what this one writes
     text("Not a medical device", "A medical device")(run / CARD)
-    text("# demo: base", "# demo; base")(run / PROSE)
+    text("# tiny_mistral: base", "# tiny_mistral; base")(run / PROSE)
     value("intervals", to="95%")(run / REPORT)
     found = verdicts(opened(run))
     assert {what: verdict for what, verdict in found.items() if verdict != OK} == {

@@ -42,7 +42,7 @@ for line in sys.stdin:
         sys.stdin.readline()
     print("let go", flush=True)
 """
-DEMO = ROOT / "recipes" / "demo.toml"
+DEMO = ROOT / "recipes" / "tiny_mistral.toml"
 SWEEP = ROOT / "recipes" / "tiny_sweep.toml"
 
 

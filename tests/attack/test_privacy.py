@@ -62,7 +62,7 @@ def test_datasets_comparisons_and_the_store_are_closed(umask: int, tmp_path: Pat
 
 
 def test_a_run_is_closed_and_its_log_with_it(umask: int, tmp_path: Path, record_property: Callable[..., None]) -> None:
-    recipe = load(ROOT / "recipes" / "demo.toml").recipe
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml").recipe
     with open_run(tmp_path / "runs" / "demo", recipe) as rundir:
         with Console().quiet(rundir.log):
             print("a row")

@@ -91,6 +91,27 @@ def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sl
     return torch.cat(found)
 
 
+def _on_cpu(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, scale: float | None, sliding: int | None
+) -> Tensor:  # fmt: skip
+    """Row by row with torch's kernel for a CPU, [1, heads, tokens, width] to [1, tokens, heads, width]."""
+    given = query.dtype
+    if given == torch.bfloat16 and query.requires_grad:
+        query, key, value = query.float(), key.float(), value.float()  # backward in bf16 takes four times as long
+    lengths = ends.diff().tolist()
+    found = []
+    # split, not sliced: the gradient of a slice is a tensor of all rows
+    for q, k, v in zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True):
+        mask = None
+        if sliding and sliding < q.shape[2]:
+            mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril().triu(1 - sliding)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+        )
+        found.append(attended.transpose(1, 2))
+    return torch.cat(found, dim=1).to(given)
+
+
 class _Varlen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
@@ -116,6 +137,8 @@ def varlen(
     assert cu_seq_lens_q is not None, "only for padding-free batches"
     assert max_length_q is not None
     assert query.shape[0] == 1
+    if not query.is_cuda:
+        return _on_cpu(query, key, value, cu_seq_lens_q, scaling, getattr(module, "sliding_window", None)), None
     given = query.dtype
     if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
         half = torch.get_autocast_dtype("cuda")

@@ -185,7 +185,7 @@ class TrlEngine(Speaker):
                 return look(self, lambda: engine._evaluate_dev(dev, dev_learned))
 
         def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
-            batch = tensors([padded[item["pack"]] for item in items], pad, layout, self.name)
+            batch = tensors([padded[item["pack"]] for item in items], pad, layout, "trl" if self._on_cpu else self.name)
             return batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused else batch
 
         trainer = Trainer(

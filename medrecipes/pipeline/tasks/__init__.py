@@ -85,6 +85,9 @@ class Task(Protocol):
     def summary(self, report: Mapping[str, Any], before: Answers, after: Answers, console: Console) -> None:
         """The report on the screen."""
 
+    def next_move(self, path: Path) -> str:
+        """The command that puts a finished run to use."""
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from medrecipes.core.console import Console
+from medrecipes.core.console import Console, called
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.split import Split, prepare
@@ -152,6 +154,10 @@ class Chat:
     ) -> list[Prediction]:
         template, limit = _template(foundation), self.recipe.eval.max_new_tokens
         return answers.predict(model, engine, template, rendered.held_out, limit, run.folder, run.console)
+
+    def next_move(self, path: Path) -> str:
+        """How to talk to it."""
+        return f"{called()} chat {shlex.quote(str(path))}"
 
 
 def _middle(rows: Sequence[Prediction]) -> int:

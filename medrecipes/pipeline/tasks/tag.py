@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from medrecipes.core.console import Console
+from medrecipes.core.console import Console, called
 from medrecipes.data import tally
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.engines import Choice, open_tagger, tag_base
@@ -96,6 +98,10 @@ class Tag:
         """The headline figures and those of each type."""
         for line in span_report.summary(report, console.width):
             console.line(line)
+
+    def next_move(self, path: Path) -> str:
+        """How to tag texts with it."""
+        return f"{called()} tag {shlex.quote(str(path))} TEXT"
 
 
 def _rows(rendered: Rendered) -> str:
