@@ -212,8 +212,10 @@ def clear_left(root: Path) -> None:
     for lock in root.glob(LEFT):
         with suppress(OSError), lock.open("r+") as file:  # an error: its process is at work, or it is not ours
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(lock)
-            lock.unlink()
+            # what is locked now may be gone, and its process be at work under another of the same name
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                _clear(lock)
+                lock.unlink()
 
 
 def _clear(lock: Path) -> None:

@@ -50,7 +50,7 @@ def _open_logs() -> None:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
         if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
-            handler.setStream(sys.__stderr__)
+            handler.stream = sys.__stderr__  # setStream would flush what is closed
 
 
 @contextlib.contextmanager

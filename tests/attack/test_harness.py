@@ -24,7 +24,7 @@ def test_a_mistake_is_refused_and_touches_nothing(tmp_path: Path) -> None:
 
 def test_what_another_test_left_of_its_logs_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers logs to what stderr was when a test first imported it, which pytest closes behind that test."""
-    handler = logging.StreamHandler(io.StringIO())
+    handler = logging.StreamHandler(io.TextIOWrapper(io.BytesIO()))
     handler.stream.close()
     logger = logging.getLogger("some.library")
     monkeypatch.setattr(logger, "handlers", [handler])

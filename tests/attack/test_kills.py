@@ -233,3 +233,23 @@ def test_processes_that_write_one_file_at_once_all_come_through(tmp_path: Path) 
     with limited():
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_is_made_under_a_name_that_was_cleared_before_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process opens a lock; before it holds it, another clears that one, and the lock's own process makes it anew."""
+    lock = tmp_path / ".medrecipes-x.json-0123abcd"
+    work = lock.with_name(f"{lock.name}.new")
+    lock.touch()
+    hold = store.fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        lock.unlink()
+        lock.touch()
+        work.mkdir()
+        hold(file, how)
+
+    monkeypatch.setattr(store.fcntl, "flock", late)
+    store.clear_left(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [lock, work]
