@@ -25,7 +25,9 @@ LONG_QUESTION = Conversation.of("long-question", "doc", f"Article: {ARTICLE}\n\n
 LONG_ANSWER = Conversation.of("long-answer", "doc", "What does it name?", ARTICLE)
 SHORT = Conversation.of("short", "doc", "What is asthma?", "A disease.")
 ROWS = [SHORT, LONG_QUESTION, LONG_ANSWER]
-ROOM = {"gpt-oss": 300}  # tokens of a row; its makers write more than a hundred of a small vocabulary before every conversation
+ROOM = {
+    "gpt-oss": 300
+}  # tokens of a row; its makers write more than a hundred of a small vocabulary before every conversation
 
 
 def test_drop_leaves_out_what_is_too_long_and_counts_it() -> None:
