@@ -39,7 +39,7 @@ def test_the_public_names_are_these_and_nothing_is_loaded_for_them(tmp_path: Pat
 
 def test_a_recipe_is_loaded_as_the_commands_load_it() -> None:
     recipe = medrecipes.load_recipe(ROOT / "recipes" / "tiny_mistral.toml", ["train.batch=4", "lora.rank=8"])
-    assert (recipe.name, recipe.train.batch, recipe.lora.rank) == ("demo", 4, 8)
+    assert (recipe.name, recipe.train.batch, recipe.lora.rank) == ("tiny_mistral", 4, 8)
     with pytest.raises(MedRecipesError, match=r"--set: lora\.rnak is unknown; did you mean lora\.rank\?"):
         medrecipes.load_recipe("demo", ["lora.rnak=8"])
 
