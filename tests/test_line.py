@@ -89,7 +89,7 @@ def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> N
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     used = children_seconds()
     done = cli("run", *DEMO, "--runs", path.parent)
-    assert children_seconds() - used < 2
+    assert children_seconds() - used < 4
     assert done.stdout == f"finished before: {path} (nothing done; --fresh starts another beside it)\n"
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
 
