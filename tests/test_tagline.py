@@ -92,7 +92,7 @@ def test_the_predictions_score_the_same_again(finished: tuple[Path, str], warm: 
         assert json.loads(done.stdout)["spans"]["strict"] == report[part]
 
 
-def test_it_costs_less_than_forty_seconds(finished: tuple[Path, str]) -> None:
+def test_it_costs_less_than_eighty_seconds(finished: tuple[Path, str]) -> None:
     assert 1 < float((finished[0].parent.parent / "seconds.txt").read_text()) < 80  # of a processor
 
 
