@@ -211,9 +211,12 @@ def test_it_is_evaluated_again(finished: tuple[Path, str], cli: Cli, tmp_path: P
     [folder] = run.glob("eval-*")
     assert (folder / "predictions.jsonl").read_bytes() == (run / "eval" / "predictions.jsonl").read_bytes()
     assert (folder / "report.json").read_bytes() == (run / "eval" / "report.json").read_bytes()
-    done = cli("eval", run, "--checkpoint", "24", "--set", "eval.draws=100")
+    best = json.loads((run / "trainer_stats.json").read_text())["best_step"]
+    kept = sorted(int(path.name.rpartition("-")[2]) for path in (run / "checkpoints").glob("checkpoint-*"))
+    [step] = [step for step in kept if step != best]
+    done = cli("eval", run, "--checkpoint", str(step), "--set", "eval.draws=100")
     assert done.returncode == 0, done.stderr
-    [other] = run.glob("eval-*-checkpoint-24")
+    [other] = run.glob(f"eval-*-checkpoint-{step}")
     assert json.loads((other / "report.json").read_text())["rows"] == 15
     assert (other / "predictions.jsonl").read_bytes() != (folder / "predictions.jsonl").read_bytes()
 
