@@ -147,8 +147,7 @@ def opened(
     recipe = rundir.pinned(recipe) if (rundir.path / "data.json").exists() else recipe
     with console.stage("data") as stage:
         split = split or prepare(recipe)
-        if split.key != rundir.state["split_key"]:
-            raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
+        rundir.require_data(split.key)
         stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
     with console.stage("load") as stage, console.quiet(rundir.log):
         choice, base, template = foundation(recipe, split)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.core.console import Console
-from medrecipes.core.errors import RunError
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.evaluation import span_report
 from medrecipes.evaluation.finished_run import Run, open_run
@@ -19,8 +18,7 @@ from medrecipes.scoring.tables import markdown
 def held_out_again(recipe: Recipe, rundir: RunDir) -> TaggedSplit:
     """The run's split; data that has changed since is an error."""
     split = prepare_tagged(rundir.pinned(recipe))
-    if split.key != rundir.state["split_key"]:
-        raise RunError(f"{rundir.path}: its data has changed since it was trained; bring the old files back")
+    rundir.require_data(split.key)
     return split
 
 

@@ -121,6 +121,11 @@ class RunDir:
         model = model.model_copy(update={"revision": self.state.get("base_revision") or model.revision})
         return recipe.model_copy(update={"data": data, "model": model})
 
+    def require_data(self, key: str) -> None:
+        """Raise unless a split has the key of the one that the run was made of."""
+        if key != self.state["split_key"]:
+            raise RunError(f"{self.path}: its data has changed since it was trained; bring the old files back")
+
     def require_finished(self) -> None:
         """Raise unless there is something finished to work on."""
         if not self.finished:
