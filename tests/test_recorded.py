@@ -1,4 +1,4 @@
-"""Recorded steps against the same steps launched kernel by kernel. The sizes are proved on any machine, the rest on a card."""
+"""Recorded steps against the same steps launched kernel by kernel. The sizes are proved on any machine, the rest on a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import need_gpus, work_out
 
 
 def find(gpus: int) -> dict[str, Any]:
-    """What tests/recorded_cases.py finds on so many cards."""
+    """What tests/recorded_cases.py finds on so many GPUs."""
     need_gpus(gpus)
     result: dict[str, Any] = json.loads(work_out("tests.recorded_cases", processes=gpus).splitlines()[-1])
     return result

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medrecipes.engines.trainer.tags import Tagger
     from medrecipes.rendering.chat_template import ChatTemplate
 
-ENGINE = Choice("plain", "it trained the adapter")  # of tagging runs
+ENGINE = Choice("trl", "it trained the adapter")  # of tagging runs
 
 
 def open_run(folder: str | Path) -> Run:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, card."""
+"""What a run was made with: versions, commit, GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last step to the loss, without a wait: TRL's kernel is told which tokens are supervised, and nobody looks on the card."""
+"""The last step to the loss, without a wait: TRL's kernel is told which tokens are supervised, and nothing is looked up on the GPU."""
 
 from __future__ import annotations
 

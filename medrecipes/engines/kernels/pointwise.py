@@ -1,4 +1,4 @@
-"""What lies between a layer's matrix products: written plainly, fused by the compiler on a card."""
+"""What lies between a layer's matrix products: written plainly, fused by the compiler on a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides about memory and time: the dimensions of a base, and of a card."""
+"""What decides about memory and time: the dimensions of a base, and of a GPU."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Brisk:
     _operations: int | None = None
 
     def figures(self) -> list[Tensor]:
-        """What else of the steps since the last log is to be told, summed over all cards."""
+        """What else of the steps since the last log is to be told, summed over all GPUs."""
         return []
 
     def take_in(self, figures: list[float]) -> None:

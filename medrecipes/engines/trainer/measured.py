@@ -11,7 +11,7 @@ from medrecipes.engines.trainer.async_logging import Brisk
 
 
 class MeasuredTrainer(Brisk, SFTTrainer):
-    """TRL's loss and TRL's metrics; but no micro-batch waits for its numbers, nor for those of other cards."""
+    """TRL's loss and TRL's metrics; but no micro-batch waits for its numbers, nor for those of other GPUs."""
 
     _sums: torch.Tensor | None = None
 
