@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,17 @@ import torch
 
 from medrecipes.core import processes
 from medrecipes.core.files import write_json
+from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
+from medrecipes.engines.generation import Generator, Request, spoken, text_pieces
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
 from medrecipes.scoring.text_overlap import bits
+
+LIBRARY_BATCH = 8  # rows that are padded to one another
+AT_ONCE = 256  # rows that each of several processes answers before they are put together again
 
 
 class Speaker:
@@ -30,6 +35,7 @@ class Speaker:
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
         self.choices, self._shards = choices, shards
         self.device, self._usual = generation.device_of(model), model.config._attn_implementation
+        self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:
@@ -53,23 +59,80 @@ class Speaker:
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Answers in the order of the prompts, drawn as the recipe says; several processes share them."""
-        decoding, batch, in_step = Decoding.of(self.recipe), self.recipe.eval.batch, self._shards is not None
+        decoding = Decoding.of(self.recipe)
 
         def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-            return generation.generate(self.model, self.template, rows, decoding, batch, self.dtype, in_step=in_step)
+            return self._answers(rows, decoding)
 
         with self._attention(self._usual):
             if processes.size() == 1:
                 yield from answers(prompts)
                 return
-            at_once = batch * processes.size()
+            at_once = AT_ONCE * processes.size()
             for start in range(0, len(prompts), at_once):
                 yield from processes.spread(prompts[start : start + at_once], lambda rows: list(answers(rows)))
+
+    def _answers(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Iterator[list[int]]:
+        """The same on this process: by continuous batching, or by the library where that was not seen to agree with it."""
+        if not prompts:
+            return
+        asked = [Request(prompt, decoding) for prompt in prompts]
+        with self._generator(prompts[0]) as generator:
+            if generator is not None:
+                ended, place = generator.answers(asked), 0
+                for _ in ended:
+                    while place < len(asked) and asked[place].ended:
+                        yield asked[place].said
+                        place += 1
+                return
+        batch, in_step = self.recipe.eval.batch, self._shards is not None
+        size = LIBRARY_BATCH if batch == "auto" else batch
+        yield from generation.generate(self.model, self.template, prompts, decoding, size, self.dtype, in_step=in_step)
+
+    @contextmanager
+    def _generator(self, ids: Sequence[int]) -> Iterator[Generator | None]:
+        """What answers many prompts at once, with the adapter as it is switched now; None where the library answers."""
+        if self._shards is not None or self._unlike:
+            yield None
+            return
+        generator = generation.Generator(
+            self.model, self.dtype, self.device, self.template.stop_ids,
+            rows=None if self.recipe.eval.batch == "auto" else self.recipe.eval.batch,
+            adapter=lora.answers(self.model), tell=note,
+        )  # fmt: skip
+        try:
+            far = generator.open(ids)
+            if not generator.opened:
+                self._unlike = True
+                self.choices["answers"] = Choice("transformers", f"our own batching lies {far:.1%} from its logits for this base")
+                note(f"answers: {self.choices['answers']}")
+                yield None
+                return
+            self.choices["answers"] = Choice("continuous batching", f"{far:.2%} from transformers' logits on a probe")
+            yield generator
+        finally:
+            generator.close()
 
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """One answer, piece by piece as it is written; ends early once `stop` is set."""
         self.model.eval()
-        return generation.stream(self.model, self.template, prompt, decoding, self.dtype, stop)
+
+        def write(tell: Callable[[int], None], stop: threading.Event) -> None:
+            with self._attention(self._usual), self._generator(prompt) as generator:
+                if generator is None:
+                    for token in next(iter(self._answers([prompt], decoding))):
+                        tell(token)
+                    return
+                def listen(token: int) -> None:
+                    tell(token)
+                    if stop.is_set():
+                        generator.cancel(request)
+
+                request = Request(prompt, decoding, listen)
+                for _ in generator.answers([request]):
+                    pass
+
+        return text_pieces(self.template.tokenizer, spoken(write, stop))
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""
@@ -83,6 +146,7 @@ class Speaker:
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
         batch, in_step = self.recipe.eval.batch, self._shards is not None
+        batch = LIBRARY_BATCH if batch == "auto" else batch
 
         def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
             return generation.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)

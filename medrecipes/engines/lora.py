@@ -83,6 +83,12 @@ def open_adapter(base: Any, folder: Path) -> Any:
     return model
 
 
+def answers(model: Any) -> bool:
+    """Whether the adapter takes part in what the model answers."""
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    return bool(layers) and not layers[0].disable_adapters
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Write what was trained, safetensors only."""
     model.save_pretrained(str(folder), safe_serialization=True)

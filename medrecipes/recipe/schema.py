@@ -294,7 +294,7 @@ class Eval(Section):
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100), Why("beyond, nothing but it decides")] = Field(
         1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
     )
-    batch: Batch = Field(8, description="Questions answered at once.")
+    batch: Literal["auto"] | Batch = Field("auto", description="Questions answered at once; left out: as many as memory allows.")
     draws: Annotated[int, Field(ge=1, le=10_000), Why("more make no interval sharper")] = Field(
         1000, description="Bootstrap draws behind every interval."
     )
@@ -357,7 +357,7 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 # to be raised when a default changes: keys hash what differs from the defaults, and mean other settings from then on
-DEFAULTS = 1
+DEFAULTS = 2
 # what a task has no use for: neither written out, nor part of the run's key, and a mistake to set
 UNREAD = {
     "chat": ("tag", "model.attention"),

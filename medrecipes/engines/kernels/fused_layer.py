@@ -49,7 +49,10 @@ class Layer:
     lent: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)  # the matrices, for the way back
 
     @classmethod
-    def of(cls, layer: Any, config: Any, dtype: torch.dtype, keep: bool) -> Layer:
+    def of(
+        cls, layer: Any, config: Any, dtype: torch.dtype, keep: bool,
+        project: Callable[[Sequence[Any], torch.dtype], Projection] = Projection,
+    ) -> Layer:  # fmt: skip
         """Read a layer of transformers, with peft's updates on it."""
         norms = (layer.input_layernorm, layer.post_attention_layernorm)
         return cls(
@@ -61,7 +64,7 @@ class Layer:
             scale=layer.self_attn.scaling,
             window=getattr(config, "sliding_window", None),
             projections=tuple(
-                Projection([getattr(getattr(layer, part), name) for name in names], dtype) for part, names in GROUPS
+                project([getattr(getattr(layer, part), name) for name in names], dtype) for part, names in GROUPS
             ),
             keep=keep,
         )
@@ -147,7 +150,11 @@ class Layer:
 
     def norm(self, x: Tensor, which: int) -> Tensor:
         """The first or the second norm."""
-        normed: Tensor = pointwise.run(pointwise.norm, x, self.norms[which], self.eps, self.gemma)
+        return self.norm_by(self.norms[which], x)
+
+    def norm_by(self, weight: Tensor, x: Tensor) -> Tensor:
+        """A norm of this kind with these weights."""
+        normed: Tensor = pointwise.run(pointwise.norm, x, weight, self.eps, self.gemma)
         return normed
 
     def norm_back(self, grad: Tensor | None, x: Tensor, which: int, residual: Tensor) -> Tensor:
@@ -175,8 +182,13 @@ class _Function(torch.autograd.Function):
 
 def unfit(model: Any, recipe: Recipe) -> str | None:
     """Why a model's layers cannot be replaced; None when they can."""
-    if reason := plan.unfit(recipe, model.config.model_type):
-        return reason
+    return plan.unfit(recipe, model.config.model_type) or differs(model)
+
+
+def differs(model: Any) -> str | None:
+    """What a model has that the function does not; None where it is the same."""
+    if model.config.model_type not in plan.FUSED_FAMILIES:
+        return f"{model.config.model_type} layers are built otherwise"
     curve = torch.linspace(-4, 4, 33)
     wanted = pointwise.activate(curve, model.config.model_type == "gemma")
     if not torch.allclose(model.get_decoder().layers[0].mlp.act_fn(curve), wanted, atol=1e-6):

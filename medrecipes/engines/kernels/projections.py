@@ -21,7 +21,7 @@ class Projection:
         self.dtype = dtype
         self.decoded: Tensor | None = None
         # of a base that GPUs share, these hold numbers in their layer's turn alone
-        self._bases = [getattr(module, "base_layer", module).weight for module in modules]
+        self.bases = [getattr(module, "base_layer", module).weight for module in modules]
         self._rows = [module.out_features for module in modules]
         self._inputs = modules[0].in_features
         adapters = [_adapter(module) for module in modules]
@@ -29,13 +29,18 @@ class Projection:
         self.scale = max((adapter[2] for adapter in adapters if adapter), default=1.0)
         assert all(adapter[2] == self.scale for adapter in adapters if adapter), "one rank and alpha for all modules"
         ranks = [adapter[0].shape[0] if adapter else 0 for adapter in adapters]
-        device = self._bases[0].device
+        device = self.bases[0].device
         self.a = torch.zeros((sum(ranks), self._inputs), dtype=dtype, device=device)
         self.b = torch.zeros((sum(self._rows), sum(ranks)), dtype=dtype, device=device)
         ends = zip(accumulate(self._rows), accumulate(ranks), self._rows, ranks, strict=True)
         self.blocks = [(slice(r - rows, r), slice(c - rank, c)) for r, c, rows, rank in ends if rank]
         places = [place for rows, columns in self.blocks for place in (self.a[columns], self.b[rows, columns])]
         self.copies = list(zip(places, self.parameters, strict=True))
+
+    @property
+    def quantised(self) -> bool:
+        """Whether any of them is held in 4 bits."""
+        return any(getattr(base, "quant_state", None) is not None for base in self.bases)
 
     def decode(self) -> None:
         """Hold the weights decoded from now on."""
@@ -45,11 +50,11 @@ class Projection:
         """The stacked weights in the number format of the computation; 4-bit ones are decoded for the moment."""
         if self.decoded is not None:
             return self.decoded
-        if len(self._bases) == 1 and getattr(self._bases[0], "quant_state", None) is None:
-            only: Tensor = self._bases[0].to(self.dtype)
+        if len(self.bases) == 1 and getattr(self.bases[0], "quant_state", None) is None:
+            only: Tensor = self.bases[0].to(self.dtype)
             return only
         out = torch.empty((sum(self._rows), self._inputs), dtype=self.dtype, device=self.a.device)
-        for part, base in zip(out.split(self._rows), self._bases, strict=True):
+        for part, base in zip(out.split(self._rows), self.bases, strict=True):
             state = getattr(base, "quant_state", None)
             if state is None:
                 part.copy_(base)

@@ -45,6 +45,8 @@ from medrecipes.rendering.word_windows import (
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
 
+TAG_ROWS = 8  # windows that are tagged at once
+
 
 class Tagger:
     """A loaded base with a tagging head and, once trained or opened, its adapter."""
@@ -233,7 +235,7 @@ class Tagger:
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        said = dict(zip(order, portions(order, self.recipe.eval.batch, some), strict=True))
+        said = dict(zip(order, portions(order, TAG_ROWS if self.recipe.eval.batch == "auto" else self.recipe.eval.batch, some), strict=True))
         yield from (said[i] for i in range(len(found)))
 
     def open_adapter(self, folder: Path) -> None:

@@ -1,0 +1,14 @@
+"""Generation: answers of a loaded model by continuous batching, and how likely it finds an answer; base and tuned alike.
+
+`batch.Generator` answers many prompts at once, on a GPU by CUDA graphs; `library` is transformers' own `generate`, for
+bases that the former was not seen to agree with, and for layers that several GPUs share.
+"""
+
+from __future__ import annotations
+
+from medrecipes.engines.generation.batch import Generator, Request
+from medrecipes.engines.generation.library import device_of, generate, inference, portions
+from medrecipes.engines.generation.likelihood import nats
+from medrecipes.engines.generation.text import spoken, text_pieces
+
+__all__ = ["Generator", "Request", "device_of", "generate", "inference", "nats", "portions", "spoken", "text_pieces"]

@@ -1,0 +1,50 @@
+"""The text of tokens while they are written: whole characters only."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from medrecipes.rendering.tokenizer import Tokenizer
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to before all of its bytes are there
+
+
+def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ids as they come, whole characters only; together, what they decode to at once."""
+    ids: list[int] = []
+    shown = text = ""
+    for id in tokens:
+        ids.append(id)
+        # blanks at the end wait for what follows them: an answer ends without any
+        text = tokenizer.decode([ids])[0].strip()
+        if len(text) > len(shown) and not text.endswith(UNFINISHED):
+            yield text[len(shown) :]
+            shown = text
+    if len(text) > len(shown):
+        yield text[len(shown) :]
+
+
+def spoken(write: Callable[[Callable[[int], None], threading.Event], None], stop: threading.Event | None = None) -> Iterator[int]:
+    """The tokens that `write` tells, while it writes in a thread of its own; it ends early once the event is set or nobody reads."""
+    tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+    left = stop or threading.Event()
+
+    def work() -> None:
+        try:
+            write(tokens.put, left)
+            tokens.put(None)
+        except BaseException as error:
+            tokens.put(error)
+
+    writer = threading.Thread(target=work, daemon=True)
+    writer.start()
+    try:
+        while (token := tokens.get()) is not None:
+            if isinstance(token, BaseException):
+                raise token
+            yield token
+    finally:  # also when the reader has heard enough
+        left.set()
+        writer.join()
