@@ -35,6 +35,7 @@ class Speaker:
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
         self.choices, self._shards = choices, shards
         self.device, self._usual = generation.device_of(model), model.config._attn_implementation
+        self._packed: bool | None = None
         self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
 
     @contextmanager
@@ -104,7 +105,9 @@ class Speaker:
             far = generator.open(ids)
             if not generator.opened:
                 self._unlike = True
-                self.choices["answers"] = Choice("transformers", f"our own batching lies {far:.1%} from its logits for this base")
+                self.choices["answers"] = Choice(
+                    "transformers", f"our own batching lies {far:.1%} from its logits for this base"
+                )
                 note(f"answers: {self.choices['answers']}")
                 yield None
                 return
@@ -123,6 +126,7 @@ class Speaker:
                     for token in next(iter(self._answers([prompt], decoding))):
                         tell(token)
                     return
+
                 def listen(token: int) -> None:
                     tell(token)
                     if stop.is_set():
@@ -149,10 +153,23 @@ class Speaker:
         batch = LIBRARY_BATCH if batch == "auto" else batch
 
         def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
-            return generation.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
+            if not rows or not self._packs(rows[0].input_ids):
+                return generation.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
+            body = generation.LibraryBody(self.model)
+            with generation.inference(self.device, self.dtype), body.opened():
+                return generation.packed_nats(body, rows, self.template.stop_ids, self.device, body.vocabulary)
 
         with self._attention(self._usual):
             return processes.spread(examples, some)
+
+    def _packs(self, ids: Sequence[int]) -> bool:
+        """Whether the base's layers were seen to keep packed rows apart on this GPU; with shared layers nobody looks."""
+        if self._packed is None:
+            self._packed = False
+            if self._shards is None and self.device.type == "cuda" and self.name == "trl":
+                generator = generation.Generator(self.model, self.dtype, self.device, self.template.stop_ids)
+                self._packed = generator.flash and generator.packs(ids)
+        return self._packed
 
     def _evaluate_dev(self, dev: Sequence[Example], learned: Sequence[Example]) -> dict[str, float]:
         """The dev rows' loss on the tokens that training learns, and the bits per byte of their answers."""

@@ -141,7 +141,11 @@ def run_suite(
 
     with console.stage("suite") as stage, console.quiet(rundir.log), _sandboxed(lm_eval.utils, include):
         tokenizer = AutoTokenizer.from_pretrained(str(rundir.adapter), trust_remote_code=False)
-        model = HFLM(pretrained=engine.model, tokenizer=tokenizer, batch_size=engine.recipe.eval.batch if engine.recipe.eval.batch != "auto" else 8)
+        model = HFLM(
+            pretrained=engine.model,
+            tokenizer=tokenizer,
+            batch_size=engine.recipe.eval.batch if engine.recipe.eval.batch != "auto" else 8,
+        )
         with engine.base():
             base = figures(model)
         tuned = figures(model)

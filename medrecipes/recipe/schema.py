@@ -294,7 +294,9 @@ class Eval(Section):
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100), Why("beyond, nothing but it decides")] = Field(
         1.0, description="Above 1, tokens that occurred are less likely; lists that copy from the text suffer by it."
     )
-    batch: Literal["auto"] | Batch = Field("auto", description="Questions answered at once; left out: as many as memory allows.")
+    batch: Literal["auto"] | Batch = Field(
+        "auto", description="Questions answered at once; left out: as many as memory allows."
+    )
     draws: Annotated[int, Field(ge=1, le=10_000), Why("more make no interval sharper")] = Field(
         1000, description="Bootstrap draws behind every interval."
     )

@@ -7,8 +7,12 @@ bases that the former was not seen to agree with, and for layers that several GP
 from __future__ import annotations
 
 from medrecipes.engines.generation.batch import Generator, Request
+from medrecipes.engines.generation.body import LibraryBody
 from medrecipes.engines.generation.library import device_of, generate, inference, portions
-from medrecipes.engines.generation.likelihood import nats
+from medrecipes.engines.generation.likelihood import nats, packed_nats
 from medrecipes.engines.generation.text import spoken, text_pieces
 
-__all__ = ["Generator", "Request", "device_of", "generate", "inference", "nats", "portions", "spoken", "text_pieces"]
+__all__ = [
+    "Generator", "LibraryBody", "Request", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
+    "spoken", "text_pieces",
+]  # fmt: skip

@@ -26,11 +26,17 @@ from medrecipes.engines.plan.dimensions import Shape
 ROWS_CUDA, ROWS_CPU = 512, 32  # at once, where memory allows
 PROMPT_TOKENS = {"cuda": 8192, "cpu": 1024}  # that are read in one forward pass, or one longer prompt
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+PROBE = 64  # tokens
 BEHIND = 2  # steps that a GPU may be ahead of what is known of them here
 
 
 def nothing(_: int) -> None:
     """Nobody listens."""
+
+
+def probe(ids: Sequence[int]) -> list[int]:
+    """Ids enough to cut in two, and no more than a short forward pass takes."""
+    return (list(ids) * 4)[: max(4, min(PROBE, len(ids)))]
 
 
 @dataclass(eq=False)
@@ -72,13 +78,18 @@ class Generator:
         self._cache: Segments | Slots | None = None
         self._steps: Steps | None = None
         self._changed = False
+        self.flash = varlen_attention.available(dtype) and not self._shape.capped
+
+    @property
+    def _shape(self) -> Shape:
+        return Shape.of(self._model.config.to_dict())
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
     def open(self, ids: Sequence[int]) -> float:
         """Choose how the model runs, and hold it against the library's own forward pass on these ids; how far apart they lie."""
         with self._inference():
-            return self._open(ids)
+            return self._open(probe(ids))
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -89,35 +100,42 @@ class Generator:
 
     def _open(self, ids: Sequence[int]) -> float:
         self._model.eval()
-        decode = self._decodes()
+        wanted, decode, far = expected(self._model, ids, self._device), self._decodes(), 0.0
         bodies: list[Callable[[], Any]] = [lambda: LibraryBody(self._model)]
         if self._device.type == "cuda" and fits_fused(self._model, self._dtype):
             bodies.insert(0, lambda: FusedBody(self._model, self._dtype, adapter=self._adapter, decode=decode))
-        config = self._model.config
-        capped = Shape.of(config.to_dict()).capped
-        self.flash = varlen_attention.available(self._dtype) and not capped
-        far, wanted = 0.0, expected(self._model, ids, self._device)
         for make in bodies:
-            inside = ExitStack()
-            body = make()
-            if isinstance(body, LibraryBody):
-                inside.enter_context(prepared(self._model, self._dtype, adapter=self._adapter, decode=decode))
-            small: Segments | Slots = Segments(len(ids) + 2, self._dtype) if self.flash else Slots(1, len(ids) + 1, self._dtype)
-            try:
-                with body.opened():
-                    far = apart(body, small, ids, wanted)
-            except (NotImplementedError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-                if isinstance(error, torch.cuda.OutOfMemoryError):
-                    raise
-                far = float("inf")
-            if far <= APART[self._dtype]:
-                self.body, self.bytes_per_token = body, small.bytes_per_token
-                inside.enter_context(body.opened())
-                self._within.push(inside)
-                return far
-            inside.close()
-        self._within.close()
+            with ExitStack() as within:
+                body = make()
+                if isinstance(body, LibraryBody):
+                    within.enter_context(prepared(self._model, self._dtype, adapter=self._adapter, decode=decode))
+                within.enter_context(body.opened())
+                far, self.bytes_per_token = self._probe(body, ids, wanted)
+                if far <= APART[self._dtype]:
+                    self.body = body
+                    self._within = within.pop_all()
+                    break
         return far
+
+    def packs(self, ids: Sequence[int]) -> bool:
+        """Whether the base's own layers keep packed rows apart when they are told where each begins."""
+        body = LibraryBody(self._model)
+        with self._inference():
+            ids = probe(ids)
+            wanted = expected(self._model, ids, self._device)
+            with body.opened():
+                return self._probe(body, ids, wanted)[0] <= APART[self._dtype]
+
+    def _probe(self, body: Any, ids: Sequence[int], wanted: Tensor) -> tuple[float, int]:
+        """How far a body lies from the library's logits, and the bytes of cache that a token takes."""
+        size = len(ids) + 1
+        small: Segments | Slots = Segments(2 * size, self._dtype) if self.flash else Slots(2, size, self._dtype)
+        try:
+            return apart(body, small, ids, wanted), small.bytes_per_token
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (NotImplementedError, TypeError, AttributeError, LookupError, RuntimeError, ValueError, AssertionError):
+            return float("inf"), 0  # a family that computes otherwise than the layers that are known here
 
     @property
     def opened(self) -> bool:
@@ -129,15 +147,12 @@ class Generator:
         self._within.close()
         self._cache = self._steps = None
         vars(self).pop("body", None)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _decodes(self) -> bool:
         """Whether the GPU has room for decoded weights, and for a cache beside them."""
         if self._device.type != "cuda":
             return False
-        shape = Shape.of(self._model.config.to_dict())
-        return shape.matrices * self._dtype.itemsize < 0.6 * free_bytes(self._device)
+        return bool(self._shape.matrices * self._dtype.itemsize < 0.6 * free_bytes(self._device))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -224,8 +239,7 @@ class Generator:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         longest = max(request.need for request in self._waiting)
-        vocabulary = Shape.of(self._model.config.to_dict()).vocabulary
-        spare = free_bytes(self._device) - reserve(self.rows, vocabulary, self._device)
+        spare = free_bytes(self._device) - reserve(self.rows, self._shape.vocabulary, self._device)
         affordable = int(max(0.0, spare) // max(1, self.bytes_per_token))
         if self.flash:
             tokens = min(self._wanted(self._waiting), max(affordable, longest + 1))
@@ -238,7 +252,8 @@ class Generator:
 
     def _next_prompts(self) -> list[Request]:
         """Those who wait and for whom there is a place, a piece of the cache and room in one forward pass."""
-        cache, entering, tokens = self._cache, [], 0
+        cache, tokens = self._cache, 0
+        entering: list[Request] = []
         at_work = sum(request is not None for request in self._active)
         limit = cache.rows if isinstance(cache, Slots) else self.rows
         places = [n for n in range(limit) if n >= len(self._active) or self._active[n] is None]
@@ -263,14 +278,17 @@ class Generator:
 
     def _read(self, entering: Sequence[Request]) -> list[Request]:
         """One forward pass over prompts laid end to end, and the first token of each answer."""
+        assert self._cache is not None
         texts = [[*request.prompt, *request.said] for request in entering]
         lengths = [len(text) for text in texts]
         device = self._device
         ids = torch.tensor([id for text in texts for id in text], device=device)
         places = torch.cat([torch.arange(length) for length in lengths]).to(device)
-        starts = torch.tensor([request.start for request in entering]).repeat_interleave(torch.tensor(lengths)).to(device)
+        starts = (
+            torch.tensor([request.start for request in entering]).repeat_interleave(torch.tensor(lengths)).to(device)
+        )
         ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
-        attend = Prompts(Rows(ends, max(lengths)), self._cache, starts, places)
+        attend = Prompts(Rows(ends, max(lengths)), self._cache, self._cache.where(starts, places))
         logits = self.body(ids, places, attend, ends[1:].long() - 1)
         tokens = choose(logits, self._rules(entering), torch.tensor(lengths, device=device)).tolist()
         ended = []
@@ -289,8 +307,7 @@ class Generator:
         seeds = [row_seed(row.decoding, row.prompt) if row and row.decoding.temperature else 0 for row in rows]
         seen = None
         if any(d.repetition_penalty != 1 for d in asked):
-            vocabulary = Shape.of(self._model.config.to_dict()).vocabulary
-            seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
+            seen = torch.zeros(len(rows), self._shape.vocabulary, dtype=torch.bool)
             for number, row in enumerate(rows):
                 if row:
                     seen[number, torch.tensor([*row.prompt, *row.said])] = True
@@ -320,7 +337,8 @@ class Generator:
         if not rows or self._steps is None:
             return []
         self._steps.load(
-            [Row(r.start, len(r.prompt) + len(r.said) - 1, r.said[-1], r.left) if r else None for r in rows], self._rules(rows)
+            [Row(r.start, len(r.prompt) + len(r.said) - 1, r.said[-1], r.left) if r else None for r in rows],
+            self._rules(rows),
         )
         alive = sum(row is not None for row in rows)
         enough = max(1, alive // 8) if self._waiting else max(1, alive // 4)

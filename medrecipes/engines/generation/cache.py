@@ -35,8 +35,11 @@ class Cache(Protocol):
     def bytes_per_token(self) -> int:
         """Of all layers that have written."""
 
-    def put(self, layer: int, k: Tensor, v: Tensor, starts: Tensor, places: Tensor) -> None:
-        """Write keys and values of tokens, [tokens, heads, width], at their places in the pieces that begin at `starts`."""
+    def where(self, starts: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        """Where tokens lie that have these places in the pieces that begin at `starts`."""
+
+    def put(self, layer: int, k: Tensor, v: Tensor, where: tuple[Tensor, ...]) -> None:
+        """Write keys and values of tokens, [tokens, heads, width]."""
 
     def attend(self, layer: int, q: Tensor, batch: Batch, how: How) -> Tensor:
         """What one token a row attends to, [rows, heads, width]."""
@@ -47,11 +50,11 @@ class Cache(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Where the rows of a decoding step stand: their pieces' starts and how many tokens each holds before this step."""
+    """Where the rows of a decoding step stand: their pieces' starts, and how many tokens each holds with the one of this step."""
 
     starts: Tensor
     used: Tensor
-    longest: int  # no row holds more than so many tokens after this step
+    longest: int  # no row holds more
 
 
 class Segments:
@@ -91,22 +94,24 @@ class Segments:
         """Of all layers that have written."""
         return sum(2 * k.shape[1] * k.shape[2] * k.itemsize for k in self._keys.values())
 
-    def put(self, layer: int, k: Tensor, v: Tensor, starts: Tensor, places: Tensor) -> None:
+    def where(self, starts: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        """Where tokens lie in the pool."""
+        return (starts + places,)
+
+    def put(self, layer: int, k: Tensor, v: Tensor, where: tuple[Tensor, ...]) -> None:
         """Write keys and values of tokens."""
         if layer not in self._keys:
             # zeroed: what no row has written yet must not be NaN where a mask multiplies it by nothing
             self._keys[layer] = torch.zeros((self.tokens, *k.shape[1:]), dtype=self._dtype, device=k.device)
             self._values[layer] = torch.zeros((self.tokens, *v.shape[1:]), dtype=self._dtype, device=v.device)
-        where = starts + places
-        self._keys[layer].index_copy_(0, where, k.to(self._dtype))
-        self._values[layer].index_copy_(0, where, v.to(self._dtype))
+        self._keys[layer].index_copy_(0, where[0], k.to(self._dtype))
+        self._values[layer].index_copy_(0, where[0], v.to(self._dtype))
 
     def attend(self, layer: int, q: Tensor, batch: Batch, how: How) -> Tensor:
         """Attention of one token a row over its piece, by one kernel."""
         keys, values = self._keys[layer], self._values[layer]
         rows, heads, width = q.shape
         shared = keys.shape[1]
-        used = batch.used + 1
         slides = how.window is not None and how.window < batch.longest
         together = 1 if slides else heads // shared
         if together > 1:  # the heads that share keys read them once, as if they were tokens of one row
@@ -114,7 +119,7 @@ class Segments:
         window = {"window_size_left": how.window - 1, "window_size_right": 0} if slides and how.window else {}
         out = torch_private.flash_forward(
             q.to(self._dtype), keys, values, self._grid(rows, together, q.device), batch.starts, together, batch.longest,
-            0.0, False, False, scale=how.scale, seqused_k=used, **window,
+            0.0, False, False, scale=how.scale, seqused_k=batch.used, **window,
         )[0]  # fmt: skip
         if together > 1:
             out = out.view(rows, together, shared, width).transpose(1, 2).reshape(rows, heads, width)
@@ -145,14 +150,19 @@ class Slots:
         """Of all layers that have written."""
         return sum(2 * k.shape[1] * k.shape[3] * k.itemsize for k in self._keys.values())
 
-    def put(self, layer: int, k: Tensor, v: Tensor, starts: Tensor, places: Tensor) -> None:
+    def where(self, starts: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        """Rows and places."""
+        return starts, places
+
+    def put(self, layer: int, k: Tensor, v: Tensor, where: tuple[Tensor, ...]) -> None:
         """Write keys and values of tokens."""
         if layer not in self._keys:
             shape = (self.rows, k.shape[1], self.size, k.shape[2])
             self._keys[layer] = torch.zeros(shape, dtype=self._dtype, device=k.device)
             self._values[layer] = torch.zeros((*shape[:3], v.shape[2]), dtype=self._dtype, device=v.device)
-        self._keys[layer][starts, :, places] = k.to(self._dtype)
-        self._values[layer][starts, :, places] = v.to(self._dtype)
+        rows, places = where
+        self._keys[layer][rows, :, places] = k.to(self._dtype)
+        self._values[layer][rows, :, places] = v.to(self._dtype)
 
     def attend(self, layer: int, q: Tensor, batch: Batch, how: How) -> Tensor:
         """Attention of one token a row over its piece, by matrix products."""
@@ -164,9 +174,9 @@ class Slots:
             scores = torch.tanh(scores / how.cap) * how.cap
         used = batch.used[:, None]
         places = torch.arange(keys.shape[1], device=q.device)[None]
-        hidden = places > used
+        hidden = places >= used
         if how.window is not None and how.window < batch.longest:
-            hidden = hidden | (places <= used - how.window)
+            hidden = hidden | (places < used - how.window)
         shares = scores.masked_fill_(hidden[:, None], -torch.inf).softmax(-1).to(self._dtype)
         return torch.bmm(shares.view(len(keys), -1, keys.shape[1]), values).view(rows, heads, -1)
 

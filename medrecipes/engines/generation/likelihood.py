@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
+from medrecipes.core.errors import EngineError
+from medrecipes.engines.generation.body import Body, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
+from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import collate, pack
+
+TOKENS, LOGITS = 8192, 2**28  # at most, that one forward pass over packed rows takes in and puts out
 
 
 def nats(
@@ -44,3 +50,54 @@ def nats(
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
     found = dict(zip(order, portions(order, batch, some, in_step=in_step), strict=True))
     return [found[i] for i in range(len(examples))]
+
+
+def packed_nats(
+    body: Body, examples: Sequence[Example], stop_ids: Sequence[int], device: torch.device, vocabulary: int
+) -> list[tuple[float, float]]:
+    """The same with rows laid end to end and no padding, through a body that attends within each."""
+    found: dict[int, tuple[float, float]] = {}
+    order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
+    tokens, start = TOKENS, 0
+    while start < len(order):
+        taken: list[int] = []
+        held = kept = 0
+        for i in order[start:]:
+            held, kept = held + len(examples[i].input_ids), kept + examples[i].supervised
+            if taken and (held > tokens or kept * vocabulary > LOGITS * tokens // TOKENS):
+                break
+            taken.append(i)
+        try:
+            values = _packed([examples[i] for i in taken], body, stop_ids, device)
+        except torch.cuda.OutOfMemoryError:
+            if len(taken) == 1:
+                raise EngineError(
+                    "out of memory with one row at a time and nothing to learn from it; lower data.max_tokens, or choose "
+                    "a smaller base"
+                ) from None
+            values = []
+        if not values:  # behind that block, where what the attempt had made is no longer held
+            tokens //= 2
+            torch.cuda.empty_cache()
+            continue
+        found |= dict(zip(taken, values, strict=True))
+        start += len(taken)
+    return [found[i] for i in range(len(examples))]
+
+
+def _packed(
+    rows: Sequence[Example], body: Body, stop_ids: Sequence[int], device: torch.device
+) -> list[tuple[float, float]]:
+    lengths = [len(row.input_ids) for row in rows]
+    ids = torch.tensor([id for row in rows for id in row.input_ids], device=device)
+    places = torch.cat([torch.arange(length) for length in lengths]).to(device)
+    ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
+    # a token is predicted where the one before it stands; the first of a row nowhere
+    labels = torch.tensor([label for row in rows for label in (*row.labels[1:], MASKED)], device=device)
+    keep = (labels != MASKED).nonzero()[:, 0]
+    owner = torch.arange(len(rows)).repeat_interleave(torch.tensor(lengths)).to(device)[keep]
+    logits = body(ids, places, Prompts(Rows(ends, max(lengths))), keep).float()
+    losses = cross_entropy(logits, labels[keep], reduction="none").double()
+    stop = torch.isin(labels[keep], torch.tensor(sorted(stop_ids), device=device))
+    sums = [losses.new_zeros(len(rows)).index_add_(0, owner, losses * part).tolist() for part in (~stop, stop)]
+    return list(zip(*sums, strict=True))

@@ -17,7 +17,7 @@ def free_bytes(device: torch.device) -> float:
     index = device.index if device.index is not None else torch.cuda.current_device()
     ours, reserved = torch.cuda.memory_allocated(index), torch.cuda.memory_reserved(index)
     limit = torch.cuda.get_per_process_memory_fraction(index) * whole - ours
-    return SHARE["cuda"] * max(0.0, min(free + reserved - ours, limit))
+    return SHARE["cuda"] * max(0.0, min(float(free + reserved - ours), float(limit)))
 
 
 def reserve(rows: int, vocabulary: int, device: torch.device) -> float:

@@ -56,7 +56,8 @@ class Steps:
         self._starts[:count], self._used[:count] = values[:, 0], values[:, 1]
         self._tokens[:count], self._left[:count] = values[:, 2], values[:, 3]
         self._live[:count] = values[:, 3] > 0
-        self._longest = max(used for _, used, _, _ in table)
+        # pieces of a pool are attended to by their own lengths, whatever the longest may become
+        self._longest = max(used if self._cache.moves else used + left for _, used, _, left in table)
         self._keep(rules, count)
 
     def _keep(self, rules: Rules | None, count: int) -> None:
@@ -83,7 +84,7 @@ class Steps:
 
     def run(self) -> Tensor:
         """One token more for every row, on the device; rows that have ended say `NOTHING`."""
-        self._longest += 1
+        self._longest += self._cache.moves
         count, rules = self._rows, self._rules
         if not self.captures:
             self._step(count, self._longest)
@@ -92,7 +93,9 @@ class Steps:
         key = (count, longest, rules is not None, rules is not None and rules.seen is not None)
         if (graph := self._graphs.get(key)) is not None:
             graph.replay()
-        elif key not in self._graphs:  # a size is launched once before it is captured: kernels are compiled, buffers made
+        elif (
+            key not in self._graphs
+        ):  # a size is launched once before it is captured: kernels are compiled, buffers made
             self._graphs[key] = None
             self._step(count, longest)
         elif self._capture(key, count, longest):
@@ -124,7 +127,9 @@ class Steps:
         except (RuntimeError, NotImplementedError) as error:
             self.captures = False
             self._graphs.clear()
-            self._tell(f"decoding steps cannot be captured as CUDA graphs here and are launched one by one: {reason(error)}")
+            self._tell(
+                f"decoding steps cannot be captured as CUDA graphs here and are launched one by one: {reason(error)}"
+            )
             return False
         finally:
             if collects:
@@ -134,12 +139,10 @@ class Steps:
 
     def _step(self, count: int, longest: int) -> None:
         used, live, left, tokens = (t[:count] for t in (self._used, self._live, self._left, self._tokens))
-        starts, places = self._starts[: count + 1], used.long()
-        if self._cache.moves:
-            own = torch.arange(count, device=self._device)
-            attend = Next(self._cache, Batch(starts, used, longest), own, places)
-        else:
-            attend = Next(self._cache, Batch(starts, used, longest), starts[:count].long(), places)
+        places = used.long()
+        begins = torch.arange(count, device=self._device) if self._cache.moves else self._starts[:count].long()
+        batch = Batch(self._starts[: count + 1], used + 1, longest)
+        attend = Next(self._cache, batch, self._cache.where(begins, places))
         logits = self._body(tokens, places, attend, None)
         rules = self._rules
         if rules is not None:

@@ -26,7 +26,9 @@ def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
         yield text[len(shown) :]
 
 
-def spoken(write: Callable[[Callable[[int], None], threading.Event], None], stop: threading.Event | None = None) -> Iterator[int]:
+def spoken(
+    write: Callable[[Callable[[int], None], threading.Event], None], stop: threading.Event | None = None
+) -> Iterator[int]:
     """The tokens that `write` tells, while it writes in a thread of its own; it ends early once the event is set or nobody reads."""
     tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
     left = stop or threading.Event()

@@ -235,7 +235,13 @@ class Tagger:
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        said = dict(zip(order, portions(order, TAG_ROWS if self.recipe.eval.batch == "auto" else self.recipe.eval.batch, some), strict=True))
+        said = dict(
+            zip(
+                order,
+                portions(order, TAG_ROWS if self.recipe.eval.batch == "auto" else self.recipe.eval.batch, some),
+                strict=True,
+            )
+        )
         yield from (said[i] for i in range(len(found)))
 
     def open_adapter(self, folder: Path) -> None:
