@@ -68,9 +68,10 @@ class Generator:
     def __init__(
         self, model: Any, dtype: torch.dtype, device: torch.device, stops: Sequence[int], *,
         rows: int | None = None, adapter: bool = True, tell: Callable[[str], None] = lambda _: None,
+        fused_on_cpu: bool = False,
     ) -> None:  # fmt: skip
         self._model, self._dtype, self._device, self._stops, self._tell = model, dtype, device, list(stops), tell
-        self._adapter = adapter
+        self._adapter, self._fuses = adapter, fused_on_cpu or device.type == "cuda"
         self.rows = rows or (ROWS_CUDA if device.type == "cuda" else ROWS_CPU)
         self._waiting: deque[Request] = deque()
         self._active: list[Request | None] = []
@@ -102,7 +103,7 @@ class Generator:
         self._model.eval()
         wanted, decode, far = expected(self._model, ids, self._device), self._decodes(), 0.0
         bodies: list[Callable[[], Any]] = [lambda: LibraryBody(self._model)]
-        if self._device.type == "cuda" and fits_fused(self._model, self._dtype):
+        if self._fuses and fits_fused(self._model, self._dtype):
             bodies.insert(0, lambda: FusedBody(self._model, self._dtype, adapter=self._adapter, decode=decode))
         for make in bodies:
             with ExitStack() as within:
@@ -112,7 +113,7 @@ class Generator:
                 within.enter_context(body.opened())
                 far, self.bytes_per_token = self._probe(body, ids, wanted)
                 if far <= APART[self._dtype]:
-                    self.body = body
+                    self.body, self.ran = body, type(body).__name__
                     self._within = within.pop_all()
                     break
         return far
@@ -136,6 +137,11 @@ class Generator:
             raise
         except (NotImplementedError, TypeError, AttributeError, LookupError, RuntimeError, ValueError, AssertionError):
             return float("inf"), 0  # a family that computes otherwise than the layers that are known here
+
+    @property
+    def captured(self) -> bool:
+        """Whether decoding steps are replayed from CUDA graphs."""
+        return self._steps is not None and self._steps.captures
 
     @property
     def opened(self) -> bool:

@@ -115,7 +115,7 @@ class Segments:
         slides = how.window is not None and how.window < batch.longest
         together = 1 if slides else heads // shared
         if together > 1:  # the heads that share keys read them once, as if they were tokens of one row
-            q = q.view(rows, shared, together, width).transpose(1, 2).reshape(-1, shared, width)
+            q = q.reshape(rows, shared, together, width).transpose(1, 2).reshape(-1, shared, width)
         window = {"window_size_left": how.window - 1, "window_size_right": 0} if slides and how.window else {}
         out = torch_private.flash_forward(
             q.to(self._dtype), keys, values, self._grid(rows, together, q.device), batch.starts, together, batch.longest,
@@ -168,7 +168,7 @@ class Slots:
         """Attention of one token a row over its piece, by matrix products."""
         rows, heads, width = q.shape
         keys, values = (held[layer][:rows, :, : batch.longest].flatten(0, 1) for held in (self._keys, self._values))
-        queries = q.to(self._dtype).view(len(keys), -1, width)
+        queries = q.to(self._dtype).reshape(len(keys), -1, width)
         scores = torch.bmm(queries, keys.transpose(1, 2)).view(rows, heads, -1).float() * how.scale
         if how.cap is not None:
             scores = torch.tanh(scores / how.cap) * how.cap

@@ -25,7 +25,10 @@ def nats(
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
+    config = causal.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    # Granite divides its logits, Cohere multiplies them
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     stops = torch.tensor(sorted(template.stop_ids), device=device)
     _, pad = template.pad
     packs = pack(examples, 0, packing=False)
@@ -37,7 +40,7 @@ def nats(
         wanted = labels != MASKED
         with inference(device, dtype):
             hidden = causal.model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"])[0]
-            logits = causal.lm_head(hidden[:, :-1][wanted]).float()
+            logits = causal.lm_head(hidden[:, :-1][wanted]).float() * scale
         if cap:
             logits = cap * torch.tanh(logits / cap)
         losses = torch.zeros(labels.shape, device=device)
