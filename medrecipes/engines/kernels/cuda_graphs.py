@@ -39,7 +39,10 @@ class Recorded:
 
     most = 0  # bytes that were CUDA graphs' own at one time, in this process
 
-    def __init__(self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None], sights: int = SIGHTS
+    ) -> None:
+        self._sights = sights
         self._layers, self._largest, self._room, self._tell = layers, largest, int(room), tell
         self._weights = [weight for layer in layers for weight in layer.parameters]
         self._seen: Counter[tuple[Any, ...]] = Counter()
@@ -53,10 +56,10 @@ class Recorded:
             return self._as_it_is(x, cos, sin, rows)
         x, cos, sin = (pad(tensor, (0, 0, 0, size - tokens)) for tensor in (x, cos, sin))
         count = len(rows.ends) - 1
-        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size)
+        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size, rows.causal)
         key = size, len(rows.ends), x.requires_grad
         self._seen[key] += 1
-        if key not in self._takes and x.is_cuda and self._seen[key] > SIGHTS:
+        if key not in self._takes and x.is_cuda and self._seen[key] > self._sights:
             self._record(key, x, cos, sin, rows)
         if (take := self._takes.get(key)) is None:
             return self._as_it_is(x, cos, sin, rows)[:, :tokens]
@@ -73,7 +76,7 @@ class Recorded:
         try:
             with torch.no_grad():
                 self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
-                self._takes[key] = _Take(self._layers, self._studio, values, needs_x=x.requires_grad)
+                self._takes[key] = _Take(self._layers, self._studio, values, rows.causal, needs_x=x.requires_grad)
             Recorded.most = max(Recorded.most, self._studio.held)
         except torch.cuda.OutOfMemoryError:
             why = "they do not fit beside all else"
@@ -130,13 +133,15 @@ class _Studio:
 class _Take:
     """One size: the work on the way forward and backward."""
 
-    def __init__(self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], *, needs_x: bool) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], causal: bool, *, needs_x: bool
+    ) -> None:
         *_, ends = values
         size = len(values[0])
         self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], ends.clone()]
         self.out, self.grad, self.gradients = studio.out[:size], studio.grad[:size], studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._layers, self._rows = layers, Rows(self.inputs[3], size)
+        self._layers, self._rows = layers, Rows(self.inputs[3], size, causal)
         self.take_in(values)
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()

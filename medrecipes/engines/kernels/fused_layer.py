@@ -246,6 +246,8 @@ def _forward(layer: Any, own: Way, library: Callable[..., Any], first: Callable[
             return library(hidden_states, *values, **named)
         first()
         cos, sin = named["position_embeddings"]
-        return own(hidden_states, cos, sin, varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"]))
+        causal = bool(getattr(layer.self_attn, "is_causal", True))
+        rows = varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)
+        return own(hidden_states, cos, sin, rows)
 
     return forward

@@ -21,10 +21,11 @@ NAME = "medrecipes_varlen"
 
 @dataclass(frozen=True)
 class Rows:
-    """Where rows begin and end in a line, e.g. `Rows(tensor([0, 3, 7]), 4)`: two rows, the longest of 4 tokens."""
+    """Where packed rows begin and end, e.g. `Rows(tensor([0, 3, 7]), 4)`: two rows, the longest of 4 tokens."""
 
     ends: Tensor
     longest: int
+    causal: bool = True  # a tagging run may attend both ways
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -72,7 +73,7 @@ def attend_back(
 def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
     # a window without end on the left and none on the right is what makes it causal
     left = sliding - 1 if sliding and rows.longest > sliding else -1
-    return {"window_size_left": left, "window_size_right": 0}
+    return {"window_size_left": left, "window_size_right": 0 if rows.causal else left}
 
 
 def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
@@ -81,9 +82,10 @@ def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sl
     ends = rows.ends.tolist()
     for start, end in itertools.pairwise(ends):
         query, key, value = (tensor[start:end].transpose(0, 1)[None] for tensor in (q, k, v))
-        mask = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).tril()
+        mask = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device)
+        mask = mask.tril() if rows.causal else mask
         if sliding:
-            mask = mask.triu(1 - sliding)
+            mask = mask.triu(1 - sliding).tril(sliding - 1)
         out = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, enable_gqa=True
         )
@@ -137,7 +139,8 @@ def varlen(
     assert cu_seq_lens_q is not None, "only for padding-free batches"
     assert max_length_q is not None
     assert query.shape[0] == 1
-    if not query.is_cuda:
+    causal = bool(getattr(module, "is_causal", True))
+    if not query.is_cuda and causal:
         return _on_cpu(query, key, value, cu_seq_lens_q, scaling, getattr(module, "sliding_window", None)), None
     given = query.dtype
     if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
@@ -147,7 +150,7 @@ def varlen(
     q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
     scale = scaling if scaling is not None else q.shape[-1] ** -0.5
     out: Tensor = _Varlen.apply(
-        q, k, v, Rows(cu_seq_lens_q, max_length_q), scale, getattr(module, "sliding_window", None)
+        q, k, v, Rows(cu_seq_lens_q, max_length_q, causal), scale, getattr(module, "sliding_window", None)
     )
     return out.unsqueeze(0).to(given), None
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,23 @@ from medrecipes.data.records import Tagged
 from medrecipes.engines import Choice, limit_memory
 from medrecipes.engines.base_weights import attach
 from medrecipes.engines.bases import Base
-from medrecipes.engines.choices import choose_precision
+from medrecipes.engines.choices import Setting, choose_precision, choose_setting
 from medrecipes.engines.generation import device_of, inference, portions
+from medrecipes.engines.kernels import fused_layer, varlen_attention
+from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
+from medrecipes.engines.plan.dimensions import Shape
+from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
 from medrecipes.engines.trainer.callbacks import peak_gb
+from medrecipes.engines.trainer.collate import tensors
 from medrecipes.engines.trainer.samplers import ByLength
 from medrecipes.engines.trainer.tag_head import HEAD, load
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.packing import Layout, Pack
 from medrecipes.rendering.word_windows import (
     ABOUT,
     MASKED,
@@ -45,7 +54,14 @@ from medrecipes.rendering.word_windows import (
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
 
-TAG_ROWS = 8  # windows that are tagged at once
+TAG_ROWS = 8  # windows that a CPU tags at once
+SIGHTS = 1  # a step is small, and waits for its launches: a size is captured when it comes again
+APART = 0.05  # of their logits, by which windows may differ in half precision from what they are by themselves
+PADDED = Choice("padded", "")
+
+
+def _pack(window: Window) -> Pack:
+    return Pack([window.row], list(window.input_ids), list(window.labels), [len(window.input_ids)])
 
 
 class Tagger:
@@ -75,20 +91,25 @@ class Tagger:
         recipe = self.recipe
         set_seed(recipe.seed)
         found = self.windows(train)
-        micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
-        for name in ("micro_batch", "checkpointing"):
-            console.line(labelled("", f"{name}: {self.choices[name]}"))
-        self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
+        setting = self._choose_setting(found)
+        checkpointing = bool(setting.recomputed)
+        for name in ("layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
+            if name in self.choices:
+                console.line(labelled("", f"{name}: {self.choices[name]}"))
+        self.model = attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed, head=HEAD)
         if recipe.lora.init == "default":
             begin(self.model, recipe.seed)
         rundir.update(state="training")
         with open_trackers(recipe, rundir, console) as tracked:
 
             def train_with(micro_batch: int) -> dict[str, Any]:
-                return self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
+                chosen = replace(setting, micro_batch=micro_batch)
+                if rundir.state.get("out_of_memory"):
+                    chosen = replace(chosen, recorded=0)
+                return self._train(found, train, dev, chosen, rundir, console, tracked)
 
             stats = within_memory(
-                train_with, self.model, micro_batch, checkpointing, recipe, rundir, console, self.choices
+                train_with, self.model, setting.micro_batch, checkpointing, recipe, rundir, console, self.choices
             )
         self.model.eval()
         return {
@@ -101,8 +122,8 @@ class Tagger:
         }
 
     def _train(
-        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], micro_batch: int,
-        checkpointing: bool, rundir: RunDir, console: Console, tracked: Sequence[Any],
+        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], setting: Setting,
+        rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
 
@@ -111,7 +132,13 @@ class Tagger:
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
             **attempt.arguments(
-                recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+                recipe,
+                rundir,
+                self.dtype,
+                setting.micro_batch,
+                cpu=self._on_cpu,
+                checkpointing=bool(setting.recomputed) and not setting.fused,
+                dev=bool(dev),
             )
         )
 
@@ -133,11 +160,14 @@ class Tagger:
             args=arguments,
             train_dataset=Dataset.from_dict({"window": list(range(len(found)))}),
             eval_dataset=Dataset.from_dict({"window": [0]}) if dev else None,
-            data_collator=lambda items: self._tensors([found[item["window"]] for item in items]),
+            data_collator=lambda items: self._tensors([found[item["window"]] for item in items], setting.layout),
             compute_loss_func=self._loss(frequencies(found, len(self.labels))),
         )
         ids = [row.id for row in train]
-        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked)
+        within: list[AbstractContextManager[Any]] = [self._attention(setting.layout)]
+        if setting.fused:
+            within.append(self._fused(setting, console))
+        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked, within)
         looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
         return {**stats, "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks]}
 
@@ -151,13 +181,14 @@ class Tagger:
         self.choices["loss"] = Choice(settings.loss, "the recipe says so, class weights " + settings.class_weights)
 
         def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            # words that are masked lose nothing; picked out, they would have the processor wait for the GPU
             wanted = labels != MASKED
-            logits = outputs.logits[wanted].float()
-            each = functional.cross_entropy(logits, labels[wanted], reduction="none")
+            logits = outputs.logits.float().flatten(0, -2)
+            each = functional.cross_entropy(logits, labels.flatten(), ignore_index=MASKED, reduction="none")
             if settings.loss == "focal":
                 each = (1 - torch.exp(-each)) ** settings.focal_gamma * each
             if weights is not None:
-                each = each * weights[labels[wanted]]
+                each = each * weights[labels.flatten().clamp(min=0)]
             return each.sum() / (wanted.sum() if num_items_in_batch is None else num_items_in_batch)
 
         return loss
@@ -180,22 +211,79 @@ class Tagger:
         ]
         return {"eval_loss": sum(nats) / len(nats), "eval_f1": 0.0 if math.isnan(f1) else f1}
 
-    def _tensors(self, found: Sequence[Window]) -> dict[str, Any]:
-        """A micro-batch, padded at the end, with the numbers of its rows for the log."""
+    def _tensors(self, found: Sequence[Window], layout: Layout) -> dict[str, Any]:
+        """A micro-batch, padded at the end or laid end to end, with the numbers of its rows for the log."""
+        batch = tensors([_pack(window) for window in found], self.tokenizer.pad[1], layout, self.name)
+        batch["supervised"] = sum(label != MASKED for window in found for label in window.labels)
+        return batch
+
+    @contextmanager
+    def _attention(self, layout: Layout) -> Iterator[None]:
+        """Inside, packed windows attend by one kernel."""
+        before = self.model.config._attn_implementation
+        if layout == "flat":
+            self.model.set_attn_implementation(varlen_attention.NAME)
+        try:
+            yield
+        finally:
+            if layout == "flat":
+                self.model.set_attn_implementation(before)
+
+    def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
+        """Inside, the decoder layers train as one function each, replayed from CUDA graphs where that pays."""
+
+        def tell(why: str) -> None:
+            self.choices["launches"] = choice = Choice("one by one", f"they cannot be captured here: {why}")
+            console.line(labelled("launches", str(choice)))
+
+        keep = [number >= setting.recomputed for number in range(self.model.config.num_hidden_layers)]
+        recorded = None
+        if setting.recorded:
+            recorded = partial(
+                Recorded, largest=setting.recorded, room=setting.recordings_gb * GB, tell=tell, sights=SIGHTS
+            )
+        return fused_layer.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, recorded=recorded)
+
+    def _choose_setting(self, found: Sequence[Window]) -> Setting:
+        """How windows are laid out and trained: end to end through the fused layers where they fit, else padded."""
         longest = max(len(window.input_ids) for window in found)
-        _, pad = self.tokenizer.pad
-        ids = [[*window.input_ids, *[pad] * (longest - len(window.input_ids))] for window in found]
-        labels = [[*window.labels, *[MASKED] * (longest - len(window.labels))] for window in found]
-        mask = torch.tensor([[1] * len(w.input_ids) + [0] * (longest - len(w.input_ids)) for w in found])
-        return {
-            "input_ids": torch.tensor(ids),
-            "attention_mask": mask,
-            "labels": torch.tensor(labels),
-            # plain numbers, not tensors: they stay off the GPU, and reading them waits for nothing
-            "rows": [window.row for window in found],
-            "tokens": sum(len(window.input_ids) for window in found),
-            "supervised": sum(label != MASKED for window in found for label in window.labels),
-        }
+        if why := self._pads(longest, found):
+            self.choices["layout"] = Choice("padded", why)
+            micro_batch, recomputed = self._choose_micro_batch(found), self._choose_checkpointing()
+            return Setting("padded", False, micro_batch, int(recomputed), False)
+        packs = [_pack(window) for window in found]
+        return choose_setting(self.name, self.recipe, self.model, self.dtype, packs, self.choices, shared=False)
+
+    def _pads(self, longest: int, found: Sequence[Window]) -> str | None:
+        """Why windows are padded; None where they need not be."""
+        if self._on_cpu:
+            return "a CPU attends through a mask"
+        if self.recipe.model.cpu_offload or not varlen_attention.available(self.dtype):
+            return "no variable-length attention for this torch, GPU and precision"
+        window = getattr(self.model.config, "sliding_window", None)
+        if self.recipe.model.attention != "causal" and window and window < longest:
+            return "both ways through a sliding window is the library's own"
+        if Shape.of(self.model.config.to_dict()).capped:
+            return "this base caps what it attends with, which no kernel for padding-free rows does"
+        return None if self._keeps_apart(found) else "the layers of this base were seen to mix packed windows"
+
+    def _keeps_apart(self, found: Sequence[Window]) -> bool:
+        """Whether windows laid end to end are tagged as they are one by one."""
+        few = [replace(window, input_ids=window.input_ids[:64], labels=window.labels[:64]) for window in found[:3]]
+        self.model.eval()
+        alone = [self._logits([window], "padded")[0, : len(window.input_ids)] for window in few]
+        together = self._logits(few, "flat")[0]
+        wanted = torch.cat(alone)
+        return bool((together - wanted).norm() <= APART * wanted.norm())
+
+    def _logits(self, found: Sequence[Window], layout: Layout) -> torch.Tensor:
+        batch = self._tensors(found, layout)
+        for name in ("rows", "tokens", "supervised", "labels"):
+            del batch[name]
+        named = {name: value.to(self.device) if hasattr(value, "to") else value for name, value in batch.items()}
+        with inference(self.device, self.dtype), self._attention(layout):
+            logits: torch.Tensor = self.model(**named).logits.float()
+        return logits
 
     def _choose_micro_batch(self, found: Sequence[Window]) -> int:
         wanted, share = self.recipe.train.micro_batch, self.recipe.train.batch
@@ -224,24 +312,23 @@ class Tagger:
         """For every window, in order, the probability of each label for each word that it speaks for."""
         self.model.eval()
 
+        layout: Layout = "flat" if self.choices.get("layout", PADDED).value == "flat" else "padded"
+
         def some(rows: Sequence[int]) -> list[list[list[float]]]:
-            batch = self._tensors([found[i] for i in rows])
-            with inference(self.device, self.dtype):
-                logits = self.model(
-                    input_ids=batch["input_ids"].to(self.device), attention_mask=batch["attention_mask"].to(self.device)
-                ).logits
-            likely = logits.float().softmax(-1).cpu()
-            return [likely[place, list(found[i].firsts)].tolist() for place, i in enumerate(rows)]
+            windows = [found[i] for i in rows]
+            likely = self._logits(windows, layout).softmax(-1).cpu()
+            if layout == "flat":
+                pieces = likely[0].split([len(window.input_ids) for window in windows])
+            else:
+                pieces = tuple(likely)
+            return [piece[list(window.firsts)].tolist() for piece, window in zip(pieces, windows, strict=True)]
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        said = dict(
-            zip(
-                order,
-                portions(order, TAG_ROWS if self.recipe.eval.batch == "auto" else self.recipe.eval.batch, some),
-                strict=True,
-            )
-        )
+        wanted = self.recipe.eval.batch
+        longest = len(found[order[0]].input_ids) if order else 1
+        rows = wanted if wanted != "auto" else TAG_ROWS if self._on_cpu else max(1, TAG_TOKENS // longest)
+        said = dict(zip(order, portions(order, rows, some), strict=True))
         yield from (said[i] for i in range(len(found)))
 
     def open_adapter(self, folder: Path) -> None:
