@@ -51,6 +51,7 @@ def _open_logs() -> None:
     for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
         if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
             handler.stream = sys.__stderr__  # setStream would flush what is closed
+            vars(handler).pop("flush", None)  # transformers gives its handler the flush of that stream
 
 
 @contextlib.contextmanager
