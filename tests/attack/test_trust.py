@@ -237,10 +237,7 @@ def asking(run: Path, **changes: str) -> Path:
 def told(outcome: Outcome, *words: object) -> None:
     """A refusal: one line."""
     refused(outcome, *map(str, words))
-    lines = [
-        line.rpartition("\r")[2] for line in outcome.err.strip().split("\n")
-    ]  # bars of libraries overwrite themselves
-    assert len([line for line in lines if not line.startswith(("note ", "Loading weights"))]) == 1, outcome.err
+    assert len([line for line in outcome.said if not line.startswith("note ")]) == 1, outcome.err
 
 
 # --- a base
