@@ -807,6 +807,24 @@ def test_the_sandbox_holds(record_property: Callable[[str, object], None]) -> No
     record_property("attacks", ("templates", len(ESCAPES)))
 
 
+def test_a_template_is_compiled_once_for_environments_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    compile = Bounded.compile
+    monkeypatch.setattr(Bounded, "compile", lambda self, text: (compiled.append(text), compile(self, text))[1])
+    text = "{% for i in range(3) %}\n{{ ' a ' | trim }}{{ i }}\n{% endfor %}{# compiled once #}"
+    alike, other, spaced = Bounded(trim_blocks=True), Bounded(trim_blocks=True), Bounded()
+    stand_in = Bounded(trim_blocks=True)
+    stand_in.filters["trim"] = stand_in.limited(str.upper)
+    said = [e.rendered(e.compiled(text), []) for e in (alike, other, alike, spaced, stand_in)]
+    assert said == ["a0\na1\na2\n"] * 3 + ["\na0\n\na1\n\na2\n", " A 0\n A 1\n A 2\n"]
+    assert compiled == [text] * 3
+    # what is counted is counted by the environment that renders
+    endless = [e.compiled(ENDLESS) for e in (alike, other)]
+    for environment, template in zip((alike, other), endless, strict=True):
+        with pytest.raises(TemplateError, match="does not end"):
+            environment.rendered(template, [])
+
+
 def test_honest_templates_are_not_held_up() -> None:
     """What templates of makers do: tools as JSON, cut lists, macros, namespaces, long conversations."""
     text = (
