@@ -34,8 +34,8 @@ class Outcome:
     @property
     def said(self) -> list[str]:
         """The lines of stderr without the bars that libraries draw there, which overwrite themselves."""
-        lines = [line.rpartition("\r")[2] for line in self.err.strip().split("\n")]
-        return [line for line in lines if line and not line.startswith(BARS)]
+        lines = [line.rpartition("\r")[2] for line in self.err.strip().split("\n")] if self.err.strip() else []
+        return [line for line in lines if not line.startswith(BARS)]
 
 
 def attack(*arguments: object, cwd: Path) -> Outcome:
