@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import wraps
 from time import monotonic
-from types import BuiltinMethodType, FunctionType, MethodType
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import jinja2
@@ -23,7 +23,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import LRUCache, Namespace
 
 from medrecipes.core.errors import LimitError, TemplateError
 
@@ -39,6 +39,7 @@ BITS = 1 << 16
 WIDTH = 10_000  # what a filter may be asked to indent or round by
 WIDE = re.compile(r"\d{5}|\{[^{}]*\{|%[^a-zA-Z%]*\*")  # in a format: a width of five digits, or one that is a value
 JOINED = 64  # texts that are put together in one expression; of more, each step is looked at
+CODES: LRUCache = LRUCache(64)  # of compiled templates: a command opens the same one several times
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 HOLDERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, *VIEWS)
 SIZED = (str, bytes, range, *HOLDERS)
@@ -131,13 +132,24 @@ class Bounded(ImmutableSandboxedEnvironment):
             self._begin(())
             self.intercepted_binops = frozenset(("*", "**", "%", "+") if many else ("*", "**", "%"))
             try:
-                return self.from_string(text)
+                return self.template_class.from_code(self, self._code(text, many), self.make_globals(None))
             except TemplateError:
                 raise
             except jinja2.TemplateSyntaxError as error:
                 raise TemplateError(f"cannot be read, line {error.lineno}: {error.message}") from None
             except Exception as error:  # too deep for Python's own compiler, in several ways
                 raise TemplateError(f"cannot be read: {error or type(error).__name__}") from None
+
+    def _code(self, text: str, many: bool) -> CodeType:
+        """The Python of a template, which is the same for all environments that are set up alike."""
+        # filters too, for what they make of constants is worked out here
+        filters = frozenset((name, getattr(do, "__wrapped__", do)) for name, do in self.filters.items())
+        blanks = (self.trim_blocks, self.lstrip_blocks, self.keep_trailing_newline)
+        key = (type(self), text, many, blanks, self.undefined, frozenset(self.extensions), filters)
+        code: CodeType | None = CODES.get(key)
+        if code is None:
+            code = CODES[key] = self.compile(text)
+        return code
 
     def rendered(self, template: jinja2.Template, contents: Collection[str], /, **variables: Any) -> str:
         """What a template makes of variables with these texts; raises, in one line, where it fails or does not end."""

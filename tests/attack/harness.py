@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 LIMIT_S = 20
+BARS = ("Loading weights",)
 BUSY = 4  # times as long a command may take on a machine that gives it less than all of a processor
 
 
@@ -29,6 +30,12 @@ class Outcome:
     out: str
     err: str
     seconds: float
+
+    @property
+    def said(self) -> list[str]:
+        """The lines of stderr without the bars that libraries draw there, which overwrite themselves."""
+        lines = [line.rpartition("\r")[2] for line in self.err.strip().split("\n")] if self.err.strip() else []
+        return [line for line in lines if not line.startswith(BARS)]
 
 
 def attack(*arguments: object, cwd: Path) -> Outcome:
@@ -51,33 +58,32 @@ def _open_logs() -> None:
     for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
         if isinstance(handler, logging.StreamHandler) and getattr(handler.stream, "closed", False):
             handler.stream = sys.__stderr__  # setStream would flush what is closed
+            vars(handler).pop("flush", None)  # transformers gives its handler the flush of that stream
 
 
 @contextlib.contextmanager
-def limited(seconds: int = LIMIT_S) -> Iterator[None]:
+def limited(seconds: float = LIMIT_S) -> Iterator[None]:
     """Fail what takes longer, of the processor or, where others use that too, by some times as much of the clock."""
     began, spent = time.monotonic(), time.process_time()
 
     def late(_: int, __: FrameType | None) -> None:
         if time.process_time() - spent < seconds and time.monotonic() - began < BUSY * seconds:
-            signal.alarm(1)
+            signal.setitimer(signal.ITIMER_REAL, min(seconds, 1))
             return
         raise AssertionError(f"hangs: longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def refused(outcome: Outcome, *words: str) -> None:
     """Hold that a command ended with exit code 2 and printable lines that name the problem, and no traceback."""
-    said = "\n".join(
-        line.rpartition("\r")[2] for line in outcome.err.strip().split("\n")
-    )  # bars of libraries overwrite themselves
+    said = "\n".join(outcome.said)
     assert outcome.code == 2, outcome
     assert said, outcome
     assert "Traceback" not in said + outcome.out, said

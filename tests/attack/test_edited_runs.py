@@ -22,7 +22,6 @@ from medrecipes.release.verify.model import LOSS as LOSS_AGAIN
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir
 from tests.attack.harness import attack, refused
-from tests.conftest import Cli
 
 # what does not change with a run's files, and is worked out once for all edits of them
 FROM_SOURCE = ("base", "from_source", "same_data", "split", "tagged", "template", "fitted", "rows", "proved", "packs")
@@ -357,8 +356,8 @@ def verdicts(e: Evidence) -> dict[str, str]:
 def unnoticed(run: Path, edits: list[Edit]) -> Iterator[str]:
     """The edits that no claim sees, as they are made and again with every hash mended."""
     pristine = opened(run)
-    found = verdicts(pristine)
-    assert set(found.values()) == {OK}, found
+    honest = verdicts(pristine)
+    assert set(honest.values()) == {OK}, honest
     for one in edits:
         path, state = run / one.file, run / "run.json"
         before, sealed = path.read_bytes() if path.exists() else None, state.read_bytes()
@@ -368,8 +367,9 @@ def unnoticed(run: Path, edits: list[Edit]) -> Iterator[str]:
             if file_hashes.broken(RunDir(run)) == ([], []):
                 yield f"{one.name}: its hash is the same"
             file_hashes.finish(RunDir(run))
-            assert file_hashes.broken(RunDir(run))[0] == []
-            differs = {what for what, verdict in verdicts(opened(run, like)).items() if verdict == DIFFERS}
+            found = verdicts(opened(run, like))
+            assert found["files"] == OK
+            differs = {what for what, verdict in found.items() if verdict == DIFFERS}
             if not one.seen <= differs:
                 yield f"{one.name}: {sorted(one.seen - differs)} do not differ with a mended hash, {sorted(differs)} do"
         finally:
@@ -474,14 +474,14 @@ def test_rows_that_another_version_split_otherwise_are_held_against_nothing(chat
 # --- edits that only the model can tell: whoever made them worked everything out again that follows, and has no checkpoints
 
 
-def followed_up(run: Path) -> None:
+def followed_up(run: Path, like: Evidence) -> None:
     """Report, report.md, card and hashes as they follow from the answers that there are now."""
     from medrecipes.core.files import read_json
     from medrecipes.evaluation import chat_report
     from medrecipes.release import cards
 
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    e = opened(run)
+    e = opened(run, like)
     answers, report = e.predictions, e.made_report
     chat_report.write_report(e.own.name, run / "eval", report, answers["base"], answers["tuned"], e.cases)
     cards.model_card(e.own, e.rundir, report, read_json(run / DATA), read_json(run / STATS))
@@ -514,35 +514,40 @@ MODEL = [
 
 
 def test_what_follows_from_nothing_but_the_model_is_asked_of_it(
-    chat: Path, tmp_path: Path, warm: Cli, record_property: Callable[[str, object], None]
+    chat: Path, tmp_path: Path, libraries: None, record_property: Callable[[str, object], None]
 ) -> None:
+    pristine = opened(chat)
+    by_file = verdicts(pristine)
+    assert set(by_file.values()) == {OK}
     for one in MODEL:
         run = tmp_path / one.name.replace(" ", "-") / chat.name
         shutil.copytree(chat, run)
         one.change(run / one.file)
-        followed_up(run)
-        assert DIFFERS not in verdicts(opened(run)).values(), one.name
-        done = warm("verify", run)
-        assert (done.returncode, done.stderr) == (1, ""), (one.name, done)
-        found = dict(re.findall(r"^(\w[\w. ]*?) {2,}(ok|differs|not checked)\b", done.stdout, re.M))
+        followed_up(run, pristine)
+        done = attack("verify", run, cwd=tmp_path)
+        assert (done.code, done.said) == (1, []), (one.name, done)
+        found = dict(re.findall(r"^(\w[\w. ]*?) {2,}(ok|differs|not checked)\b", done.out, re.M))
+        assert found.keys() == by_file.keys() | {LOSS_AGAIN, BASE_AGAIN, ANSWERS_AGAIN}, (one.name, done.out)
         differs = {what for what, verdict in found.items() if verdict == DIFFERS}
-        assert one.seen <= differs <= {LOSS_AGAIN, BASE_AGAIN, ANSWERS_AGAIN}, (one.name, done.stdout)
+        assert one.seen <= differs <= {LOSS_AGAIN, BASE_AGAIN, ANSWERS_AGAIN}, (one.name, done.out)
     record_property("attacks", ("edited runs", len(MODEL)))
 
 
-def test_a_tagger_is_asked_again(tagger: Path, tmp_path: Path, warm: Cli, record_property: Callable[[str, object], None]) -> None:  # fmt: skip
+def test_a_tagger_is_asked_again(
+    tagger: Path, tmp_path: Path, libraries: None, record_property: Callable[[str, object], None]
+) -> None:
     run = Path(shutil.copytree(tagger, tmp_path / tagger.name))
     of_checkpoint(80)(run / WEIGHTS)
     shutil.rmtree(run / "checkpoints")
     file_hashes.finish(RunDir(run))
     assert set(verdicts(opened(run)).values()) == {OK}
-    done = warm("verify", run)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert re.search(r"^findings +differs  row \S+: is tagged otherwise", done.stdout, re.M)
+    done = attack("verify", run, cwd=tmp_path)
+    assert (done.code, done.said) == (1, []), done
+    assert re.search(r"^findings +differs  row \S+: is tagged otherwise", done.out, re.M)
     without("seal")(run / STATE)
     shutil.copy(tagger / WEIGHTS, run / WEIGHTS)
     for strict, code in (((), 0), (("--strict",), 1)):
-        done = warm("verify", run, *strict)
-        assert (done.returncode, done.stderr) == (code, "")
-        assert done.stdout.endswith("14 ok, 0 differs, 1 not checked (files)\n")
+        done = attack("verify", run, *strict, cwd=tmp_path)
+        assert (done.code, done.said) == (code, []), done
+        assert done.out.endswith("14 ok, 0 differs, 1 not checked (files)\n")
     record_property("attacks", ("edited runs", 2))
