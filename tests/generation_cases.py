@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from medrecipes.engines import Decoding, lora
 from medrecipes.engines.generation import Generator, LibraryBody, Request, generate, inference, nats, packed_nats
 from medrecipes.engines.generation import batch as batching
+from medrecipes.engines.generation.steps import Steps
 from medrecipes.rendering.chat_template import MASKED, Example
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -196,19 +197,19 @@ def memory(model: Any) -> dict[str, Any]:
     heard: list[str] = []
     generator = Generator(model, torch.float32, DEVICE, STOPS, rows=8, adapter=True, tell=heard.append)
     generator.open(PROMPTS[-1])
-    usual, tries = generator.body, []
+    usual, tries = Steps.run, list[int]()
 
-    def body(ids: Any, places: Any, attend: Any, keep: Any) -> Any:
-        if keep is None:
-            tries.append(len(ids))
-            if len(ids) > 3 and len(tries) > 2:
-                raise torch.cuda.OutOfMemoryError
-        return usual(ids, places, attend, keep)
+    def run(steps: Steps) -> torch.Tensor:
+        tries.append(steps._rows)
+        if steps._rows > 3 and len(tries) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return usual(steps)
 
-    generator.body = body  # type: ignore[assignment]
+    Steps.run = run  # type: ignore[method-assign]
     asked = [Request(prompt, GREEDY) for prompt in PROMPTS]
     for _ in generator.answers(asked):
         pass
+    Steps.run = usual  # type: ignore[method-assign]
     generator.close()
     return {
         "same": [request.said for request in asked] == plainly(model, GREEDY),

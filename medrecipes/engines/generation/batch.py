@@ -79,6 +79,7 @@ class Generator:
         self._cache: Segments | Slots | None = None
         self._steps: Steps | None = None
         self._changed = False
+        self.captured = False  # whether steps were replayed from CUDA graphs
         self.flash = varlen_attention.available(dtype) and not self._shape.capped
 
     @property
@@ -139,11 +140,6 @@ class Generator:
             return float("inf"), 0  # a family that computes otherwise than the layers that are known here
 
     @property
-    def captured(self) -> bool:
-        """Whether decoding steps are replayed from CUDA graphs."""
-        return self._steps is not None and self._steps.captures
-
-    @property
     def opened(self) -> bool:
         """Whether a way to run the model was found that says what the library's does."""
         return hasattr(self, "body")
@@ -151,6 +147,7 @@ class Generator:
     def close(self) -> None:
         """Give back what the model's weights, graphs and cache took."""
         self._within.close()
+        self.captured = self._steps is not None and self._steps.captured
         self._cache = self._steps = None
         vars(self).pop("body", None)
 

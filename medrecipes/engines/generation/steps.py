@@ -48,6 +48,11 @@ class Steps:
         self.captures = device.type == "cuda"
         self._rows = self._longest = 0
 
+    @property
+    def captured(self) -> bool:
+        """Whether any step was captured."""
+        return any(graph is not None for graph in self._graphs.values())
+
     def load(self, rows: Sequence[Row | None], rules: Rules | None) -> None:
         """Take these rows for the next steps; places without a row say nothing."""
         table = [(row.start, row.used, row.token, row.left) if row else (0, 0, 0, 0) for row in rows]

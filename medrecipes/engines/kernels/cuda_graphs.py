@@ -40,9 +40,9 @@ class Recorded:
     most = 0  # bytes that were CUDA graphs' own at one time, in this process
 
     def __init__(
-        self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None], sights: int = SIGHTS
+        self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None], sights: int | None = None
     ) -> None:
-        self._sights = sights
+        self._sights = SIGHTS if sights is None else sights
         self._layers, self._largest, self._room, self._tell = layers, largest, int(room), tell
         self._weights = [weight for layer in layers for weight in layer.parameters]
         self._seen: Counter[tuple[Any, ...]] = Counter()
