@@ -38,8 +38,13 @@ class Projection:
         self.copies = list(zip(places, self.parameters, strict=True))
 
     def decode(self) -> None:
-        """Hold the weights decoded from now on."""
-        self.decoded = self.weight()
+        """Hold the weights decoded from now on; modules whose own are not in 4 bits share them, so that none is there twice."""
+        with torch.no_grad():
+            self.decoded = self.weight()
+        if any(getattr(base, "quant_state", None) is not None for base in self._bases):
+            return
+        for part, base in zip(self.decoded.split(self._rows), self._bases, strict=True):
+            base.data = part
 
     def weight(self) -> Tensor:
         """The stacked weights in the number format of the computation; 4-bit ones are decoded for the moment."""
