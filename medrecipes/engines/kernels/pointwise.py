@@ -87,7 +87,7 @@ def _norm_back_on_cpu(grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma
     wide = x.float()
     rate = _rate(wide, eps)
     unit = wide * rate
-    out = grad * ((1.0 + weight.float()) if gemma else weight.float())
+    out = grad.float() * ((1.0 + weight.float()) if gemma else weight.float())
     along = torch.linalg.vecdot(out, unit)[:, None].div_(x.shape[-1])
     return out.addcmul_(unit, along, value=-1).mul_(rate).add_(residual).to(x.dtype)
 

@@ -29,8 +29,8 @@ class Rows:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """The tokens of each."""
-        return self.ends.diff().tolist()
+        """The tokens of each that has any: torch's kernel for a CPU divides by them."""
+        return [length for length in self.ends.diff().tolist() if length]
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -128,12 +128,13 @@ def _flash_back_on_cpu(
 
 
 def _by_row(rows: Rows, sliding: int | None, *values: Tensor) -> Iterator[tuple[Any, ...]]:
-    """Each row of tensors [tokens, heads, width] as [1, heads, tokens, width] in fp32, and the mask of a sliding window."""
-    for row in zip(*(value.float().transpose(0, 1)[None].split(rows.lengths, dim=2) for value in values), strict=True):
+    """Each row of tensors [tokens, heads, width] as [1, heads, tokens, width], no half precision, and its window's mask."""
+    wide = [value.float() if value.dtype in (torch.bfloat16, torch.float16) else value for value in values]
+    for row in zip(*(value.transpose(0, 1)[None].split(rows.lengths, dim=2) for value in wide), strict=True):
         tokens, mask = row[0].shape[2], None
         if sliding and sliding < tokens:
-            seen = torch.ones(tokens, tokens, dtype=torch.bool).tril().triu(1 - sliding)
-            mask = torch.zeros(tokens, tokens).masked_fill_(~seen, -torch.inf)
+            hidden = torch.ones(tokens, tokens, dtype=torch.bool).tril().triu(1 - sliding).logical_not_()
+            mask = torch.zeros(tokens, tokens, dtype=row[0].dtype).masked_fill_(hidden, -torch.inf)
         yield *row, mask
 
 
