@@ -115,7 +115,9 @@ class Layer:
             d_down = down.back_updates([grad], low_grad, product, low_down)
             del d_product, both, product
             d_normed, low_grad = gate.back([d_gate, d_up])
-            d_gates = gate.back_updates([d_gate, d_up], low_grad, normed.pop() if normed else self.norm(middle, 1), low_both)
+            d_gates = gate.back_updates(
+                [d_gate, d_up], low_grad, normed.pop() if normed else self.norm(middle, 1), low_both
+            )
             del d_gate, d_up
             d_middle = self.norm_back(d_normed, middle, 1, grad)
             del d_normed, middle, grad
@@ -129,7 +131,9 @@ class Layer:
             d_before = pointwise.run(pointwise.heads_back, *d_heads, cos, sin)
             del d_heads
             d_normed, low_grad = before.back([d_before], needs_x=needs_x)
-            d_befores = before.back_updates([d_before], low_grad, normed.pop() if normed else self.norm(x, 0), low_before)
+            d_befores = before.back_updates(
+                [d_before], low_grad, normed.pop() if normed else self.norm(x, 0), low_before
+            )
             dx = self.norm_back(d_normed, x, 0, d_middle) if needs_x else None
         return dx, [*d_befores, *d_across, *d_gates, *d_down]
 

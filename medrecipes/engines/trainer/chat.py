@@ -186,7 +186,9 @@ class TrlEngine(Speaker):
 
         def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
             batch = tensors([padded[item["pack"]] for item in items], pad, layout, "trl" if self._on_cpu else self.name)
-            return batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused and not self._on_cpu else batch
+            return (
+                batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused and not self._on_cpu else batch
+            )
 
         trainer = Trainer(
             model=self.model,
