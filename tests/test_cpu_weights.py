@@ -13,7 +13,7 @@ from medrecipes.recipe.load import load
 from medrecipes.rendering.chat_template import Example
 from medrecipes.runs.folder import read_losses
 from tests.conftest import ROOT, Train, need_no_gpus
-from tests.test_engine import STEP, adapter, rows_seen
+from tests.test_engine import STEP, adapter, difference, rows_seen
 
 BIG = {"num_attention_heads": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 32000}  # fmt: skip
 
@@ -68,6 +68,7 @@ def test_training_on_decoded_weights_is_no_other_training(
 ) -> None:
     whole, run, seen = train(*STEP)
     assert whole.choices["layout"].value == "flat"
+    assert whole.choices["layers"].value == "fused"
     assert sorted(rows_seen(seen)) == sorted((tuple(e.input_ids), tuple(e.labels)) for e in rows)
     monkeypatch.undo()
     usual, other, _ = train(*STEP)
@@ -79,6 +80,42 @@ def test_training_on_decoded_weights_is_no_other_training(
     assert moved > 1e-2
     # TRL rounds the first values of A to bf16 where the base is quantised, and of nothing else
     assert max(float((one[n] - two[n]).abs().max()) for n in one) < 5e-3 * moved
+
+
+def test_what_the_fused_layers_cannot_do_trains_through_the_librarys(train: Train, decoded: None) -> None:
+    engine, run, _ = train(*STEP, "lora.dropout=0.1")
+    assert str(engine.choices["layers"]) == "library (not with lora.dropout = 0.1)"
+    assert float(read_losses(run.path / "loss.csv")[0]["loss"]) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_training_has_the_losses_of_one_that_was_not_stopped(
+    precision: str, train: Train, decoded: None
+) -> None:
+    from medrecipes.runs.folder import RunDir
+
+    settings = ("train.max_steps=4", "train.batch=4", "train.save_steps=2", f"train.precision={precision}")
+    whole, expected, _ = train(*settings)
+    assert whole.choices["layers"].value == "fused"
+
+    def before(engine: Any) -> None:
+        steps: list[int] = []
+
+        def stop(*_: Any) -> None:
+            if torch.is_grad_enabled():
+                steps.append(1)
+                if len(steps) == 4:
+                    raise KeyboardInterrupt
+
+        engine.model.register_forward_pre_hook(stop)
+
+    run = RunDir(expected.path.parent / f"stopped-{precision}")
+    with pytest.raises(KeyboardInterrupt):
+        train(*settings, rundir=run, before=before)
+    again, run, _ = train(*settings, rundir=run)
+    assert run.state["resumed_from_step"] == 2
+    assert [row["loss"] for row in read_losses(run.path / "loss.csv")] == [row["loss"] for row in read_losses(expected.path / "loss.csv")]  # fmt: skip
+    assert difference(again, whole) == 0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

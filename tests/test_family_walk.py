@@ -1,4 +1,4 @@
-"""Bases of other families, from `check` to `verify`: one of Qwen3's shape, one of SmolLM2's, and one that nobody knows."""
+"""Bases of other families, from `check` to `verify`: one of Qwen3's shape, two of SmolLM2's, and one that nobody knows."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ max_new_tokens = 6
 MAKE_BASE = """
 import torch, transformers
 torch.manual_seed(1)
-config = getattr(transformers, kind + "Config")(vocab_size=size, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-    num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=1024, **ids)
+shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32)
+if large:  # SmolLM2-135M with six of its thirty layers: enough for a CPU to decode the 4-bit weights once
+    shape = dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=9, num_key_value_heads=3)
+config = getattr(transformers, kind + "Config")(vocab_size=size, max_position_embeddings=1024, **shape, **ids)
 getattr(transformers, kind + "ForCausalLM")(config).save_pretrained(folder)
 result = True
 """
@@ -55,6 +57,7 @@ result = True
 BASES = {
     "small-qwen3": ("Qwen3", "qwen3"),
     "small-smollm2": ("Llama", "smollm2"),
+    "large-smollm2": ("Llama", "smollm2"),
     "small-unknown": ("Qwen2", OWN),
 }
 
@@ -98,7 +101,7 @@ def walk(request: pytest.FixtureRequest, hub: Hub, shell: Shell, tmp_path_factor
     known = {token["content"]: token["id"] for token in spec["added_tokens"]}
     ids = {f"{end}_token_id": known.get(config.get(f"{end}_token", "")) for end in ("bos", "eos", "pad")}
     size = max(*known.values(), *spec["model"]["vocab"].values()) + 1
-    shell.python(MAKE_BASE, folder=work / "base", kind=kind, size=size, ids=ids)
+    shell.python(MAKE_BASE, folder=work / "base", kind=kind, size=size, ids=ids, large=name.startswith("large"))
     files = {path.name: path.read_bytes() for folder in (tokenizer, work / "base") for path in folder.iterdir()}
     card = b"---\nlicense: apache-2.0\n---\nA small base.\n"
     hub.store.create(f"open/{name}").put({**files, "README.md": card})
@@ -129,6 +132,16 @@ def test_every_command_does_its_work(walk: Walk) -> None:
     assert len(said["chat"].split("\n> ")) == 3
     assert re.search(r"^release +http", said["publish"], re.M)
     assert not re.search(r"^ *(differs|wrong)\b", said["verify"], re.M)
+
+
+def test_run_and_report_say_how_the_base_computed(walk: Walk) -> None:
+    report = json.loads((walk.run / "eval" / "report.json").read_text())
+    state = json.loads((walk.run / "run.json").read_text())
+    assert report["computed"] == state["computed"]
+    assert f"Base: {report['computed']}." in (walk.run / "eval" / "report.md").read_text().splitlines()
+    large = walk.run.name.startswith("large")
+    assert report["computed"].startswith("4 bits, decoded once, computed in " if large else "4 bits, fp32 (a CPU gains")
+    assert state["choices"]["layers"]["value"] == ("fused" if large else "unsloth")
 
 
 def test_a_merged_model_is_read_as_it_was_trained(walk: Walk) -> None:

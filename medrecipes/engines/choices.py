@@ -101,7 +101,7 @@ def choose_setting(
     choices["layout"] = layout = _layout(engine, recipe, shape, dtype, on_cpu, decoded)
     if layout.value != "flat":
         choices.pop("attention", None)
-    choices["layers"] = layers = _layers(engine, recipe, model, dtype, layout.value)
+    choices["layers"] = layers = _layers(engine, recipe, model, layout.value, decoded)
     own = layers.value == "fused"
     if on_cpu:
         batch = recipe.train.batch // processes.size()
@@ -115,7 +115,7 @@ def choose_setting(
             else Choice(shape.layers if again else 0, SAID)
         )
         choices["micro_batch"], choices["checkpointing"] = size, some
-        return Setting(layout.value, False, int(size.value), int(some.value), False)
+        return Setting(layout.value, own, int(size.value), int(some.value), decode_once=own)
     way: Way = "fused" if own else "unsloth" if engine == "unsloth" else "library"
     gpu = this_gpu()
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
@@ -192,12 +192,12 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
     return Choice("flat", "padding-free rows waste nothing on padding")
 
 
-def _layers(engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, layout: Layout) -> Choice:
-    """Whose decoder layers train."""
-    if engine == "unsloth":
+def _layers(engine: str, recipe: Recipe, model: Any, layout: Layout, decoded: bool) -> Choice:
+    """Whose decoder layers train; `decoded`: of a 4-bit base that a CPU has decoded."""
+    if engine == "unsloth" and not decoded:
         return Choice("unsloth", "its own")
     if layout != "flat":
         return Choice("library", "the fused ones want padding-free rows")
-    if reason := fused.unfit(model, recipe):
+    if reason := fused.unfit(model, recipe, cpu=decoded):
         return Choice("library", reason)
     return Choice("fused", "one function a layer, proved equal to the library's")

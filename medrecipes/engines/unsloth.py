@@ -55,6 +55,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
         )
     if "weights" in choices and choices["weights"].value == DECODED:
         cpu_weights.decode(model, dtype)
+        cpu_weights.keep_freed_memory()
     return TrlEngine("unsloth", recipe, base, template, bare(model), dtype, choices, attach, recompute=recompute)
 
 

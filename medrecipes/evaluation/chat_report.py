@@ -39,9 +39,12 @@ SHOWN = 5  # answers that report.md shows in full
 
 def report(
     recipe: Recipe, split: str, key: str, base: Sequence[Prediction], tuned: Sequence[Prediction],
-    cases: Sequence[Prediction] = (),
+    cases: Sequence[Prediction] = (), computed: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`."""
+    """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`.
+
+    `computed`: how the base was loaded and computed, as the load stage said it.
+    """
     if [p.id for p in base] != [p.id for p in tuned]:
         raise SpoiledError(f"{recipe.name}: base and tuned answered different rows; answer them again with `medrecipes eval RUN --fresh`")  # fmt: skip
     draws, seed, decoding = recipe.eval.draws, recipe.seed, Decoding.of(recipe)
@@ -56,6 +59,8 @@ def report(
         "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
+    if computed:
+        value["computed"] = computed
     if recipe.template.foreign:
         value["foreign_template"] = recipe.template.name
     if lists[0]:
@@ -99,6 +104,8 @@ def as_markdown(
         *markdown_table(value),
         "",
     ]
+    if computed := value.get("computed"):
+        lines += [f"Base: {computed}.", ""]
     if foreign := value.get("foreign_template"):
         lines += [f"Template {foreign} is not that of the base: the recipe says that it is meant.", ""]
     if value["absent"]:

@@ -13,6 +13,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError, MedRecipesError, RunError
 from medrecipes.core.files import digest, read_json
 from medrecipes.data.split import Split, prepare
+from medrecipes.engines import said_of_load
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
 from medrecipes.evaluation.finished_run import open_run, require_run
@@ -79,8 +80,10 @@ def evaluate(
             after = answers.predict(chat_report.TUNED, engine, template, rows, limit, folder, console)
             cases = _cases(recipe, engine, template, folder)
             stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
+        # answers in the run's own folder are the run's; those in another were all given just now
+        computed = rundir.state.get("computed") if same else said_of_load(recipe.model.bits, engine.choices)
         suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
-        report = chat_report.report(recipe, split.held_out_name, split.key, before, after, cases)
+        report = chat_report.report(recipe, split.held_out_name, split.key, before, after, cases, computed)
         stats = path / "trainer_stats.json"
         if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
             report |= chat_report.on_dev(read_json(stats))

@@ -104,8 +104,9 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
 
     with console.stage("load") as stage, console.quiet(rundir.log):
         engine = task.open(found, split)
-        stage.says(said_of_load(recipe.model.bits, engine.choices))
-    rundir.update(**_about(recipe, found), **environment.describe())
+        computed = said_of_load(recipe.model.bits, engine.choices)
+        stage.says(computed)
+    rundir.update(computed=computed, **_about(recipe, found), **environment.describe())
 
     evaluation = Evaluation(rundir.path / "eval", console)
     with leading(engine) as led:
@@ -122,7 +123,7 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             after = task.answers(led, found, rendered, evaluation)
             stage.says(after.said)
 
-    report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats))
+    report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats, computed))
     tell_figures(recipe, rundir, report, stats["steps"], console)
     finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
     rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))

@@ -147,10 +147,10 @@ class FusedBody:
         cos, sin = (table[0] for table in self._inner.rotary_emb(x[None], places[None]))
         with torch.autocast(x.device.type, enabled=False):
             for number, layer in enumerate(self._layers):
-                q, k, v, _ = layer.before(x, cos, sin)
+                q, k, v, _ = layer.before(layer.norm(x, 0), cos, sin)
                 attended = attend(number, q, k, v, How(layer.scale, layer.window))
                 self._across[number].onto(x, attended.flatten(1))
-                both, _ = layer.both(x)
+                both, _ = layer.both(layer.norm(x, 1))
                 self._down[number].onto(x, pointwise.run(pointwise.gate, both, self._gemma))
             x = layer.norm_by(self._inner.norm.weight, x)
         logits: Tensor = self._causal.lm_head(x if keep is None else x[keep])
@@ -164,6 +164,11 @@ class FusedBody:
 
 class _Held(Projection):
     """A projection that answers: unquantised matrices that multiply the same input are multiplied one by one, not stacked anew."""
+
+    def decode(self) -> None:
+        """Hold 4-bit weights decoded; others stay where they are, for captured training steps read them there."""
+        if self.quantised:
+            self.decoded = self.weight()
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x times weights and updates; the second is of no use here."""

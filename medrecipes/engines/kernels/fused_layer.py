@@ -81,13 +81,17 @@ class Layer:
     def forth(self, x: Tensor, cos: Tensor, sin: Tensor, rows: varlen_attention.Rows) -> tuple[Tensor, list[Tensor]]:
         """What the layer makes of its input, and what it keeps for the way back."""
         with torch.autocast(x.device.type, enabled=False):
-            q, k, v, low_before = self.before(x, cos, sin)
+            first = self.norm(x, 0)
+            q, k, v, low_before = self.before(first, cos, sin)
             attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
             middle, low_middle = self.middle(x, attended)
-            both, low_both = self.both(middle)
+            second = self.norm(middle, 1)
+            both, low_both = self.both(second)
             out, low_down = self.projections[3].times(pointwise.run(pointwise.gate, both, self.gemma))
             out.add_(middle)
         kept = [q, k, v, low_before, attended, lse, middle, low_middle, both, low_both] if self.keep else []
+        if self.keep and not x.is_cuda:  # where memory is to spare, and a norm takes as long as a product
+            kept += [first, second]
         return out, [x, cos, sin, low_down, *kept]
 
     def back(
@@ -97,13 +101,14 @@ class Layer:
         x, cos, sin, low_down, *kept = kept
         with torch.autocast(x.device.type, enabled=False), self.lent():
             if kept:
-                q, k, v, low_before, attended, lse, middle, low_middle, both, low_both = kept
+                q, k, v, low_before, attended, lse, middle, low_middle, both, low_both, *normed = kept
                 del kept
             else:  # all but the last product
-                q, k, v, low_before = self.before(x, cos, sin)
+                normed = []
+                q, k, v, low_before = self.before(self.norm(x, 0), cos, sin)
                 attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
                 middle, low_middle = self.middle(x, attended)
-                both, low_both = self.both(middle)
+                both, low_both = self.both(self.norm(middle, 1))
 
             # what is done with is let go at once: the layer at work decides the peak
             before, across, gate, down = self.projections
@@ -113,7 +118,9 @@ class Layer:
             d_down = down.back_updates([grad], low_grad, product, low_down)
             del d_product, both, product
             d_normed, low_grad = gate.back([d_gate, d_up])
-            d_gates = gate.back_updates([d_gate, d_up], low_grad, self.norm(middle, 1), low_both)
+            d_gates = gate.back_updates(
+                [d_gate, d_up], low_grad, normed.pop() if normed else self.norm(middle, 1), low_both
+            )
             del d_gate, d_up
             d_middle = self.norm_back(d_normed, middle, 1, grad)
             del d_normed, middle, grad
@@ -127,15 +134,17 @@ class Layer:
             d_before = pointwise.run(pointwise.heads_back, *d_heads, cos, sin)
             del d_heads
             d_normed, low_grad = before.back([d_before], needs_x=needs_x)
-            d_befores = before.back_updates([d_before], low_grad, self.norm(x, 0), low_before)
+            d_befores = before.back_updates(
+                [d_before], low_grad, normed.pop() if normed else self.norm(x, 0), low_before
+            )
             dx = self.norm_back(d_normed, x, 0, d_middle) if needs_x else None
         return dx, [*d_befores, *d_across, *d_gates, *d_down]
 
     # the steps of the way forth, each taken again on the way back where nothing of it was kept
 
-    def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def before(self, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values."""
-        product, low = self.projections[0].times(self.norm(x, 0))
+        product, low = self.projections[0].times(normed)
         q, k, v = pointwise.run(pointwise.heads, product, cos, sin, self.heads, self.kv_heads)
         return q, k, v, low
 
@@ -144,9 +153,9 @@ class Layer:
         product, low = self.projections[1].times(attended.flatten(1))
         return product.add_(x), low
 
-    def both(self, middle: Tensor) -> tuple[Tensor, Tensor]:
+    def both(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Gate and up."""
-        return self.projections[2].times(self.norm(middle, 1))
+        return self.projections[2].times(normed)
 
     def norm(self, x: Tensor, which: int) -> Tensor:
         """The first or the second norm."""
@@ -180,9 +189,9 @@ class _Function(torch.autograd.Function):
 # --- putting it on a model ------------------------------------------------------------------------------------------------
 
 
-def unfit(model: Any, recipe: Recipe) -> str | None:
+def unfit(model: Any, recipe: Recipe, *, cpu: bool = False) -> str | None:
     """Why a model's layers cannot be replaced; None when they can."""
-    return plan.unfit(recipe, model.config.model_type) or differs(model)
+    return plan.unfit(recipe, model.config.model_type, cpu=cpu) or differs(model)
 
 
 def differs(model: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""What lies between a layer's matrix products: written plainly, fused by the compiler on a GPU."""
+"""What lies between a layer's matrix products: written plainly, fused by the compiler on a GPU; and for a CPU."""
 
 from __future__ import annotations
 
@@ -69,6 +69,70 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+# The same for a CPU, by the kernels that torch has for it: each pass over a tensor costs about as much as a small product.
+
+
+def _rate(wide: Tensor, eps: float) -> Tensor:
+    """What a norm multiplies each token by."""
+    return torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
+
+
+def _norm_on_cpu(x: Tensor, weight: Tensor, eps: float, gemma: bool) -> Tensor:
+    wide = x.float()
+    scaled = wide * _rate(wide, eps)
+    return scaled.mul_(1.0 + weight.float()).to(x.dtype) if gemma else scaled.to(x.dtype).mul_(weight)
+
+
+def _norm_back_on_cpu(grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor) -> Tensor:
+    wide = x.float()
+    rate = _rate(wide, eps)
+    unit = wide * rate
+    out = grad.float() * ((1.0 + weight.float()) if gemma else weight.float())
+    along = torch.linalg.vecdot(out, unit)[:, None].div_(x.shape[-1])
+    return out.addcmul_(unit, along, value=-1).mul_(rate).add_(residual).to(x.dtype)
+
+
+def _turn_on_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
+    signed = torch.cat((-sin[:, :half], sin[:, half:]), dim=-1)
+    return (x * cos[:, None]).addcmul_(swapped, signed[:, None])
+
+
+def _heads_on_cpu(
+    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    both, v = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads + kv_heads, kv_heads), dim=1)
+    q, k = _turn_on_cpu(both, cos, sin).split((heads, kv_heads), dim=1)
+    return q, k, v
+
+
+def _heads_back_on_cpu(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.cat((_turn_on_cpu(torch.cat((dq, dk), dim=1), cos, -sin), dv), dim=1).flatten(1)
+
+
+def _gate_on_cpu(both: Tensor, gemma: bool) -> Tensor:
+    gate, up = both.chunk(2, dim=-1)
+    return activate(gate, gemma).mul_(up)
+
+
+def _gate_back_on_cpu(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, Tensor, Tensor]:
+    gate, up = both.chunk(2, dim=-1)
+    active = activate(gate, gemma)
+    out = grad * up
+    if gemma:
+        gate_grad = torch.ops.aten.gelu_backward(out, gate, approximate="tanh")
+    else:
+        gate_grad = torch.ops.aten.silu_backward(out, gate)
+    return gate_grad, grad * active, active.mul_(up)
+
+
+_ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
+    norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, heads: _heads_on_cpu, heads_back: _heads_back_on_cpu,
+    gate: _gate_on_cpu, gate_back: _gate_back_on_cpu,
+}  # fmt: skip
+
+
 def run(function: Callable[..., Any], *values: Any) -> Any:
-    """Compiled on a GPU, as written on a CPU."""
-    return (_compiled(function) if values[0].is_cuda else function)(*values)
+    """Compiled on a GPU, by a CPU's own kernels on a CPU."""
+    return (_compiled(function) if values[0].is_cuda else _ON_CPU[function])(*values)

@@ -43,8 +43,13 @@ class Projection:
         return any(getattr(base, "quant_state", None) is not None for base in self.bases)
 
     def decode(self) -> None:
-        """Hold the weights decoded from now on."""
-        self.decoded = self.weight()
+        """Hold the weights decoded from now on; modules whose own are not in 4 bits share them, so that none is there twice."""
+        with torch.no_grad():
+            self.decoded = self.weight()
+        if self.quantised:
+            return
+        for part, base in zip(self.decoded.split(self._rows), self.bases, strict=True):
+            base.data = part
 
     def weight(self) -> Tensor:
         """The stacked weights in the number format of the computation; 4-bit ones are decoded for the moment."""

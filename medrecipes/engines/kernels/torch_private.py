@@ -18,6 +18,8 @@ def _of(place: Any, name: str) -> Any:
 
 flash_forward: Any = _of(torch.ops.aten, "_flash_attention_forward")
 flash_backward: Any = _of(torch.ops.aten, "_flash_attention_backward")
+flash_forward_on_cpu: Any = _of(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+flash_backward_on_cpu: Any = _of(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
 _foreach_copy: Any = _of(torch, "_foreach_copy_")
 _foreach_mul: Any = _of(torch, "_foreach_mul")
 
@@ -26,6 +28,14 @@ def has_flash() -> bool:
     """Whether there is the kernel for attention within each of several packed sequences; else rows are padded."""
     if flash_forward is None or flash_backward is None:
         _gone("variable-length flash attention", "rows are padded, and padding costs time and memory")
+        return False
+    return True
+
+
+def has_flash_on_cpu() -> bool:
+    """Whether there is a CPU's own kernel for attention, with what its backward pass needs; else attention is computed twice."""
+    if flash_forward_on_cpu is None or flash_backward_on_cpu is None:
+        _gone("flash attention for a CPU", "attention is computed again for the backward pass")
         return False
     return True
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,6 +28,11 @@ class Rows:
     longest: int
     causal: bool = True  # a tagging run may attend both ways
 
+    @cached_property
+    def lengths(self) -> list[int]:
+        """The tokens of each that has any: torch's kernel for a CPU divides by them."""
+        return [length for length in self.ends.diff().tolist() if length]
+
 
 def available(dtype: torch.dtype) -> bool:
     """Whether this torch and this GPU have the kernel for this number format."""
@@ -44,6 +50,8 @@ def exact(config: Mapping[str, Any]) -> str:
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:
     """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
     if not q.is_cuda:
+        if rows.causal and torch_private.has_flash_on_cpu():
+            return _flash_on_cpu(q, k, v, rows, scale, sliding)
         return _attend_slowly(q, k, v, rows, scale, sliding), q.new_empty(0)
     out, lse, *_ = torch_private.flash_forward(
         q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=scale, **_window(rows, sliding)
@@ -56,6 +64,8 @@ def attend_back(
     sliding: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of queries, keys and values."""
+    if not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
+        return _flash_back_on_cpu(grad, q, k, v, out, lse, rows, scale, sliding)
     if not q.is_cuda:
         with torch.enable_grad():
             q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
@@ -91,6 +101,43 @@ def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sl
         )
         found.append(out[0].transpose(0, 1))
     return torch.cat(found)
+
+
+def _flash_on_cpu(
+    q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Row by row with torch's kernel for a CPU; in fp32, as the same kernel in bf16 takes four times as long backward."""
+    found = [
+        torch_private.flash_forward_on_cpu(*qkv, 0.0, mask is None, attn_mask=mask, scale=scale)
+        for *qkv, mask in _by_row(rows, sliding, q, k, v)
+    ]
+    out = torch.cat([row[0].transpose(0, 1) for row, _ in found])
+    return out.to(q.dtype), torch.cat([sums for _, sums in found], dim=-1)
+
+
+def _flash_back_on_cpu(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Rows, scale: float,
+    sliding: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    found = [
+        torch_private.flash_backward_on_cpu(*each, sums, 0.0, mask is None, attn_mask=mask, scale=scale)
+        for (*each, mask), sums in zip(
+            _by_row(rows, sliding, grad, q, k, v, out), lse.split(rows.lengths, dim=-1), strict=True
+        )
+    ]
+    dq, dk, dv = (torch.cat([row[0].transpose(0, 1) for row in part]).to(q.dtype) for part in zip(*found, strict=True))
+    return dq, dk, dv
+
+
+def _by_row(rows: Rows, sliding: int | None, *values: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Each row of tensors [tokens, heads, width] as [1, heads, tokens, width], no half precision, and its window's mask."""
+    wide = [value.float() if value.dtype in (torch.bfloat16, torch.float16) else value for value in values]
+    for row in zip(*(value.transpose(0, 1)[None].split(rows.lengths, dim=2) for value in wide), strict=True):
+        tokens, mask = row[0].shape[2], None
+        if sliding and sliding < tokens:
+            hidden = torch.ones(tokens, tokens, dtype=torch.bool).tril().triu(1 - sliding).logical_not_()
+            mask = torch.zeros(tokens, tokens, dtype=row[0].dtype).masked_fill_(hidden, -torch.inf)
+        yield *row, mask
 
 
 def _on_cpu(

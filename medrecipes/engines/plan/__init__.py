@@ -18,8 +18,8 @@ NO_VARLEN = "the GPU has no variable-length attention"
 FUSED_FAMILIES = ("mistral", "llama", "gemma")
 
 
-def unfit(recipe: Recipe, family: str) -> str | None:
-    """Why a recipe cannot train through the fused layers; None when it can."""
+def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
+    """Why a recipe cannot train through the fused layers; None when it can. A CPU's compute in fp32 as well."""
     if family not in FUSED_FAMILIES:
         return f"{family or 'unknown'} layers are built otherwise"
     train = recipe.train
@@ -29,7 +29,7 @@ def unfit(recipe: Recipe, family: str) -> str | None:
         "model.bits": 8 if recipe.model.bits == 8 else None,
         "model.trust_remote_code": "true" if recipe.model.trust_remote_code else None,
         "train.padding_free": None if train.padding_free or train.packing else "false",
-        "train.precision": "fp32" if train.precision == "fp32" else None,
+        "train.precision": "fp32" if train.precision == "fp32" and not cpu else None,
     }
     return next((f"not with {key} = {value}" for key, value in barred.items() if value is not None), None)
 

@@ -186,7 +186,9 @@ class TrlEngine(Speaker):
 
         def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
             batch = tensors([padded[item["pack"]] for item in items], pad, layout, "trl" if self._on_cpu else self.name)
-            return batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused else batch
+            return (
+                batch | {"learned": loss_head.learned(batch["labels"])} if setting.fused and not self._on_cpu else batch
+            )
 
         trainer = Trainer(
             model=self.model,
@@ -205,7 +207,9 @@ class TrlEngine(Speaker):
             self._attention(varlen_attention.NAME if layout == "flat" else self._usual)
         ]
         if setting.fused:
-            within += [self._fused(setting, console), loss_head.told(self.model)]
+            within.append(self._fused(setting, console))
+        if setting.fused and not self._on_cpu:  # on a CPU Unsloth's loss takes in the supervised tokens alone
+            within.append(loss_head.told(self.model))
         ids = [example.id for example in train]
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
         return {**stats, "proved": proving.found}

@@ -100,8 +100,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Where answers go, and the statistics of the training that they come from."""
+    """Where answers go, how the base was computed, and the statistics of the training that they come from."""
 
     folder: Path
     console: Console
     stats: Mapping[str, Any] = field(default_factory=dict)
+    computed: str | None = None

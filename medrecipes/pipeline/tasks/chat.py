@@ -113,7 +113,9 @@ class Chat:
 
     def report(self, split: Split, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """Base against tuned."""
-        report = chat_report.report(self.recipe, split.held_out_name, split.key, before.rows, after.rows, after.cases)
+        report = chat_report.report(
+            self.recipe, split.held_out_name, split.key, before.rows, after.rows, after.cases, run.computed
+        )
         report |= chat_report.on_dev(run.stats)
         chat_report.write_report(self.recipe.name, run.folder, report, before.rows, after.rows, after.cases)
         return report

@@ -273,6 +273,7 @@ class Evidence:
         made = chat_report.report(
             self.own, "test" if self.data["rows"]["test"] else "dev", self.data["key"],
             answers[chat_report.BASE], answers[chat_report.TUNED], self.cases,
+            self.state.get("computed"),
         )  # fmt: skip
         return made | chat_report.on_dev(self.stats)
 
