@@ -16,7 +16,8 @@ from medrecipes.core.console import Console
 from medrecipes.core.files import write_json
 from medrecipes.core.notes import labelled
 from medrecipes.data.bio_tags import read_spans
-from medrecipes.data.records import Tagged
+from medrecipes.data.grouping import subset
+from medrecipes.data.records import Tagged, kind
 from medrecipes.engines import Choice, limit_memory
 from medrecipes.engines.base_weights import attach
 from medrecipes.engines.bases import Base
@@ -24,9 +25,18 @@ from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.generation import device_of, inference, portions
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
+from medrecipes.engines.plan.evaluations import Schedule
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
-from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
+from medrecipes.engines.trainer.attempt import (
+    EVALUATIONS,
+    Attempt,
+    at_most,
+    look,
+    plan_evaluations,
+    with_all_dev,
+    within_memory,
+)
 from medrecipes.engines.trainer.callbacks import peak_gb
 from medrecipes.engines.trainer.samplers import ByLength
 from medrecipes.engines.trainer.tag_head import HEAD, load
@@ -73,8 +83,14 @@ class Tagger:
         recipe = self.recipe
         set_seed(recipe.seed)
         found = self.windows(train)
+        chosen = subset([r.id for r in dev], [kind(r.meta) for r in dev], at_most(recipe, dev), recipe.seed)
+        seen, tokens = [dev[row] for row in chosen], [0] * len(dev)
+        for window in self.windows(dev):
+            tokens[window.row] += len(window.input_ids)
+        lengths = [len(window.input_ids) for window in found]
+        planned = plan_evaluations(recipe, lengths, tokens, chosen, self.choices, first=False)
         micro_batch, checkpointing = self._choose_micro_batch(found), self._choose_checkpointing()
-        for name in ("micro_batch", "checkpointing"):
+        for name in ("micro_batch", "checkpointing", *(name for name in EVALUATIONS if name in self.choices)):
             console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = attach(self.model, recipe, recomputed=int(checkpointing), head=HEAD)
         if recipe.lora.init == "default":
@@ -83,12 +99,13 @@ class Tagger:
         with open_trackers(recipe, rundir, console) as tracked:
 
             def train_with(micro_batch: int) -> dict[str, Any]:
-                return self._train(found, train, dev, micro_batch, checkpointing, rundir, console, tracked)
+                return self._train(found, train, seen, planned, micro_batch, checkpointing, rundir, console, tracked)
 
             stats = within_memory(
                 train_with, self.model, micro_batch, checkpointing, recipe, rundir, console, self.choices
             )
         self.model.eval()
+        stats = with_all_dev(stats, len(dev), len(chosen), lambda: self._evaluate_dev(dev, self.windows(dev)))
         return {
             **stats,
             "rows": len(train),
@@ -99,17 +116,17 @@ class Tagger:
         }
 
     def _train(
-        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], micro_batch: int,
-        checkpointing: bool, rundir: RunDir, console: Console, tracked: Sequence[Any],
+        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], planned: Schedule,
+        micro_batch: int, checkpointing: bool, rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
-        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        attempt = Attempt.begin(recipe, rundir, planned)
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
             **attempt.arguments(
-                recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+                recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing
             )
         )
 
