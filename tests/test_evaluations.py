@@ -8,8 +8,8 @@ import pytest
 
 from medrecipes.data.grouping import subset
 from medrecipes.engines import Choice
-from medrecipes.engines.plan.evaluations import Cost, schedule
-from medrecipes.engines.trainer.attempt import at_most, plan_evaluations, with_all_dev
+from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
+from medrecipes.engines.trainer.attempt import plan_evaluations, with_all_dev
 from medrecipes.recipe.schema import Recipe, Train
 
 # MedQuAD as the shipped recipes split it: 10,714 rows to train on, 1,337 dev rows, 270 tokens each
@@ -91,8 +91,7 @@ def test_the_choices_of_a_run_count_tokens_not_rows() -> None:
 
 
 def test_the_rows_of_the_curve_are_the_recipe_s_number_or_all() -> None:
-    dev = list(range(300))
-    assert [at_most(recipe(eval_rows=wanted), dev) for wanted in (256, 1_000, "all", 1)] == [256, 300, 300, 1]
+    assert [at_most(recipe(eval_rows=wanted), 300) for wanted in (256, 1_000, "all", 1)] == [256, 300, 300, 1]
 
 
 def test_a_subset_has_every_source_by_its_share_and_is_the_same_for_a_seed() -> None:

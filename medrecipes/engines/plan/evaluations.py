@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,17 @@ class Cost:
     first: float = 0.0
     final: float = 0.0
 
+    @classmethod
+    def of(
+        cls, recipe: Recipe, lengths: Sequence[int], dev: Sequence[int], chosen: Sequence[int], *, first: bool, passes: int = 1
+    ) -> Cost:  # fmt: skip
+        """Of a training over rows or packs of these lengths; `dev`: tokens of each dev row, `chosen`: those that are evaluated
+        while it trains, `first`: before the first step, too, `passes`: how often a row goes through the model."""
+        train = recipe.train
+        times = train.max_steps * train.batch / len(lengths) if train.max_steps else train.epochs
+        one, whole = passes * sum(dev[row] for row in chosen), passes * sum(dev)
+        return cls(times * sum(lengths), one, one if first else 0, whole if len(chosen) < len(dev) else 0)
+
     def share(self, evaluations: int) -> float:
         """What so many evaluations take against training."""
         return FORWARD * (self.first + self.final + evaluations * self.evaluation) / max(1.0, self.training)
@@ -46,6 +58,17 @@ class Schedule:
     save_steps: int | Literal["epoch"]
     why_eval: str
     why_save: str
+
+    def times(self, steps: int, epochs: float) -> int:
+        """How many evaluations a training of so many steps makes, that before the first one left out."""
+        if self.eval_steps is None:
+            return 0
+        return math.ceil(epochs if self.eval_steps == "epoch" else steps / self.eval_steps)
+
+
+def at_most(recipe: Recipe, dev: int) -> int:
+    """How many of the dev rows are evaluated while it trains."""
+    return dev if recipe.train.eval_rows == "all" else min(recipe.train.eval_rows, dev)
 
 
 def schedule(recipe: Recipe, rows: int, cost: Cost, evaluated: int) -> Schedule:

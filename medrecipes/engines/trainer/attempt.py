@@ -192,25 +192,15 @@ EVALUATIONS = ("eval_rows", "eval_steps", "save_steps")  # the choices of `plan_
 MEASURES = ("loss", "bits_per_byte", "f1")
 
 
-def at_most(recipe: Recipe, dev: Sequence[Any]) -> int:
-    """How many of the dev rows are evaluated while it trains."""
-    return len(dev) if recipe.train.eval_rows == "all" else min(recipe.train.eval_rows, len(dev))
-
-
 def plan_evaluations(
     recipe: Recipe, lengths: Sequence[int], dev: Sequence[int], chosen: Sequence[int], choices: dict[str, Choice], *,
     first: bool, passes: int = 1,
 ) -> Schedule:  # fmt: skip
-    """When a training over packs or windows of these lengths evaluates and saves; `dev`: tokens of each dev row, `chosen`: those
-    that are evaluated, `first`: before the first step, too, `passes`: how often a row goes through the model."""
-    trained = sum(lengths) * (
-        recipe.train.epochs if not recipe.train.max_steps else recipe.train.max_steps * recipe.train.batch / len(lengths)
-    )
-    one, whole = (passes * sum(tokens) for tokens in ((dev[row] for row in chosen), dev))
-    final = whole if len(chosen) < len(dev) else 0
-    found = schedule(recipe, len(lengths), Cost(trained, one, one if first else 0, final), len(chosen))
+    """When a training evaluates and saves, as `Cost.of` counts it; the reasons go into `choices`."""
+    cost = Cost.of(recipe, lengths, dev, chosen, first=first, passes=passes)
+    found = schedule(recipe, len(lengths), cost, len(chosen))
     if dev:
-        why = f"of {len(dev):,} dev rows, each source by its share" if final else "all dev rows"
+        why = f"of {len(dev):,} dev rows, each source by its share" if cost.final else "all dev rows"
         choices["eval_rows"] = Choice(len(chosen), why)
         choices["eval_steps"] = Choice(found.eval_steps, found.why_eval)
     choices["save_steps"] = Choice(found.save_steps, found.why_save)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import set_seed
 
 from medrecipes.core import processes
@@ -25,13 +24,12 @@ from medrecipes.engines.kernels import fused_layer, loss_head, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.lora import begin, count, match_targets, require_optimiser
 from medrecipes.engines.multi_gpu.shared_layers import Shards
-from medrecipes.engines.plan.evaluations import Schedule
+from medrecipes.engines.plan.evaluations import Schedule, at_most
 from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.attempt import (
     EVALUATIONS,
     Attempt,
-    at_most,
     look,
     plan_evaluations,
     with_all_dev,
@@ -74,7 +72,7 @@ class TrlEngine(Speaker):
         else:
             dev_learned = list(dev)
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
-        chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, dev), recipe.seed)
+        chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, len(dev)), recipe.seed)
         seen, seen_learned = [dev[row] for row in chosen], [dev_learned[row] for row in chosen]
         planned = plan_evaluations(
             recipe, [len(pack.input_ids) for pack in packs], [len(e.input_ids) for e in dev], chosen, self.choices,
@@ -143,6 +141,7 @@ class TrlEngine(Speaker):
         self, packs: Sequence[Pack], train: Sequence[Example], seen: tuple[Sequence[Example], Sequence[Example]],
         planned: Schedule, setting: Setting, rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
+        from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
         recipe, settings, engine = self.recipe, self.recipe.train, self

@@ -25,13 +25,12 @@ from medrecipes.engines.choices import choose_precision
 from medrecipes.engines.generation import device_of, inference, portions
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
-from medrecipes.engines.plan.evaluations import Schedule
+from medrecipes.engines.plan.evaluations import Schedule, at_most
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import (
     EVALUATIONS,
     Attempt,
-    at_most,
     look,
     plan_evaluations,
     with_all_dev,
@@ -83,7 +82,7 @@ class Tagger:
         recipe = self.recipe
         set_seed(recipe.seed)
         found = self.windows(train)
-        chosen = subset([r.id for r in dev], [kind(r.meta) for r in dev], at_most(recipe, dev), recipe.seed)
+        chosen = subset([r.id for r in dev], [kind(r.meta) for r in dev], at_most(recipe, len(dev)), recipe.seed)
         seen, tokens = [dev[row] for row in chosen], [0] * len(dev)
         for window in self.windows(dev):
             tokens[window.row] += len(window.input_ids)
