@@ -52,7 +52,9 @@ def test_a_run_evaluates_four_to_twenty_times_and_the_last_step_is_among_them() 
 def test_what_costs_more_than_a_tenth_at_its_fewest_says_so() -> None:
     found = schedule(recipe(), 216, Cost(216, 50, 50), 50)
     assert found.eval_steps == 7  # of 27 steps
-    assert found.why_eval == "4 evaluations of 50 dev rows, reckoned 46% of training, the fewest that choose a checkpoint"
+    assert (
+        found.why_eval == "4 evaluations of 50 dev rows, reckoned 46% of training, the fewest that choose a checkpoint"
+    )
 
 
 SCHEDULES = [
@@ -83,7 +85,11 @@ def test_the_choices_of_a_run_count_tokens_not_rows() -> None:
     found = plan_evaluations(recipe(epochs=2.0), [100] * 1_600, dev, range(10), choices, first=True)
     # (0.08 x 320,000 / 0.4 - 1,000 - 5,000) / 1,000 = 58, at most 20 of 400 steps
     assert (found.eval_steps, found.save_steps) == (20, 20)
-    assert {name: choice.value for name, choice in choices.items()} == {"eval_rows": 10, "eval_steps": 20, "save_steps": 20}
+    assert {name: choice.value for name, choice in choices.items()} == {
+        "eval_rows": 10,
+        "eval_steps": 20,
+        "save_steps": 20,
+    }
     assert choices["eval_rows"].reason == "of 11 dev rows, each source by its share"
     twice = plan_evaluations(recipe(epochs=2.0), [100] * 100, dev, range(10), {}, first=True, passes=2)
     assert twice.eval_steps == 7  # of 26 steps: the fewest evaluations

@@ -112,7 +112,9 @@ def _stages(
     if tokens and counted.train:
         chosen = subset([e.id for e in counted.dev], [e.kind for e in counted.dev], at_most(recipe, len(counted.dev)), recipe.seed)  # fmt: skip
         dev = [len(example.input_ids) for example in counted.dev]
-        cost = Cost.of(recipe, counted.train, dev, chosen, first=True, passes=1 if recipe.train.loss_on == "answers" else 2)
+        cost = Cost.of(
+            recipe, counted.train, dev, chosen, first=True, passes=1 if recipe.train.loss_on == "answers" else 2
+        )
         packed = -(-sum(counted.train) // recipe.data.max_tokens) if recipe.train.packing else len(counted.train)
         times = schedule(recipe, packed, cost, len(chosen)).times(count_steps(packed, recipe), recipe.train.epochs)
         stages["train"] = tokens / plan.tokens_per_second * (1 + cost.share(times))
@@ -171,7 +173,9 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
     fitted = fit_parts(template, parts, recipe.data)
     train, asked = fitted["train"].examples, held_out(recipe, fitted["held out"])
     prompts = [len(example.input_ids) - example.supervised for _, example in asked]
-    return Counted([len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data))
+    return Counted(
+        [len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data)
+    )
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:
@@ -222,7 +226,9 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def _stage_lines(stages: dict[str, int | None]) -> list[str]:
     """The stages of a run and how long each takes, where that is known."""
-    said = [f"  {name:<20} {'not known' if seconds is None else _time(seconds):>10}" for name, seconds in stages.items()]
+    said = [
+        f"  {name:<20} {'not known' if seconds is None else _time(seconds):>10}" for name, seconds in stages.items()
+    ]
     if stages["train"] is not None:
         said.append("training with its evaluations of dev rows; checkpoints and compilation left out")
     if stages["evaluate (base)"] is not None:

@@ -270,7 +270,9 @@ class Train(Section):
         "bits_per_byte",
         description="Which checkpoint is kept: the best on the dev rows (`f1`: of tagged spans), or the last.",
     )
-    early_stopping: Steps | None = Field(None, description="Evaluations without improvement after which training stops.")
+    early_stopping: Steps | None = Field(
+        None, description="Evaluations without improvement after which training stops."
+    )
     sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
     report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
         (), description="Trackers that receive losses, recipe, data report, and what the test found."

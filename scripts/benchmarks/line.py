@@ -70,16 +70,24 @@ def draw(path: Path, runs: Mapping[str, Mapping[str, float]]) -> None:
     figure = Figure(figsize=(8, 1.9 + 0.5 * len(runs)), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for row, (run, found) in enumerate(runs.items()):
+    for row, found in enumerate(runs.values()):
         whole, left = sum(found.values()), 0.0
         for name, seconds in found.items():
             share = 100 * seconds / whole
-            axes.barh(row, share, left=left, height=0.6, color=COLOURS[name], edgecolor="white", linewidth=0.5, label=name)
+            axes.barh(
+                row, share, left=left, height=0.6, color=COLOURS[name], edgecolor="white", linewidth=0.5, label=name
+            )
             if share >= 100 * NARROW:
-                ink = "black" if name in ("start and end", "data", "base", "tokens", "proofs", "load", "train: all else") else "white"
+                ink = (
+                    "black"
+                    if name in ("start and end", "data", "base", "tokens", "proofs", "load", "train: all else")
+                    else "white"
+                )
                 axes.text(left + share / 2, row, f"{seconds:.0f} s", ha="center", va="center", fontsize=8, color=ink)
             left += share
-    axes.set_yticks(range(len(runs)), [f"{run}\n{sum(found.values()):.0f} s" for run, found in runs.items()], fontsize=8)
+    axes.set_yticks(
+        range(len(runs)), [f"{run}\n{sum(found.values()):.0f} s" for run, found in runs.items()], fontsize=8
+    )
     axes.set(xlim=(0, 100), xlabel="% of a run's time")
     axes.invert_yaxis()
     axes.spines[["top", "right", "left"]].set_visible(False)

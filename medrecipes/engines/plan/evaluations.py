@@ -74,19 +74,22 @@ def at_most(recipe: Recipe, dev: int) -> int:
 def schedule(recipe: Recipe, rows: int, cost: Cost, evaluated: int) -> Schedule:
     """When a training over so many rows, or packs, evaluates `evaluated` dev rows and saves."""
     steps, settings, said = count_steps(rows, recipe), recipe.train, "the recipe says so"
-    every: int | Literal["epoch"] | None = None if not evaluated else 0 if settings.eval_steps == "auto" else settings.eval_steps
-    why = "no dev rows" if not evaluated else said
-    if every == 0:
-        wanted = min(max(LEAST, min(MOST, cost.affordable)), steps)
-        every = math.ceil(steps / wanted)
-        times = math.ceil(steps / every)
+    every: int | Literal["epoch"] | None = None
+    why = "no dev rows"
+    if evaluated and settings.eval_steps != "auto":
+        every, why = settings.eval_steps, said
+    elif evaluated:
+        every = between = math.ceil(steps / min(max(LEAST, min(MOST, cost.affordable)), steps))
+        times = math.ceil(steps / between)
         share = cost.share(times)
         bound = "" if share <= BUDGET else ", the fewest that choose a checkpoint"
         why = f"{times} evaluations of {evaluated:,} dev rows, reckoned {_percent(share)} of training{bound}"
     if settings.save_steps != "auto":
         return Schedule(every, settings.save_steps, why, said)
     if every is None:
-        return Schedule(None, math.ceil(steps / min(CHECKPOINTS, steps)), why, f"at most {CHECKPOINTS} checkpoints a run")
+        return Schedule(
+            None, math.ceil(steps / min(CHECKPOINTS, steps)), why, f"at most {CHECKPOINTS} checkpoints a run"
+        )
     return Schedule(every, every, why, "a checkpoint with every evaluation")
 
 

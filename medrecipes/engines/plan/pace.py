@@ -111,7 +111,9 @@ def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], fr
     read = shape.matrices * bytes_a_number(recipe) + 2 * shape.head + batch * (mean + new / 2) * cached(shape)
     step = max(read / (gpu.gbps * 1e9), shape.layers * ANSWER_S[recipe.model.bits])
     # prompts once, and prompts with their answers once more for the loss
-    passes = 2 * (shape.computed + shape.head) * sum(2 * prompt + new for prompt in prompts) / (gpu.tflops * 1e12 * RATE)
+    passes = (
+        2 * (shape.computed + shape.head) * sum(2 * prompt + new for prompt in prompts) / (gpu.tflops * 1e12 * RATE)
+    )
     return math.ceil(len(prompts) / batch) * new * step + passes
 
 

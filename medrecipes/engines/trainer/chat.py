@@ -81,7 +81,17 @@ class TrlEngine(Speaker):
         setting = choose_setting(
             self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
         )
-        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches", *EVALUATIONS):
+        for name in (
+            "shards",
+            "attention",
+            "layout",
+            "layers",
+            "micro_batch",
+            "checkpointing",
+            "weights",
+            "launches",
+            *EVALUATIONS,
+        ):
             if name in self.choices:
                 console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)

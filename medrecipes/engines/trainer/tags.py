@@ -124,9 +124,7 @@ class Tagger:
         attempt = Attempt.begin(recipe, rundir, planned)
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
-            **attempt.arguments(
-                recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing
-            )
+            **attempt.arguments(recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing)
         )
 
         class Trainer(Brisk, transformers.Trainer):

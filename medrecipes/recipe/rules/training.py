@@ -76,7 +76,11 @@ def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
         if look == "auto" and save != "auto":
             keys = "train.save_steps", "train.eval_steps"
             yield keys, f"{at(keys[0])} = {save!r} needs evaluations at the same steps, and {keys[1]} = 'auto' chooses its own; set both, or set train.keep_best = 'last'"  # fmt: skip
-        elif save != "auto" and look != save and not (isinstance(look, int) and isinstance(save, int) and save % look == 0):
+        elif (
+            save != "auto"
+            and look != save
+            and not (isinstance(look, int) and isinstance(save, int) and save % look == 0)
+        ):
             keys = "train.save_steps", "train.eval_steps"
             yield (
                 keys,

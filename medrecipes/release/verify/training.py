@@ -59,7 +59,7 @@ def _steps(e: Evidence) -> Iterator[str]:
     if logged != list(range(settings.logging_steps, steps + 1, settings.logging_steps)):
         yield f"loss.csv has {len(logged):,} training rows, which are not every {settings.logging_steps} of {steps:,} steps"  # fmt: skip
     looked = [int(row["step"]) for row in _of(e, "dev")]
-    between = settings.eval_steps
+    between: Any = settings.eval_steps
     if between == "auto":  # as it was chosen then, which a later version may do otherwise
         between = e.state.get("choices", {}).get("eval_steps", {}).get("value") or "epoch"
     if between != "epoch" and e.data["rows"]["dev"]:
