@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.plan import choose
 from medrecipes.engines.plan.dimensions import GPUS, Shape
+from medrecipes.engines.plan.evaluations import Schedule
 from medrecipes.engines.trainer.attempt import Attempt
 from medrecipes.recipe.schema import Recipe, Train
 from medrecipes.rendering.chat_template import MASKED, Example
@@ -88,11 +89,11 @@ def test_old_runs_learned_everything() -> None:
 @given(st.integers(1, 48), st.one_of(st.just("auto"), st.integers(1, 48)), st.integers(1, 8))
 def test_rows_a_step_are_the_batch_or_a_line_says_why_not(batch: int, micro_batch: Any, gpus: int) -> None:
     recipe = Recipe(train=Train(batch=batch, micro_batch=micro_batch, checkpointing=True))
-    attempt = Attempt(None, None, LossLog(Path(os.devnull), writes=False), None)
+    attempt = Attempt(None, None, LossLog(Path(os.devnull), writes=False), None, Schedule(None, 50, "", ""))
 
     def rows() -> int:
         at_once = choose(recipe, SHAPE, GPUS["h200"], "library", lambda size: (size, size), gpus=gpus).micro_batch
-        told = attempt.arguments(recipe, RunDir(Path("none")), torch.float32, at_once, cpu=True, checkpointing=False, dev=False)  # fmt: skip
+        told = attempt.arguments(recipe, RunDir(Path("none")), torch.float32, at_once, cpu=True, checkpointing=False)  # fmt: skip
         return int(told["per_device_train_batch_size"] * told["gradient_accumulation_steps"] * gpus)
 
     share = batch // gpus

@@ -85,7 +85,12 @@ WRONG: list[tuple[str, str]] = [
     ("[train]\nwarmup_steps = 5\nwarmup_fraction = 0.1\n", "x.toml:3: train.warmup_fraction contradicts x.toml:2: train.warmup_steps; set one of them"),
     ("[train]\nmax_steps = 50\nwarmup_steps = 100\n", "x.toml:3: train.warmup_steps = 100 leaves nothing of x.toml:2: train.max_steps = 50, so the learning rate never reaches its peak; lower it"),
     ("[train]\nbatch = 8\nmicro_batch = 3\n", "x.toml:3: train.micro_batch = 3 does not divide train.batch = 8; choose a divisor"),
-    ("[train]\neval_steps = 50\nsave_steps = 25\n", "x.toml:3: train.save_steps = 25 must be a multiple of train.eval_steps = 50, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'"),
+    ("[train]\neval_steps = 50\nsave_steps = 25\n", "x.toml:3: train.save_steps = 25 must be a multiple of train.eval_steps = 50, so that the best checkpoint was evaluated; change one, or set train.keep_best = 'last'"),
+    ("[train]\neval_steps = 'often'\n", "x.toml:2: train.eval_steps = 'often' is not one of auto, epoch, a whole number"),
+    ("[train]\neval_steps = 'epoch'\nsave_steps = 25\n", "x.toml:3: train.save_steps = 25 must be a multiple of train.eval_steps = 'epoch', so that the best checkpoint was evaluated; change one, or set train.keep_best = 'last'"),
+    ("[train]\nsave_steps = 25\n", "x.toml:2: train.save_steps = 25 needs evaluations at the same steps, and train.eval_steps = 'auto' chooses its own; set both, or set train.keep_best = 'last'"),
+    ("[train]\neval_rows = 'some'\n", "x.toml:2: train.eval_rows = 'some' is not one of all, a whole number"),
+    ("[train]\neval_rows = 0\n", "x.toml:2: train.eval_rows = 0: must be greater than or equal to 1"),
     ("[train]\nkeep_best = 'last'\nearly_stopping = 3\n", "x.toml:3: train.early_stopping contradicts x.toml:2: train.keep_best = 'last', which measures nothing; leave one out"),
     ("[data]\nsplit = { train = 0.9, dev = 0.0, test = 0.1 }\n[train]\nearly_stopping = 3\n", "x.toml:4: train.early_stopping needs dev rows; raise data.split.dev, or set train.keep_best = 'last'"),
     ("[data]\nsplit = { train = 0.8, dev = 0.1, test = 0.2 }\n", "x.toml:2: data.split: train, dev and test must sum to 1, train above 0"),
@@ -208,7 +213,7 @@ def test_all_mistakes_are_told_at_once_whichever_layer_they_are_in(
 ) -> None:
     text = (
         "extends = ['base/a.toml', 'base/b.toml']\n[data]\nsource = 'medquda'\n[train]\nbatch = '8'\nepohcs = 2\n"
-        "optim = 'adam'\neval_steps = 3\n[model]\nbase = 'tiny:x'\n"
+        "optim = 'adam'\nsave_steps = 3\n[model]\nbase = 'tiny:x'\n"
     )
     assert said(text, tmp_path, monkeypatch) == [
         "base/b.toml:2: lora.rank contradicts base/a.toml:2: lora.rank; say in x.toml which of them holds",
@@ -217,8 +222,8 @@ def test_all_mistakes_are_told_at_once_whichever_layer_they_are_in(
         "x.toml:10: model.base = 'tiny:x' is unknown; did you mean tiny:phi4?",
         "x.toml:3: data.source = 'medquda' is unknown; did you mean medquad?",
         "x.toml:7: train.optim = 'adam' is unknown; did you mean ademamix?",
-        "x.toml:8: train.eval_steps = 3 must divide train.save_steps = 50, so that the best checkpoint was looked at; "
-        "change one, or set train.keep_best = 'last'",
+        "x.toml:8: train.save_steps = 3 needs evaluations at the same steps, and train.eval_steps = 'auto' chooses its own; "
+        "set both, or set train.keep_best = 'last'",
     ]
 
 

@@ -256,6 +256,7 @@ def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:
     _, rundir, _ = train(
         "train.max_steps=4",
         "train.save_steps=2",
+        "train.eval_steps=2",
         'train.sample_prompts=["What causes Asthma ?"]',
         "eval.max_new_tokens=8",
     )
@@ -305,7 +306,12 @@ def test_a_best_checkpoint_damaged_before_it_is_loaded_is_named_and_the_next_att
 
 
 def test_a_training_that_was_at_its_end_takes_no_step_more(train: Train) -> None:
-    settings = ("train.max_steps=3", "train.batch=2", "train.save_steps=3")  # in the midst of an epoch
+    settings = (
+        "train.max_steps=3",
+        "train.batch=2",
+        "train.save_steps=3",
+        "train.eval_steps=3",
+    )  # in the midst of an epoch
     whole, rundir, _ = train(*settings)
     before = (rundir.path / "loss.csv").read_text()
     again, rundir, seen = train(*settings, rundir=rundir)

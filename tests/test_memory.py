@@ -17,7 +17,13 @@ from medrecipes.rendering.chat_template import Example
 from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ENGINE, Train
 
-SETTINGS = ("train.batch=8", "train.max_steps=8", "train.save_steps=2", "train.learning_rate=1e-2")
+SETTINGS = (
+    "train.batch=8",
+    "train.max_steps=8",
+    "train.save_steps=2",
+    "train.eval_steps=20",
+    "train.learning_rate=1e-2",
+)
 
 
 class Memory:

@@ -11,8 +11,9 @@ import pytest
 from medrecipes.engines.plan import choose, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.memory import parts, trainable
-from medrecipes.engines.plan.pace import speed, uneven, waiting
-from medrecipes.pipeline.plan_report import lines
+from medrecipes.engines.plan.pace import answered_at_once, answering, cached, speed, uneven, waiting
+from medrecipes.pipeline.plan_report import lines, outlook
+from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Lora, Model, Recipe, Train
 from tests.conftest import Cli, need_no_gpus
 
@@ -196,6 +197,44 @@ def test_what_cannot_be_fused_says_why() -> None:
     assert unfit(Recipe(lora=Lora(dropout=0.05)), "llama") == "not with lora.dropout = 0.05"
     assert unfit(Recipe(model=Model(bits=8)), "llama") == "not with model.bits = 8"
     assert unfit(Recipe(train=Train(padding_free=False)), "llama") == "not with train.padding_free = false"
+
+
+ANSWERS = [
+    # bits, GPU, rows at once as the recipe says, GB free for the cache, seconds of 200 answers of 256 tokens to prompts of 100
+    (4, "h200", 8, 100.0, 706),  # 25 batches of 256 steps of 110 ms, and 1.7 s for prompts and losses
+    (16, "h200", 8, 100.0, 143),  # 22 ms a step: the processor launches
+    (16, "h200", 256, 100.0, 7),  # one batch
+    (16, "t4", 8, 100.0, 315),  # 14.5 GB read in 45 ms a step, and 26 s of passes at 65 TFLOP/s
+    (4, "h200", 8, 0.1, 2_818),  # a row takes 47 MB, so two fit at once
+    (8, "h200", 8, 100.0, None),  # not measured
+]
+
+
+@pytest.mark.parametrize(("bits", "gpu", "batch", "free", "seconds"), ANSWERS)
+def test_answers_take_a_step_a_token_as_fast_as_weights_are_read_or_launched(
+    bits: int, gpu: str, batch: int, free: float, seconds: int | None
+) -> None:
+    asked = Recipe.model_validate({"model": {"bits": bits}, "eval": {"batch": batch}})
+    found = answering(asked, SHAPE, GPUS[gpu], [100] * 200, free)
+    assert (found and round(found)) == seconds
+    assert answering(asked, SHAPE, GPUS[gpu], [], free) is None  # no data at hand
+
+
+def test_the_cache_decides_how_many_are_answered_at_once() -> None:
+    assert cached(SHAPE) == 131_072  # bytes a token: keys and values of 32 layers, 8 heads, 128 wide, two bytes each
+    assert [answered_at_once(Recipe(), SHAPE, [100] * 20, free) for free in (100.0, 0.2, 0.001)] == [8, 4, 1]
+
+
+def test_what_was_not_measured_is_not_known(base: Path) -> None:
+    found = outlook(load("recipes/mistral_medquad.toml", [f"model.base={base}"]).recipe, "h200", 1)
+    assert found["stages"] == dict.fromkeys(
+        ("data", "base", "tokens", "proofs", "load", "evaluate (base)", "train", "evaluate (tuned)")
+    )
+    assert sum("not known" in line for line in lines(found)) == 8
+    found["stages"] |= {"evaluate (base)": 706, "train": 500, "evaluate (tuned)": 706}
+    said = "\n".join(lines(found))
+    assert said.count("not known") == 5
+    assert said.count("12 min") == 2
 
 
 @pytest.fixture

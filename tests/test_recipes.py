@@ -141,7 +141,7 @@ HEALTHCAREMAGIC: dict[str, Any] = {
     "data.split.dev": 0.1, "data.split.test": 0.0, "data.max_tokens": 512,
     "lora.rank": 32, "lora.alpha": 64, "lora.dropout": 0.05, "lora.targets": (*SEVEN, "lm_head"),
     "train.batch": 4, "train.max_steps": 500, "train.learning_rate": 2.5e-4, "train.optim": "paged_adamw_8bit",
-    "train.eval_steps": 25, "train.save_steps": 25, "train.keep_best": "loss",
+    "train.keep_best": "loss",
 }  # fmt: skip
 SYNTHETIC: dict[str, Any] = {
     "model.base": "alecocc/mistral-7B-SFT-medqa-graph-cot", "model.bits": 8, "model.skip_modules": ("lm_head",),
@@ -149,7 +149,7 @@ SYNTHETIC: dict[str, Any] = {
     "data.split.train": 0.8, "data.max_tokens": 1024,
     "lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.1, "lora.targets": SEVEN,
     "train.batch": 16, "train.micro_batch": 1, "train.learning_rate": 1e-4, "train.epochs": 3.0,
-    "train.warmup_steps": 100, "train.eval_steps": 50, "train.max_grad_norm": 0.3, "train.precision": "fp32",
+    "train.warmup_steps": 100, "train.max_grad_norm": 0.3, "train.precision": "fp32",
 }  # fmt: skip
 NER: dict[str, Any] = {
     "model.base": "unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "model.bits": 4, "model.quant_type": "nf4",

@@ -165,7 +165,7 @@ def trained(
 def test_it_learns_and_its_saved_adapter_says_the_same(bases: dict[str, Base], tmp_path: Path) -> None:
     engine, stats, rundir = trained(bases["llama"], tmp_path / "run")
     assert stats["best_metric"] == 1.0
-    assert [look["step"] for look in stats["dev"]] == [3 * n for n in range(1, 13)]
+    assert [look["step"] for look in stats["dev"]] == [9, 18, 27, 36]
     losses = [float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
     assert losses[-1] < losses[0] / 5
     engine.save(rundir.adapter)

@@ -57,7 +57,14 @@ def test_the_run_folder_is_whole(finished: tuple[Path, str]) -> None:
 
 def test_the_best_checkpoint_by_dev_f1_is_kept(finished: tuple[Path, str]) -> None:
     stats = json.loads((finished[0] / "trainer_stats.json").read_text())
-    assert [look["step"] for look in stats["dev"]] == [8 * n for n in range(1, 11)]
+    assert [look["step"] for look in stats["dev"]] == [
+        14,
+        28,
+        42,
+        56,
+        70,
+        80,
+    ]  # six evaluations: what a tenth of training affords
     best = max(stats["dev"], key=lambda look: look["f1"])
     assert (stats["best_step"], stats["best_metric"]) == (best["step"], best["f1"])
     dev = [line for line in read_losses(finished[0] / "loss.csv") if line["split"] == "dev"]
@@ -135,7 +142,7 @@ def test_stopped_and_started_again_it_ends_the_same(
     assert process.returncode == code
     done = cli("run", *TAG, "--runs", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((path / "run.json").read_text())["resumed_from_step"] >= 16
+    assert json.loads((path / "run.json").read_text())["resumed_from_step"] >= 14
     assert losses(path) == losses(finished[0])
     weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]
     assert weights[0] == weights[1]

@@ -111,6 +111,22 @@ def sample(rows: Sequence[int], count: int, levels: Sequence[Sequence[str]], ran
     return chosen
 
 
+def subset(ids: Sequence[str], kinds: Sequence[str], count: int, seed: int) -> list[int]:
+    """`count` of the rows, in their order, every kind by its share of all; rows that come later move few.
+
+    The place of a row among those of its kind hangs on the seed and on its id alone.
+    """
+    if count >= len(ids):
+        return list(range(len(ids)))
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for row in sorted(range(len(ids)), key=lambda row: (spot(seed, f"dev:{ids[row]}"), ids[row])):
+        members[kinds[row]].append(row)
+    exact = {name: count * len(rows) / len(ids) for name, rows in members.items()}
+    left = count - sum(map(int, exact.values()))
+    more = set(sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))[:left])
+    return sorted(row for name, rows in members.items() for row in rows[: int(exact[name]) + (name in more)])
+
+
 def shares(sizes: Sequence[int], weights: Sequence[float], limit: int | None) -> list[int]:
     """Rows of each dataset of a mixture by weight: as many as there are, or `limit`, without repeating a row."""
     total = min(size * sum(weights) / weight for size, weight in zip(sizes, weights, strict=True))

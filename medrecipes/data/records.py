@@ -75,6 +75,11 @@ class Tagged:
 Record = Conversation | Tagged
 
 
+def kind(meta: Mapping[str, Any]) -> str:
+    """Where a row comes from and what it asks for, as far as its source knows, e.g. `medquad/CancerGov`."""
+    return "/".join(str(meta[key]) for key in ("source", "collection", "task") if meta.get(key))
+
+
 def check_turns(id: str, messages: Sequence[Message], *, complete: bool = True) -> None:
     """Raise unless an optional system message is followed by user and assistant in turn, `complete`: the answer last."""
     turns = messages[1:] if messages and messages[0].role == "system" else messages

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -182,6 +182,34 @@ def tell_figures(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], step
 
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
+    choice = _engine(recipe)
+    importlib.import_module(f"medrecipes.engines.{choice.value}")
+    return choice
+
+
+def engine_ahead(recipe: Recipe) -> Choice:
+    """The engine of a recipe, whose libraries `load_ahead` imports; at once, where they themselves build or read the base."""
+    built = recipe.model.base.startswith(("tiny:", "package:")) or recipe.model.base.endswith(".gguf")
+    return load_libraries(recipe) if built else _engine(recipe)
+
+
+def load_ahead(choice: Choice) -> Callable[[], None]:
+    """Import an engine's libraries in a thread, while rows are tokenised; returned is what waits for it.
+
+    Whatever the import fails of is raised where the engine is opened, which asks for it again.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            importlib.import_module(f"medrecipes.engines.{choice.value}")
+
+    thread = threading.Thread(target=load, name="import")  # no daemon: Python may not end while torch is being loaded
+    thread.start()
+    return thread.join
+
+
+def _engine(recipe: Recipe) -> Choice:
+    """The engine of a recipe, its libraries installed and free to be imported."""
     ranks.alone()
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
@@ -193,7 +221,6 @@ def load_libraries(recipe: Recipe) -> Choice:
             "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'trl'"
         )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_root() / "unsloth"))
-    importlib.import_module(f"medrecipes.engines.{choice.value}")
     return choice
 
 

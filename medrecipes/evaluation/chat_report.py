@@ -151,7 +151,9 @@ def on_dev(stats: Mapping[str, Any]) -> dict[str, Any]:
     if base is None or tuned is None:
         return {}
     metric, helped = stats["metric"], tuned > base if stats["metric"] == "f1" else tuned < base
-    return {"dev": {"metric": metric, "base": base, "tuned": tuned, "step": stats["best_step"], "helped": helped}}
+    found = {"metric": metric, "base": base, "tuned": tuned, "step": stats["best_step"], "helped": helped}
+    whole, rows = stats.get("all_dev", {}), stats.get("dev_rows")
+    return {"dev": found | ({"rows": rows, "of_rows": whole["rows"], "all": whole[metric]} if metric in whole else {})}
 
 
 def said_on_dev(value: Mapping[str, Any]) -> str:
@@ -160,7 +162,10 @@ def said_on_dev(value: Mapping[str, Any]) -> str:
     if not {"metric", "base", "tuned", "step", "helped"} <= dev.keys():
         return ""
     what = str(dev["metric"]).replace("_", " ")
-    figures = f"{what} on the dev rows: base {dev['base']:.4g}, tuned {dev['tuned']:.4g} at step {dev['step']}"
+    some = {"rows", "of_rows", "all"} <= dev.keys() and dev["rows"] < dev["of_rows"]
+    of = f"{dev['rows']:,} of {dev['of_rows']:,} dev rows" if some else "the dev rows"
+    figures = f"{what} on {of}: base {dev['base']:.4g}, tuned {dev['tuned']:.4g} at step {dev['step']}"
+    figures += f", {dev['all']:.4g} on all" if some else ""
     return figures if dev["helped"] else f"tuning did not help: {figures}, the best of its checkpoints"
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medrecipes.core.errors import MedRecipesError, did_you_mean
 from medrecipes.core.trust import admit
+from medrecipes.data.grouping import subset
 from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
 from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, tag_micro_batch, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
+from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
 from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
+from medrecipes.engines.plan.pace import answering
+from medrecipes.evaluation.answers import held_out
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template
+from medrecipes.rendering.chat_template import Example
 from medrecipes.rendering.overflow import fit_parts, told
 from medrecipes.rendering.word_windows import windows
 
@@ -67,7 +73,8 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
     slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
-    lengths, notes = _rows(recipe, base)
+    counted = _rows(recipe, base)
+    lengths, notes = counted.train, counted.notes
     rows, longest = len(lengths), max(lengths, default=0)
     mean = sum(lengths) // max(rows, 1)
     packing = recipe.train.packing
@@ -89,7 +96,32 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
         "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
         "advice": advice(recipe, found), "notes": notes,
+        "stages": _stages(recipe, shape, gpu, counted, found, tokens),
     }  # fmt: skip
+
+
+# of a run, in its order, as run.json has them
+STAGES = ("data", "base", "tokens", "proofs", "load", "evaluate (base)", "train", "evaluate (tuned)")
+
+
+def _stages(
+    recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, plan: Plan, tokens: int | None
+) -> dict[str, int | None]:  # fmt: skip
+    """The seconds of every stage of a run; None where nothing was measured to reckon them from."""
+    stages: dict[str, float | None] = dict.fromkeys(STAGES)
+    if tokens and counted.train:
+        chosen = subset([e.id for e in counted.dev], [e.kind for e in counted.dev], at_most(recipe, len(counted.dev)), recipe.seed)  # fmt: skip
+        dev = [len(example.input_ids) for example in counted.dev]
+        cost = Cost.of(
+            recipe, counted.train, dev, chosen, first=True, passes=1 if recipe.train.loss_on == "answers" else 2
+        )
+        packed = -(-sum(counted.train) // recipe.data.max_tokens) if recipe.train.packing else len(counted.train)
+        times = schedule(recipe, packed, cost, len(chosen)).times(count_steps(packed, recipe), recipe.train.epochs)
+        stages["train"] = tokens / plan.tokens_per_second * (1 + cost.share(times))
+    free = plan.limit_gb - sum(plan.parts.get(name, 0.0) for name in ("weights", "words"))
+    answered = answering(recipe, shape, gpu, counted.prompts, free)
+    stages |= {"evaluate (base)": answered, "evaluate (tuned)": answered}
+    return {name: None if seconds is None else round(seconds) for name, seconds in stages.items()}
 
 
 def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, Any]:
@@ -117,18 +149,33 @@ def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, An
         "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
         "tokens_per_second": None, "tokens": int(sum(lengths) * recipe.train.epochs) if recipe.data.path else None, "seconds": None,
         "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": [],
+        "stages": dict.fromkeys(STAGES),
     }  # fmt: skip
 
 
-def _rows(recipe: Recipe, base: Base) -> tuple[list[int], list[tuple[str, str]]]:
-    """The lengths of the training rows in tokens, and what is to be said of them; nothing where the data is not at hand."""
+@dataclass(frozen=True)
+class Counted:
+    """Tokens of every training row and of the prompts that are answered, the dev rows, and what is to be said of them."""
+
+    train: Sequence[int] = ()
+    dev: Sequence[Example] = ()
+    prompts: Sequence[int] = ()
+    notes: Sequence[tuple[str, str]] = ()
+
+
+def _rows(recipe: Recipe, base: Base) -> Counted:
+    """What the rows count; nothing where the data is not at hand."""
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
-        return [], []
+        return Counted()
     parts = prepare(recipe).parts()
     template = base_template(recipe, base.tokenizer, recipe.model.base)
     fitted = fit_parts(template, parts, recipe.data)
-    return [len(example.input_ids) for example in fitted["train"].examples], told(fitted, recipe.data)
+    train, asked = fitted["train"].examples, held_out(recipe, fitted["held out"])
+    prompts = [len(example.input_ids) - example.supervised for _, example in asked]
+    return Counted(
+        [len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data)
+    )
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:
@@ -174,6 +221,18 @@ def lines(found: dict[str, Any]) -> list[str]:
         return said
     took = f"{found['tokens']:,} tokens: {_time(found['seconds'])}" if found["tokens"] else f"a million tokens: {_time(1e6 / rate)}"  # fmt: skip
     said.append(f"about {rate:,} tokens/s, {took} (measured on an H200, else reckoned from data sheets)")
+    return [*said, "", *_stage_lines(found["stages"])]
+
+
+def _stage_lines(stages: dict[str, int | None]) -> list[str]:
+    """The stages of a run and how long each takes, where that is known."""
+    said = [
+        f"  {name:<20} {'not known' if seconds is None else _time(seconds):>10}" for name, seconds in stages.items()
+    ]
+    if stages["train"] is not None:
+        said.append("training with its evaluations of dev rows; checkpoints and compilation left out")
+    if stages["evaluate (base)"] is not None:
+        said.append("answers of the greatest length, launched at the pace of one H200's processor")
     return said
 
 

@@ -145,9 +145,13 @@ def outcome(settings: dict[str, Any], rundir: RunDir) -> Outcome:
     stats, data = (read_json(rundir.path / name) for name in ("trainer_stats.json", "data.json"))
     # the same rows, and the same of them too long
     dev = digest([data["keys"]["dev"], data.get("overflow", {}).get("dev")])
-    return Outcome(
-        settings, str(rundir.path), stats["best_metric"], stats["best_step"], round(stats["train_runtime"], 1), dev
-    )
+    return Outcome(settings, str(rundir.path), _value(stats), stats["best_step"], round(stats["train_runtime"], 1), dev)
+
+
+def _value(stats: dict[str, Any]) -> float | None:
+    """The measure of the checkpoint that was kept: on all dev rows, where those of the curve are fewer."""
+    value: float | None = stats["best_metric"]
+    return value if value is None else stats.get("all_dev", {}).get(stats.get("metric"), value)
 
 
 def choose(outcomes: Sequence[Outcome], metric: str) -> tuple[Outcome | None, str]:

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,30 +82,34 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
     console.line(leakage.table(split.report["leakage"], console.width))
     _print(console, held(split, pushes=recipe.publish.push))
 
-    with console.stage("base") as stage, console.quiet(rundir.log):
-        found = task.foundation(split)
-        stage.says(found.said)
-    console.line(labelled("engine", str(found.engine)))
-    if why := asked_cache():
-        console.line(labelled("note", f"what comes of the Hub is as it was fetched before ({why})"))
-        rundir.update(from_cache=why)
+    # the engine's libraries are imported while rows are tokenised and proved, and print into the log meanwhile
+    with ExitStack() as importing:
+        importing.enter_context(console.quiet(rundir.log))
+        with console.stage("base") as stage:
+            found = task.foundation(split)
+            importing.callback(found.loaded)
+            stage.says(found.said)
+        console.line(labelled("engine", str(found.engine)))
+        if why := asked_cache():
+            console.line(labelled("note", f"what comes of the Hub is as it was fetched before ({why})"))
+            rundir.update(from_cache=why)
 
-    with console.stage("tokens") as stage:
-        rendered = task.render(found, split)
-        write_json(rundir.path / "data.json", rendered.data)
-        stage.says(rendered.said)
-    _print(console, rendered.notes)
+        with console.stage("tokens") as stage:
+            rendered = task.render(found, split)
+            write_json(rundir.path / "data.json", rendered.data)
+            stage.says(rendered.said)
+        _print(console, rendered.notes)
 
-    with console.stage("proofs") as stage:
-        proofs = task.prove(found, rendered)
-        stage.says(str(proofs["train"]))
-    _print(console, (("note", note) for note in task.notes(found)))
-    rundir.update(task=recipe.task, proofs={name: proof.to_json() for name, proof in proofs.items()})
+        with console.stage("proofs") as stage:
+            proofs = task.prove(found, rendered)
+            stage.says(str(proofs["train"]))
+        _print(console, (("note", note) for note in task.notes(found)))
+        rundir.update(task=recipe.task, proofs={name: proof.to_json() for name, proof in proofs.items()})
 
-    with console.stage("load") as stage, console.quiet(rundir.log):
-        engine = task.open(found, split)
-        computed = said_of_load(recipe.model.bits, engine.choices)
-        stage.says(computed)
+        with console.stage("load") as stage:
+            engine = task.open(found, split)
+            computed = said_of_load(recipe.model.bits, engine.choices)
+            stage.says(computed)
     rundir.update(computed=computed, **_about(recipe, found), **environment.describe())
 
     evaluation = Evaluation(rundir.path / "eval", console)

@@ -253,13 +253,26 @@ class Train(Section):
         "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."
     )
     logging_steps: Steps = Field(1, description="Steps between two rows of loss.csv.")
-    eval_steps: Literal["epoch"] | Steps = Field(50, description="Steps between two looks at the dev rows, or `epoch`.")
-    save_steps: Literal["epoch"] | Steps = Field(50, description="Steps between two checkpoints, or `epoch`.")
+    eval_rows: Literal["all"] | Rows = Field(
+        256,
+        description="Dev rows that are evaluated while it trains, for the curve and the choice of a checkpoint: so many, the same "
+        "ones for a seed and each source by its share, or `all`. 256 are quick; the final dev figures are of all dev rows.",
+    )
+    eval_steps: Literal["auto", "epoch"] | Steps = Field(
+        "auto",
+        description="Steps between two evaluations of the dev rows, or `epoch`; `auto`: so many that evaluating and saving take "
+        "at most a tenth of training, with 4 to 20 evaluations a run.",
+    )
+    save_steps: Literal["auto", "epoch"] | Steps = Field(
+        "auto", description="Steps between two checkpoints, or `epoch`; `auto`: one with every evaluation."
+    )
     keep_best: Literal["bits_per_byte", "f1", "loss", "last"] = Field(
         "bits_per_byte",
         description="Which checkpoint is kept: the best on the dev rows (`f1`: of tagged spans), or the last.",
     )
-    early_stopping: Steps | None = Field(None, description="Looks without improvement after which training stops.")
+    early_stopping: Steps | None = Field(
+        None, description="Evaluations without improvement after which training stops."
+    )
     sample_prompts: Names = Field((), description="Questions answered at each checkpoint, into samples.jsonl.")
     report_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], Field(strict=False)] = Field(
         (), description="Trackers that receive losses, recipe, data report, and what the test found."

@@ -12,7 +12,7 @@ from typing import Any
 
 from medrecipes.core.errors import TemplateError, did_you_mean
 from medrecipes.core.files import digest, write_json, write_text, writing
-from medrecipes.data.records import Conversation, Message, check_turns
+from medrecipes.data.records import Conversation, Message, check_turns, kind
 from medrecipes.recipe.schema import template_names, template_path
 from medrecipes.rendering.template_shapes import Control, Parts, Run, Shapes, shape_of, until_answer_ends
 from medrecipes.rendering.tokenizer import Tokenizer
@@ -35,6 +35,7 @@ class Example:
     labels: list[int]
     answer_bytes: int = 0
     cut: bool = False
+    kind: str = ""  # where it comes from, to be drawn from evenly
 
     @property
     def supervised(self) -> int:
@@ -211,7 +212,11 @@ class ChatTemplate:
         """An example that breaks off with the text of its last answer: no stop token, for there is more to say."""
         turns = self.turns(conversation.messages)
         [(ids, labels)] = self._encode([turns], [until_answer_ends(self._parts(turns, False))])
-        return Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes, cut=True)
+        return self._example(conversation, ids, labels, cut=True)
+
+    def _example(self, conversation: Conversation, ids: list[int], labels: list[int], *, cut: bool = False) -> Example:
+        of = kind(conversation.meta)
+        return Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes, cut, of)
 
     def _examples(self, batch: Sequence[Conversation]) -> Iterator[Example]:
         rows = [self.turns(c.messages) for c in batch]
@@ -226,7 +231,7 @@ class ChatTemplate:
                     ) from None
             raise
         for conversation, (ids, labels) in zip(batch, encoded, strict=True):
-            yield Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes)
+            yield self._example(conversation, ids, labels)
 
     def _encode(
         self, rows: Sequence[Sequence[tuple[str, str]]], shapes: Sequence[Parts]

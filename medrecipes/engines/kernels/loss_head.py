@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.trainer import utils
 
 from medrecipes.rendering.chat_template import MASKED
 
@@ -25,6 +24,8 @@ def learned(labels: Tensor) -> Tensor:
 @contextmanager
 def told(model: Any) -> Iterator[None]:
     """Inside, a model that is given `learned` foretells those tokens alone; as TRL does, which finds out on the GPU which they are."""
+    from trl.trainer import utils  # seconds to import, and what only answers never trains
+
     base = model.get_base_model()
     usual = base.forward
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 from medrecipes.engines.plan.dimensions import Gpu, Shape
 from medrecipes.engines.plan.memory import Way, by_rows, bytes_a_number
@@ -91,6 +92,47 @@ def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, 
         if size * computing(recipe, shape, gpu, "fused", size, recomputed, decode_once=decode_once) < SLOW * launched
     )
     return max(waits, default=0)
+
+
+# answering by continuous batching over CUDA graphs, fitted to a 7B shape on one H200 with 8, 64 and 256 rows (docs/performance.md):
+# a step's small kernels a layer, the share of the bandwidth that is reached, and the bytes moved to decode a 4-bit number
+STEP_S, READ, DECODED_BYTES = 38e-6, 0.85, 3.1
+ROWS = 512  # answered at once, where memory allows
+OPENING_S = 8.0  # before the first answer of a process: kernels are compiled, steps captured
+
+
+def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], free_gb: float) -> float | None:
+    """Seconds to answer prompts of these lengths and to evaluate the loss of each, the longest answers supposed; None: not known.
+
+    A step reads the weights and the cache, multiplies, and launches its small kernels; without variable-length attention,
+    and in 8 bits, nothing was measured.
+    """
+    if recipe.model.bits == 8 or not gpu.varlen or not prompts:
+        return None
+    new, mean = recipe.eval.max_new_tokens, sum(prompts) / len(prompts)
+    decodes = recipe.model.bits == 4 and 2 * shape.matrices > 0.6 * free_gb * 1e9  # anew in every step
+    free = free_gb - (0 if decodes or recipe.model.bits == 16 else 2 * shape.matrices / 1e9)
+    batch = answered_at_once(recipe, shape, prompts, free)
+    read = 2 * (shape.matrices + shape.head) + batch * (mean + new / 2) * cached(shape)
+    products = 2 * (shape.computed + shape.head) / (gpu.tflops * 1e12 * RATE)
+    step = read / (gpu.gbps * 1e9 * READ) + batch * products + shape.layers * STEP_S
+    if decodes:
+        step += DECODED_BYTES * shape.matrices / (gpu.gbps * 1e9 * BANDWIDTH)
+    # prompts once, and prompts with their answers once more for the loss
+    passes = products * sum(2 * prompt + new for prompt in prompts)
+    return math.ceil(len(prompts) / batch) * new * step + passes + OPENING_S
+
+
+def answered_at_once(recipe: Recipe, shape: Shape, prompts: Sequence[int], free_gb: float) -> int:
+    """Rows of a batch of answers: those the recipe names, or as many as the rest of the memory caches."""
+    mean = (sum(prompts) / len(prompts) + recipe.eval.max_new_tokens) * cached(shape)
+    wanted = ROWS if recipe.eval.batch == "auto" else recipe.eval.batch
+    return max(1, min(wanted, len(prompts), int(free_gb * 1e9 / mean)))
+
+
+def cached(shape: Shape) -> int:
+    """Bytes of the cache of keys and values, a token, in half precision."""
+    return 2 * 2 * shape.layers * shape.kv_heads * shape.width
 
 
 def sizes(most: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from medrecipes.core.notes import labelled
 from medrecipes.core.trust import inspect_adapter
 from medrecipes.engines import Choice
 from medrecipes.engines.plan import count_steps
+from medrecipes.engines.plan.evaluations import Cost, Schedule, schedule
 from medrecipes.engines.trackers.libraries import PROJECT
 from medrecipes.engines.trainer.async_logging import light
-from medrecipes.engines.trainer.callbacks import Interrupt, Progress, Sealed, count_peak_anew
+from medrecipes.engines.trainer.callbacks import Interrupt, Progress, Sealed, Spent, count_peak_anew
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs.checkpoints import rebase, step_back, step_of
@@ -33,15 +35,16 @@ from medrecipes.runs.folder import LossLog, RunDir, last_checkpoint
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where training goes on from, what it is logged to, and the measure on the dev rows that chooses a checkpoint."""
+    """Where training goes on from, what it is logged to, when it evaluates, and the measure on the dev rows that chooses a checkpoint."""
 
     resume: Path | None
     step: int | None
     log: LossLog
     metric: str | None
+    schedule: Schedule
 
     @classmethod
-    def begin(cls, recipe: Recipe, rundir: RunDir, *, dev: bool) -> Attempt:
+    def begin(cls, recipe: Recipe, rundir: RunDir, schedule: Schedule) -> Attempt:
         """From the last whole checkpoint, or from the beginning."""
         resume = None
         if processes.leads() and (resume := step_back(rundir.checkpoints)):
@@ -52,14 +55,14 @@ class Attempt:
         rundir.update(resumed_from_step=step)
         log = LossLog(rundir.path / "loss.csv", step, writes=processes.leads())
         keep = recipe.train.keep_best
-        return cls(resume, step, log, keep if dev and keep != "last" else None)
+        chooses = schedule.eval_steps is not None and keep != "last"
+        return cls(resume, step, log, keep if chooses else None, schedule)
 
     def arguments(
         self, recipe: Recipe, rundir: RunDir, dtype: torch.dtype, micro_batch: int, *, cpu: bool, checkpointing: bool,
-        dev: bool,
     ) -> dict[str, Any]:  # fmt: skip
         """What transformers' trainer is told, TRL's too."""
-        settings = recipe.train
+        settings, every, save = recipe.train, self.schedule.eval_steps, self.schedule.save_steps
         if wrong := unshared(settings.batch, micro_batch, processes.size()):
             raise EngineError(wrong)
         return {
@@ -86,10 +89,10 @@ class Attempt:
             "logging_nan_inf_filter": False,
             # the next rows travel to the GPU while it is at work
             "accelerator_config": {"non_blocking": not cpu},
-            "eval_strategy": "no" if not dev else "epoch" if settings.eval_steps == "epoch" else "steps",
-            "eval_steps": None if settings.eval_steps == "epoch" else settings.eval_steps,
-            "save_strategy": "epoch" if settings.save_steps == "epoch" else "steps",
-            "save_steps": 500 if settings.save_steps == "epoch" else settings.save_steps,
+            "eval_strategy": "no" if every is None else "epoch" if every == "epoch" else "steps",
+            "eval_steps": None if every == "epoch" else every,
+            "save_strategy": "epoch" if save == "epoch" else "steps",
+            "save_steps": 500 if save == "epoch" else save,
             "save_total_limit": 2,
             "load_best_model_at_end": self.metric is not None,
             "metric_for_best_model": self.metric,
@@ -132,6 +135,7 @@ class Attempt:
             took = partial(getattr, trainer, "took", None)
             trainer.add_callback(Progress(self.log, bar, device, ids, rundir.path, took))
             trainer.add_callback(Sealed(rundir.checkpoints))
+            trainer.add_callback(spent := Spent())
             trainer.add_callback(interrupt)
             count_peak_anew(device)
             if self.step is not None and self.step >= count_steps(count, recipe):
@@ -167,6 +171,9 @@ class Attempt:
             "best_metric": state.best_metric if self.metric else None,
             "metric": self.metric,
             "base_metric": self._of_base(state.log_history),
+            "at_best": self._at(state.log_history, best or state.global_step),
+            "evaluation_seconds": round(spent.evaluating, 2),
+            "saving_seconds": round(spent.saving, 2),
             "tokens": self.log.tokens,
             "supervised_tokens": self.log.supervised_tokens,
         }
@@ -174,6 +181,45 @@ class Attempt:
     def _of_base(self, history: Sequence[dict[str, Any]]) -> float | None:
         """What the dev rows said before the first step, where they were asked then."""
         return next((e[f"eval_{self.metric}"] for e in history if e["step"] == 0 and f"eval_{self.metric}" in e), None)
+
+    def _at(self, history: Sequence[dict[str, Any]], step: int) -> dict[str, float] | None:
+        """All that the dev rows said at a step, where they were evaluated then."""
+        entry = next((e for e in reversed(history) if e["step"] == step and "eval_loss" in e), None)
+        return entry and {name: entry[f"eval_{name}"] for name in MEASURES if f"eval_{name}" in entry}
+
+
+EVALUATIONS = ("eval_rows", "eval_steps", "save_steps")  # the choices of `plan_evaluations`
+MEASURES = ("loss", "bits_per_byte", "f1")
+
+
+def plan_evaluations(
+    recipe: Recipe, lengths: Sequence[int], dev: Sequence[int], chosen: Sequence[int], choices: dict[str, Choice], *,
+    first: bool, passes: int = 1,
+) -> Schedule:  # fmt: skip
+    """When a training evaluates and saves, as `Cost.of` counts it; the reasons go into `choices`."""
+    cost = Cost.of(recipe, lengths, dev, chosen, first=first, passes=passes)
+    found = schedule(recipe, len(lengths), cost, len(chosen))
+    if dev:
+        why = f"of {len(dev):,} dev rows, each source by its share" if cost.final else "all dev rows"
+        choices["eval_rows"] = Choice(len(chosen), why)
+        choices["eval_steps"] = Choice(found.eval_steps, found.why_eval)
+    choices["save_steps"] = Choice(found.save_steps, found.why_save)
+    return found
+
+
+def with_all_dev(
+    stats: dict[str, Any], rows: int, chosen: int, evaluate: Callable[[], dict[str, float]]
+) -> dict[str, Any]:
+    """Statistics with what all dev rows say of the checkpoint that was kept; evaluated anew unless the curve is of all of them."""
+    at_best = stats.pop("at_best")
+    if not rows:
+        return stats
+    if chosen < rows or at_best is None:
+        began = time.monotonic()
+        figures = evaluate()
+        at_best = {name: figures[f"eval_{name}"] for name in MEASURES if f"eval_{name}" in figures}
+        stats = {**stats, "all_dev_seconds": round(time.monotonic() - began, 2)}
+    return {**stats, "dev_rows": chosen, "all_dev": {"rows": rows, **at_best}}
 
 
 def look(trainer: Any, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:

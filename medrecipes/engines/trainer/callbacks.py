@@ -137,6 +137,34 @@ class Sealed(TrainerCallback):
             raise SpoiledError(f"{best}: {wrong}, and it is the best one; the same command trains again from the checkpoint before it")  # fmt: skip
 
 
+class Spent(TrainerCallback):
+    """How many seconds of a training went to evaluations of dev rows, and how many to checkpoints."""
+
+    def __init__(self) -> None:
+        self.evaluating = self.saving = 0.0
+        self._since = time.monotonic()
+
+    def _passed(self) -> float:
+        since, self._since = self._since, time.monotonic()
+        return self._since - since
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """What comes next may be the evaluation before the first step."""
+        self._passed()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """A step is no part of either."""
+        self._passed()
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """Evaluated since the step."""
+        self.evaluating += self._passed()
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Written since the step, or the evaluation after it."""
+        self.saving += self._passed()
+
+
 class SomeLayers(TrainerCallback):
     """Lets the first layers alone compute their activations again; the trainer knows all or none."""
 

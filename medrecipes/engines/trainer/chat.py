@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import set_seed
 
 from medrecipes.core import processes
 from medrecipes.core.console import Console
 from medrecipes.core.notes import labelled
+from medrecipes.data.grouping import subset
 from medrecipes.engines import Choice
 from medrecipes.engines.answering_engine import Speaker
 from medrecipes.engines.bases import Base
@@ -24,9 +24,17 @@ from medrecipes.engines.kernels import fused_layer, loss_head, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.lora import begin, count, match_targets, require_optimiser
 from medrecipes.engines.multi_gpu.shared_layers import Shards
+from medrecipes.engines.plan.evaluations import Schedule, at_most
 from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
-from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
+from medrecipes.engines.trainer.attempt import (
+    EVALUATIONS,
+    Attempt,
+    look,
+    plan_evaluations,
+    with_all_dev,
+    within_memory,
+)
 from medrecipes.engines.trainer.callbacks import Samples, SomeLayers, peak_gb
 from medrecipes.engines.trainer.collate import processing_class, tensors
 from medrecipes.engines.trainer.runtime_proofs import Proving
@@ -64,10 +72,26 @@ class TrlEngine(Speaker):
         else:
             dev_learned = list(dev)
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
+        chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, len(dev)), recipe.seed)
+        seen, seen_learned = [dev[row] for row in chosen], [dev_learned[row] for row in chosen]
+        planned = plan_evaluations(
+            recipe, [len(pack.input_ids) for pack in packs], [len(e.input_ids) for e in dev], chosen, self.choices,
+            first=True, passes=1 if recipe.train.loss_on == "answers" else 2,
+        )  # fmt: skip
         setting = choose_setting(
             self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
         )
-        for name in ("shards", "attention", "layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
+        for name in (
+            "shards",
+            "attention",
+            "layout",
+            "layers",
+            "micro_batch",
+            "checkpointing",
+            "weights",
+            "launches",
+            *EVALUATIONS,
+        ):
             if name in self.choices:
                 console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = self._attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed)
@@ -85,11 +109,11 @@ class TrlEngine(Speaker):
         with trackers as tracked:
 
             def train_with(micro_batch: int) -> dict[str, Any]:
-                chosen = replace(setting, micro_batch=micro_batch)
+                now = replace(setting, micro_batch=micro_batch)
                 if setting.recorded and rundir.state.get("out_of_memory"):
-                    chosen = replace(chosen, recorded=0)
+                    now = replace(now, recorded=0)
                     self.choices["launches"] = Choice("one by one", "CUDA graphs were given up when memory ran out")
-                return self._train(packs, train, dev, dev_learned, chosen, rundir, console, tracked)
+                return self._train(packs, train, (seen, seen_learned), planned, now, rundir, console, tracked)
 
             def recompute() -> bool:
                 nonlocal setting
@@ -106,6 +130,10 @@ class TrlEngine(Speaker):
                 self.choices, recompute,
             )  # fmt: skip
         self.model.eval()
+        stats = with_all_dev(stats, len(dev), len(chosen), lambda: self._evaluate_dev(dev, dev_learned))
+        if dev:
+            counted = {"supervised": sum(e.supervised for e in seen), "answer_bytes": sum(e.answer_bytes for e in seen)}
+            stats["dev_counts"] = counted
         peaks = processes.gather(peak_gb(self.device))
         trainable = sum(count(p) for p in self.model.parameters() if p.requires_grad)
         return {
@@ -120,23 +148,23 @@ class TrlEngine(Speaker):
         }
 
     def _train(
-        self, packs: Sequence[Pack], train: Sequence[Example], dev: Sequence[Example], dev_learned: Sequence[Example],
-        setting: Setting, rundir: RunDir, console: Console,
-        tracked: Sequence[Any],
+        self, packs: Sequence[Pack], train: Sequence[Example], seen: tuple[Sequence[Example], Sequence[Example]],
+        planned: Schedule, setting: Setting, rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
+        from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
-        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        attempt = Attempt.begin(recipe, rundir, planned)
         shared = attempt.arguments(
-            recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing, dev=bool(dev)
+            recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing
         )
         arguments = SFTConfig(
             **shared,
             neftune_noise_alpha=settings.neftune_noise_alpha,
-            eval_on_start=bool(dev) and attempt.resume is None,  # where the curve comes from
+            eval_on_start=bool(seen[0]) and attempt.resume is None,  # where the curve comes from
             max_length=None,
             packing=False,  # the rows come packed, as the recipe says
             padding_free=False,
@@ -182,7 +210,7 @@ class TrlEngine(Speaker):
                 """None of TRL's own beside the checkpoints, which knows no base: the run has a card."""
 
             def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-                return look(self, lambda: engine._evaluate_dev(dev, dev_learned))
+                return look(self, lambda: engine._evaluate_dev(*seen))
 
         def collate(items: Sequence[dict[str, int]]) -> dict[str, Any]:
             batch = tensors([padded[item["pack"]] for item in items], pad, layout, "trl" if self._on_cpu else self.name)
@@ -194,7 +222,7 @@ class TrlEngine(Speaker):
             model=self.model,
             args=arguments,
             train_dataset=Dataset.from_dict({"pack": list(range(len(padded)))}),
-            eval_dataset=Dataset.from_dict({"pack": [0]}) if dev else None,
+            eval_dataset=Dataset.from_dict({"pack": [0]}) if seen[0] else None,
             processing_class=processing_class(self.template),
             data_collator=collate,
         )

@@ -19,7 +19,8 @@ from medrecipes.core.console import Console
 from medrecipes.core.files import write_json
 from medrecipes.core.notes import labelled
 from medrecipes.data.bio_tags import read_spans
-from medrecipes.data.records import Tagged
+from medrecipes.data.grouping import subset
+from medrecipes.data.records import Tagged, kind
 from medrecipes.engines import Choice, limit_memory
 from medrecipes.engines.base_weights import attach
 from medrecipes.engines.bases import Base
@@ -30,10 +31,18 @@ from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
 from medrecipes.engines.plan.dimensions import Shape
+from medrecipes.engines.plan.evaluations import Schedule, at_most
 from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
-from medrecipes.engines.trainer.attempt import Attempt, look, within_memory
+from medrecipes.engines.trainer.attempt import (
+    EVALUATIONS,
+    Attempt,
+    look,
+    plan_evaluations,
+    with_all_dev,
+    within_memory,
+)
 from medrecipes.engines.trainer.callbacks import peak_gb
 from medrecipes.engines.trainer.collate import tensors
 from medrecipes.engines.trainer.samplers import ByLength
@@ -91,9 +100,15 @@ class Tagger:
         recipe = self.recipe
         set_seed(recipe.seed)
         found = self.windows(train)
+        chosen = subset([r.id for r in dev], [kind(r.meta) for r in dev], at_most(recipe, len(dev)), recipe.seed)
+        seen, tokens = [dev[row] for row in chosen], [0] * len(dev)
+        for window in self.windows(dev):
+            tokens[window.row] += len(window.input_ids)
+        lengths = [len(window.input_ids) for window in found]
+        planned = plan_evaluations(recipe, lengths, tokens, chosen, self.choices, first=False)
         setting = self._choose_setting(found)
         checkpointing = bool(setting.recomputed)
-        for name in ("layout", "layers", "micro_batch", "checkpointing", "weights", "launches"):
+        for name in ("layout", "layers", "micro_batch", "checkpointing", "weights", "launches", *EVALUATIONS):
             if name in self.choices:
                 console.line(labelled("", f"{name}: {self.choices[name]}"))
         self.model = attach(self.model, recipe, recomputed=0 if setting.fused else setting.recomputed, head=HEAD)
@@ -103,15 +118,16 @@ class Tagger:
         with open_trackers(recipe, rundir, console) as tracked:
 
             def train_with(micro_batch: int) -> dict[str, Any]:
-                chosen = replace(setting, micro_batch=micro_batch)
+                used = replace(setting, micro_batch=micro_batch)
                 if rundir.state.get("out_of_memory"):
-                    chosen = replace(chosen, recorded=0)
-                return self._train(found, train, dev, chosen, rundir, console, tracked)
+                    used = replace(used, recorded=0)
+                return self._train(found, train, seen, planned, used, rundir, console, tracked)
 
             stats = within_memory(
                 train_with, self.model, setting.micro_batch, checkpointing, recipe, rundir, console, self.choices
             )
         self.model.eval()
+        stats = with_all_dev(stats, len(dev), len(chosen), lambda: self._evaluate_dev(dev, self.windows(dev)))
         return {
             **stats,
             "rows": len(train),
@@ -122,13 +138,13 @@ class Tagger:
         }
 
     def _train(
-        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], setting: Setting,
-        rundir: RunDir, console: Console, tracked: Sequence[Any],
+        self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], planned: Schedule,
+        setting: Setting, rundir: RunDir, console: Console, tracked: Sequence[Any],
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
-        attempt = Attempt.begin(recipe, rundir, dev=bool(dev))
+        attempt = Attempt.begin(recipe, rundir, planned)
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
             **attempt.arguments(
@@ -138,7 +154,6 @@ class Tagger:
                 setting.micro_batch,
                 cpu=self._on_cpu,
                 checkpointing=bool(setting.recomputed) and not setting.fused,
-                dev=bool(dev),
             )
         )
 

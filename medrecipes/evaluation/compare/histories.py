@@ -130,7 +130,7 @@ def _whole_run(path: Path) -> History:
         train=train,
         dev=dev,
         tokenizer=proofs.get("train", {}).get("tokenizer_sha256"),
-        bits=_bits(path),
+        bits=_bits(path, stats),
         settings=dict(leaves(recipe)),
         stats={"peak_gb": state.get("peak_gb"), **stats},
         report=report,
@@ -161,9 +161,11 @@ def _point(step: str, loss: str, tokens: int | None = None, seconds: float | Non
     return point
 
 
-def _bits(path: Path) -> dict[str, float]:
-    """For each split, bits per byte of answer that one nat a learned token is worth."""
+def _bits(path: Path, stats: Mapping[str, Any]) -> dict[str, float]:
+    """For each split, bits per byte of answer that one nat a learned token is worth; of dev, on the rows that were evaluated."""
     counted = read_json(path / "data.json").get("tokens", {}) if (path / "data.json").exists() else {}
+    if "dev_counts" in stats:
+        counted = {**counted, "dev": stats["dev_counts"]}
     return {
         split: value["supervised"] / value["answer_bytes"] / math.log(2)
         for split, value in counted.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ class Foundation:
     base: Base
     template: ChatTemplate | None
     said: str  # of the base, in a line
+    loaded: Callable[[], object] = object  # waits for the engine's libraries
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from medrecipes.core.console import Console, called
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.split import Split, prepare
-from medrecipes.engines import Engine, load_libraries, open_engine, recipe_base
+from medrecipes.engines import Engine, engine_ahead, load_ahead, open_engine, recipe_base
 from medrecipes.engines.bases import require_base
 from medrecipes.engines.multi_gpu.leader import follow
 from medrecipes.evaluation import answers, chat_report
@@ -59,11 +59,11 @@ class Chat:
 
     def foundation(self, split: Split) -> Foundation:
         """The engine's libraries, the base, and the chat template on its tokenizer."""
-        choice, base = load_libraries(self.recipe), recipe_base(self.recipe, split)
+        choice, base = engine_ahead(self.recipe), recipe_base(self.recipe, split)
         require_base(self.recipe, base)
         template = base_template(self.recipe, base.tokenizer, self.recipe.model.base)
         said = f"{self.recipe.model.base}, {said_of(self.recipe, template)}, stops at {' '.join(template.stops)}"
-        return Foundation(choice, base, template, said)
+        return Foundation(choice, base, template, said, load_ahead(choice))
 
     def render(self, foundation: Foundation, split: Split) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
@@ -88,6 +88,7 @@ class Chat:
 
     def open(self, foundation: Foundation, split: Split) -> Engine:
         """The base loaded by the engine that was chosen."""
+        foundation.loaded()
         return open_engine(self.recipe, foundation.base, _template(foundation), foundation.engine)
 
     def follow(self, rundir: RunDir) -> None:

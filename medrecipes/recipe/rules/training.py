@@ -65,7 +65,7 @@ def unshared(batch: int, micro_batch: int | Literal["auto"], gpus: int) -> str |
 
 
 def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
-    """The best checkpoint was looked at."""
+    """The best checkpoint was evaluated."""
     train = recipe.train
     if train.keep_best == "last":
         if train.early_stopping:
@@ -73,14 +73,19 @@ def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
             yield keys, f"{at(keys[0])} contradicts {at(keys[1])} = 'last', which measures nothing; leave one out"
     elif recipe.data.split.dev > 0:
         look, save = train.eval_steps, train.save_steps
-        if look != save and not (isinstance(look, int) and isinstance(save, int) and save % look == 0):
+        if look == "auto" and save != "auto":
             keys = "train.save_steps", "train.eval_steps"
-            what = f"{at(keys[0])} = {save!r} must be a multiple of {keys[1]} = {look!r}"
-            if at.said(keys[1]) and not at.said(keys[0]):
-                what = f"{at(keys[1])} = {look!r} must divide {keys[0]} = {save!r}"
+            yield keys, f"{at(keys[0])} = {save!r} needs evaluations at the same steps, and {keys[1]} = 'auto' chooses its own; set both, or set train.keep_best = 'last'"  # fmt: skip
+        elif (
+            save != "auto"
+            and look != save
+            and not (isinstance(look, int) and isinstance(save, int) and save % look == 0)
+        ):
+            keys = "train.save_steps", "train.eval_steps"
             yield (
                 keys,
-                f"{what}, so that the best checkpoint was looked at; change one, or set train.keep_best = 'last'",
+                f"{at(keys[0])} = {save!r} must be a multiple of {keys[1]} = {look!r}, so that the best checkpoint was "
+                "evaluated; change one, or set train.keep_best = 'last'",
             )
 
 

@@ -59,11 +59,14 @@ def _steps(e: Evidence) -> Iterator[str]:
     if logged != list(range(settings.logging_steps, steps + 1, settings.logging_steps)):
         yield f"loss.csv has {len(logged):,} training rows, which are not every {settings.logging_steps} of {steps:,} steps"  # fmt: skip
     looked = [int(row["step"]) for row in _of(e, "dev")]
-    if settings.eval_steps != "epoch" and e.data["rows"]["dev"]:
-        first = 0 if e.own.task == "chat" else settings.eval_steps
-        every = list(range(first, steps + 1, settings.eval_steps))
+    between: Any = settings.eval_steps
+    if between == "auto":  # as it was chosen then, which a later version may do otherwise
+        between = e.state.get("choices", {}).get("eval_steps", {}).get("value") or "epoch"
+    if between != "epoch" and e.data["rows"]["dev"]:
+        first = 0 if e.own.task == "chat" else between
+        every = list(range(first, steps + 1, between))
         if looked not in (every, [*every, steps]):  # later versions of transformers evaluate at the end, too
-            yield f"loss.csv has {len(looked)} dev rows, which are not every {settings.eval_steps} of {steps:,} steps"
+            yield f"loss.csv has {len(looked)} dev rows, which are not every {between} of {steps:,} steps"
     elif looked != sorted(set(looked)) or (looked and not e.data["rows"]["dev"]):
         yield f"loss.csv has {len(looked)} dev rows, which cannot be"
 
@@ -146,6 +149,12 @@ def _kept(e: Evidence) -> Iterator[str]:
         yield f"trainer_stats.json chooses by {stats['metric']}, and the recipe by {metric}"
     if stats["best_metric"] is None and stats["best_step"] != stats["steps"]:
         yield f"trainer_stats.json keeps step {stats['best_step']} of {stats['steps']}, without a figure to choose it by"
+    if dev := stats.get("all_dev"):
+        rows = len(e.fitted["dev"].examples) if e.own.task == "chat" else len(e.tagged.dev)
+        most = rows if e.own.train.eval_rows == "all" else min(rows, e.own.train.eval_rows)
+        yield from unlike({"all": rows, "evaluated": most}, {"all": dev["rows"], "evaluated": stats["dev_rows"]}, "dev rows")  # fmt: skip
+        if rows == most and metric and dev[metric] != stats["best_metric"]:
+            yield f"trainer_stats.json has {dev[metric]} on all dev rows, and {stats['best_metric']} of the best on the same"
     if e.own.task != "tag":
         return
     looked = [{"step": int(row["step"]), "loss": float(row["loss"])} for row in _of(e, "dev")]
