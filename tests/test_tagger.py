@@ -15,7 +15,9 @@ import transformers
 from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError
 from medrecipes.data.records import Tagged
+from medrecipes.engines import Choice
 from medrecipes.engines.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
+from medrecipes.engines.choices import Setting
 from medrecipes.engines.trainer.tag_head import Head
 from medrecipes.engines.trainer.tags import Tagger
 from medrecipes.recipe.load import load
@@ -186,6 +188,34 @@ def test_the_mean_over_a_step_does_not_depend_on_the_micro_batch(bases: dict[str
             [float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
         )
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_windows_laid_end_to_end_are_learned_and_tagged_as_padded_ones(
+    attention: str, bases: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = ["train.max_steps=6", "train.keep_best=last", "train.eval_steps=3", "train.save_steps=100", "model.bits=16"]
+    found = {}
+    for layout, fused in (("padded", False), ("flat", False), ("flat", True)):
+
+        def choose(engine: Tagger, _: Any, layout: Any = layout, fused: bool = fused) -> Setting:
+            # a CPU has no kernel for it and pads; the layers attend row by row there
+            engine.choices |= {"layout": Choice(layout, "the test says so"), "micro_batch": Choice(4, "too")}
+            return Setting(layout, fused, 4, 0, decode_once=False)
+
+        monkeypatch.setattr(Tagger, "_choose_setting", choose)
+        engine, stats, rundir = trained(
+            bases["mistral"], tmp_path / f"{layout}-{fused}", *once, f"model.attention={attention}", dropout=0.0
+        )
+        losses = [float(line["loss"]) for line in read_losses(rundir.path / "loss.csv") if line["split"] == "train"]
+        likely = [word for row in said(engine, *ROWS) for word in row]
+        found[layout, fused] = (losses, [look["loss"] for look in stats["dev"]], likely)
+        assert engine._keeps_apart(engine.windows(ROWS))
+    padded = found.pop(("padded", False))
+    for losses, dev, likely in found.values():
+        assert losses == pytest.approx(padded[0], rel=1e-4)
+        assert dev == pytest.approx(padded[1], rel=1e-4)
+        assert torch.allclose(torch.tensor(likely), torch.tensor(padded[2]), atol=1e-4)
 
 
 def test_what_was_seen_is_counted_whether_it_was_logged_or_not(bases: dict[str, Base], tmp_path: Path) -> None:

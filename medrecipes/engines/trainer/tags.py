@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import set_seed
 
 from medrecipes.core.console import Console
+from medrecipes.core.errors import reason
 from medrecipes.core.files import write_json
 from medrecipes.core.notes import labelled
 from medrecipes.data.bio_tags import read_spans
@@ -280,7 +281,11 @@ class Tagger:
             return "both ways through a sliding window is the library's own"
         if Shape.of(self.model.config.to_dict()).capped:
             return "this base caps what it attends with, which no kernel for padding-free rows does"
-        return None if self._keeps_apart(found) else "the layers of this base were seen to mix packed windows"
+        try:
+            apart = self._keeps_apart(found)
+        except RuntimeError as error:
+            return f"packed windows cannot be tagged here: {reason(error)}"
+        return None if apart else "the layers of this base were seen to mix packed windows"
 
     def _keeps_apart(self, found: Sequence[Window]) -> bool:
         """Whether windows laid end to end are tagged as they are one by one."""
