@@ -112,7 +112,8 @@ def test_lora_in_one_function_is_pefts(dropout: float, decoded: None) -> None:
 
 
 def test_what_memory_does_not_allow_stays_in_4_bits(libraries: None) -> None:
-    from medrecipes.engines.cpu_weights import choose_weights, free_memory
+    from medrecipes.engines.cpu_weights import choose_weights
+    from medrecipes.engines.plan.memory import free_memory
 
     assert choose_weights(BIG, torch.bfloat16, 40).value == "decoded once"
     short = choose_weights(BIG, torch.bfloat16, 20)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from medrecipes.engines import Choice
 from medrecipes.engines.choices import DECODED, UNDECODED
 from medrecipes.engines.plan.dimensions import Shape
-from medrecipes.engines.plan.memory import GB
+from medrecipes.engines.plan.memory import GB, free_memory
 
 ROOM = 0.5  # the share of the free memory that decoded weights may take; training wants the rest
 
@@ -40,31 +38,6 @@ def choose_weights(config: Mapping[str, Any], dtype: torch.dtype, free_gb: float
     needs = Shape.of(config).matrices * dtype.itemsize / GB
     told = f"{needs:.1f} GB decoded, {free:.1f} GB of memory free"
     return Choice(DECODED if needs <= ROOM * free else UNDECODED, told)
-
-
-def free_memory() -> float:
-    """The bytes that this machine or container can still give."""
-    found = []
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            found.append(float(line.split()[1]) * 1024)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        ends = [*_lines(limit), *_lines(used)]
-        if len(ends) == 2 and all(end.isdigit() for end in ends):
-            found.append(float(ends[0]) - float(ends[1]))
-    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE") / 2)
-    return min(found, default=8 * GB)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []
 
 
 def decode(model: Any, dtype: torch.dtype) -> None:
