@@ -15,7 +15,7 @@ from medrecipes.core.files import write_json
 from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
-from medrecipes.engines.generation import Generator, Request, spoken, text_pieces
+from medrecipes.engines.generation import Generator, Request, Shared, spoken, text_pieces
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
@@ -137,6 +137,22 @@ class Speaker:
                     pass
 
         return text_pieces(self.template.tokenizer, spoken(write, stop))
+
+    def shared(self, rows: int) -> Shared:
+        """The model behind a thread of its own, for so many requests at once that come and go."""
+
+        [ids] = self.template.prompts([[Message("user", "What causes asthma?")]])
+
+        @contextmanager
+        def open() -> Iterator[Generator | None]:
+            self.model.eval()
+            with self._attention(self._usual), self._generator(ids) as generator:
+                yield generator
+
+        def alone(prompt: Sequence[int], decoding: Decoding) -> list[int]:
+            return next(iter(self._answers([prompt], decoding)))
+
+        return Shared(open, alone, rows, self.recipe.data.max_tokens)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""
