@@ -150,7 +150,7 @@ def test_lora_in_one_function_is_pefts(dropout: float, decoded: None) -> None:
 
 def test_what_memory_does_not_allow_stays_in_4_bits(libraries: None) -> None:
     from medrecipes.engines.cpu_weights import choose_weights
-    from medrecipes.engines.host_memory import free_memory
+    from medrecipes.engines.plan.memory import free_memory
 
     assert choose_weights(BIG, torch.bfloat16, 40).value == "decoded once"
     short = choose_weights(BIG, torch.bfloat16, 20)

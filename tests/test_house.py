@@ -20,7 +20,7 @@ ROOMS = (
 )  # fmt: skip
 # The sub-rooms of engines/, and the modules beside them, likewise: what describes, what computes, what trains, the engines.
 ENGINES = (
-    "plan", "host_memory", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_bases", "lora", "base_weights", "generation", "choices", "cpu_weights",
+    "plan", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_bases", "lora", "base_weights", "generation", "choices", "cpu_weights",
     "answering_engine", "trackers", "trainer", "trl", "unsloth",
 )  # fmt: skip
 TOP = {"__init__.py", "__main__.py", "run.py", "py.typed"}

@@ -94,6 +94,9 @@ class Engine(Protocol):
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """One answer, piece by piece as it is written; ends early once `stop` is set."""
 
+    def shared(self, rows: int) -> Any:
+        """The model behind a thread of its own, for so many requests at once (`generation.Shared`)."""
+
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's supervised tokens but the stop token, in nats."""
 

@@ -15,7 +15,8 @@ from medrecipes.core.files import write_json
 from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
-from medrecipes.engines.generation import Generator, Request, spoken, text_pieces
+from medrecipes.engines.bases import Base
+from medrecipes.engines.generation import Generator, Request, Shared, spoken, text_pieces, vllm_backend
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
@@ -35,6 +36,7 @@ class Speaker:
         self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
         self.choices, self._shards = choices, shards
         self.device, self._usual = generation.device_of(model), model.config._attn_implementation
+        self.source: Base | None = None  # what was loaded, for those who load it again
         self._packed: bool | None = None
         self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
 
@@ -61,6 +63,9 @@ class Speaker:
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Answers in the order of the prompts, drawn as the recipe says; several processes share them."""
         decoding = Decoding.of(self.recipe)
+        if self.recipe.eval.backend == "vllm":
+            yield from self._by_vllm(prompts, decoding)
+            return
 
         def answers(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             return self._answers(rows, decoding)
@@ -72,6 +77,20 @@ class Speaker:
             at_once = AT_ONCE * processes.size()
             for start in range(0, len(prompts), at_once):
                 yield from processes.spread(prompts[start : start + at_once], lambda rows: list(answers(rows)))
+
+    def _by_vllm(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
+        """The same by vLLM, which loads the base again, and the adapter as it is now."""
+        if not prompts:
+            return []
+        assert self.source is not None
+        save = self.save if lora.answers(self.model) else None
+        found = vllm_backend.answers(
+            self.recipe, self.source, self.dtype, self.device, self.template.stop_ids, prompts, decoding, save
+        )
+        self.choices["answers"] = Choice(
+            f"vllm {found.version}", "the recipe says so; prompts by ids, the same stop tokens and limits"
+        )
+        return found.ids
 
     def _answers(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Iterator[list[int]]:
         """The same on this process: by continuous batching, or by the library where that was not seen to agree with it."""
@@ -137,6 +156,22 @@ class Speaker:
                     pass
 
         return text_pieces(self.template.tokenizer, spoken(write, stop))
+
+    def shared(self, rows: int) -> Shared:
+        """The model behind a thread of its own, for so many requests at once that come and go."""
+
+        [ids] = self.template.prompts([[Message("user", "What causes asthma?")]])
+
+        @contextmanager
+        def open() -> Iterator[Generator | None]:
+            self.model.eval()
+            with self._attention(self._usual), self._generator(ids) as generator:
+                yield generator
+
+        def alone(prompt: Sequence[int], decoding: Decoding) -> list[int]:
+            return next(iter(self._answers([prompt], decoding)))
+
+        return Shared(open, alone, rows, self.recipe.data.max_tokens)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answers to plain questions, as text."""

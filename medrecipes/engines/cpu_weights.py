@@ -15,9 +15,8 @@ from torch import Tensor
 
 from medrecipes.engines import Choice
 from medrecipes.engines.choices import DECODED, UNDECODED
-from medrecipes.engines.host_memory import free_memory
 from medrecipes.engines.plan.dimensions import Shape
-from medrecipes.engines.plan.memory import GB
+from medrecipes.engines.plan.memory import GB, free_memory
 
 ROOM = 0.5  # the share of the free memory that decoded weights may take; training wants the rest
 

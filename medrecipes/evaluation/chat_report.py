@@ -55,7 +55,7 @@ def report(
         "split_key": key,
         "rows": len(base),
         "groups": len(set(groups(base))),
-        "decoding": decoding.as_dict(),
+        "decoding": decoding.as_dict() | ({"backend": "vllm"} if recipe.eval.backend == "vllm" else {}),
         "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
@@ -176,6 +176,7 @@ def spoken(decoding: Mapping[str, Any]) -> str:
     return (
         f"{decoding['method']} decoding{f' ({drawn})' if drawn else ''}, at most {decoding['max_new_tokens']} tokens, "
         f"{'no repetition penalty' if penalty == 1 else f'a repetition penalty of {penalty:g}'}"
+        f"{', answered by vLLM' if decoding.get('backend') == 'vllm' else ''}"
     )
 
 

@@ -310,6 +310,10 @@ class Eval(Section):
     batch: Literal["auto"] | Batch = Field(
         "auto", description="Questions answered at once; left out: as many as memory allows."
     )
+    backend: Literal["auto", "engine", "vllm"] = Field(
+        "auto",
+        description="What answers: our own engine (`auto` too), or vLLM, where it is installed; see docs/export.md.",
+    )
     draws: Annotated[int, Field(ge=1, le=10_000), Why("more make no interval sharper")] = Field(
         1000, description="Bootstrap draws behind every interval."
     )

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +61,38 @@ class Refused(Exception):  # noqa: N818 - it is no error of ours
         self.status = status
 
 
+class Hosts:
+    """The names that a server may be asked by."""
+
+    def __init__(self, host: str) -> None:
+        self._anywhere = host in ANY
+        named = [host.lower(), *([f"[{host}]".lower()] if ":" in host else [])]
+        self._hosts = {*OWN, *named, *([socket.gethostname().lower()] if self._anywhere else [])} - {*ANY}
+
+    def asked(self, named: Sequence[str]) -> str:
+        """The one host that a request names, as it names it; raises where it is none of ours."""
+        said = named[0].lower() if len(named) == 1 else ""
+        found = HOST.fullmatch(said)
+        if not found or not (found[1] in self._hosts or (self._anywhere and _literal(found[1]))):
+            raise Refused(403, "this page is not by that name; open it by the address that the command printed")
+        return said
+
+
+def require_own(here: str, origins: Sequence[str], sites: Sequence[str]) -> None:
+    """Raise for what another page has sent: by its Origin headers, and its Sec-Fetch-Site headers."""
+    for origin in origins:
+        scheme, _, place = origin.lower().partition("://")
+        if scheme not in ("http", "https") or place != here:
+            raise Refused(403, "another page may not ask this one")
+    if any(site not in ("", "none", "same-origin") for site in sites):
+        raise Refused(403, "another page may not ask this one")
+
+
 class Guard:
     """An ASGI app with only what its own page needs, for requests that name one of its hosts."""
 
     def __init__(self, app: App, host: str, limits: Limits = Limits()) -> None:
-        self._app, self._limits, self._anywhere = app, limits, host in ANY
-        named = [host.lower(), *([f"[{host}]".lower()] if ":" in host else [])]
-        self._hosts = {*OWN, *named, *([socket.gethostname().lower()] if self._anywhere else [])} - {*ANY}
+        self._app, self._limits, self._hosts = app, limits, Hosts(host)
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,8 +132,10 @@ class Guard:
         self._size(scope)
         if self._in_flight >= self._limits.at_once:
             raise Refused(429, "too many requests at once")
-        here = self._host(headers)
-        self._origin(scope, headers, here)
+        here = self._hosts.asked(_texts(headers, b"host"))
+        # a link to this page may be followed from anywhere
+        link = scope["method"] == "GET" and scope["path"] == "/" and headers.get(b"sec-fetch-mode") == [b"navigate"]
+        require_own(here, _texts(headers, b"origin"), () if link else _texts(headers, b"sec-fetch-site"))
         if scope["method"] not in ("GET", "HEAD", "POST"):
             raise Refused(405, "only GET, HEAD and POST")
         allowed = WRITE if scope["method"] == "POST" else READ
@@ -126,26 +153,6 @@ class Guard:
             raise Refused(414, "the address is too long")
         if len(scope["headers"]) > limits.headers or sum(len(n) + len(v) for n, v in scope["headers"]) > limits.header_bytes:  # fmt: skip
             raise Refused(431, "too many headers")
-
-    def _host(self, headers: Headers) -> str:
-        """The one host that the request names, as it names it."""
-        named = headers.get(b"host", [])
-        said = named[0].decode("latin-1").lower() if len(named) == 1 else ""
-        found = HOST.fullmatch(said)
-        if not found or not (found[1] in self._hosts or (self._anywhere and _literal(found[1]))):
-            raise Refused(403, "this page is not by that name; open it by the address that the command printed")
-        return said
-
-    def _origin(self, scope: Scope, headers: Headers, here: str) -> None:
-        """Hold that no other page has sent it; a link to this page may be followed from anywhere."""
-        for origin in headers.get(b"origin", []):
-            scheme, _, place = origin.decode("latin-1").lower().partition("://")
-            if scheme not in ("http", "https") or place != here:
-                raise Refused(403, "another page may not ask this one")
-        sites, modes = (headers.get(name, [b""]) for name in (b"sec-fetch-site", b"sec-fetch-mode"))
-        link = scope["method"] == "GET" and scope["path"] == "/" and modes == [b"navigate"]
-        if not link and any(site not in (b"", b"none", b"same-origin") for site in sites):
-            raise Refused(403, "another page may not ask this one")
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body of a request, as JSON and within its limits."""
@@ -179,6 +186,10 @@ class Guard:
     def _passed(scope: Scope) -> Scope:
         """The request as the page sees it: nobody else says by which address it was reached."""
         return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]}
+
+
+def _texts(headers: Headers, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for value in headers.get(name, ())]
 
 
 def _literal(host: str) -> bool:

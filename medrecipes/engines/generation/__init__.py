@@ -10,9 +10,10 @@ from medrecipes.engines.generation.batch import Generator, Request
 from medrecipes.engines.generation.body import LibraryBody
 from medrecipes.engines.generation.library import device_of, generate, inference, portions
 from medrecipes.engines.generation.likelihood import nats, packed_nats
+from medrecipes.engines.generation.shared import Shared
 from medrecipes.engines.generation.text import spoken, text_pieces
 
 __all__ = [
-    "Generator", "LibraryBody", "Request", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
+    "Generator", "LibraryBody", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
     "spoken", "text_pieces",
 ]  # fmt: skip

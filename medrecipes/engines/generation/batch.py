@@ -80,6 +80,7 @@ class Generator:
         self._steps: Steps | None = None
         self._changed = False
         self.captured = False  # whether steps were replayed from CUDA graphs
+        self._expected: tuple[int, int] | None = None
         self.flash = varlen_attention.available(dtype) and not self._shape.capped
 
     @property
@@ -164,6 +165,10 @@ class Generator:
         self._waiting.extend(requests)
         self._changed = True
 
+    def expect(self, rows: int, tokens: int) -> None:
+        """Make the cache for requests that are still to come: so many at once, none of which needs more than these tokens."""
+        self._expected = (rows, tokens)
+
     def cancel(self, request: Request) -> None:
         """Have a request end before its time."""
         request.cancelled = self._changed = True
@@ -226,29 +231,36 @@ class Generator:
         cache = self._cache
         if cache is None:
             return False
-        longest = max(request.need for request in requests)
+        needs = self._needs(requests)
         if isinstance(cache, Slots):
-            return longest <= cache.size and (cache.rows >= min(self.rows, len(requests)))
-        return longest < cache.tokens and cache.tokens >= 0.5 * self._wanted(requests)
+            return max(needs) <= cache.size and (cache.rows >= min(self.rows, len(needs)) or self._expected is not None)
+        return max(needs) < cache.tokens and (cache.tokens >= 0.5 * self._wanted(needs) or self._expected is not None)
 
-    def _wanted(self, requests: Sequence[Request]) -> int:
+    def _needs(self, requests: Sequence[Request]) -> list[int]:
+        """The tokens of cache that these may take, or those that are expected."""
+        if self._expected is None:
+            return [request.need for request in requests]
+        rows, tokens = self._expected
+        return [tokens] * rows
+
+    def _wanted(self, needs: Sequence[int]) -> int:
         """The tokens of cache for as many rows as may be at work at once, the largest of these."""
-        needs = sorted((request.need for request in requests), reverse=True)
-        return sum(needs[: self.rows]) + 1
+        return sum(sorted(needs, reverse=True)[: self.rows]) + 1
 
     def _make_room(self) -> None:
         """Make the cache as large as the requests can use and memory has."""
         self._cache = self._steps = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        longest = max(request.need for request in self._waiting)
+        needs = self._needs(self._waiting)
+        longest = max(needs)
         spare = free_bytes(self._device) - reserve(self.rows, self._shape.vocabulary, self._device)
         affordable = int(max(0.0, spare) // max(1, self.bytes_per_token))
         if self.flash:
-            tokens = min(self._wanted(self._waiting), max(affordable, longest + 1))
+            tokens = min(self._wanted(needs), max(affordable, longest + 1))
             self._cache = Segments(tokens, self._dtype)
         else:
-            rows = max(1, min(self.rows, len(self._waiting), affordable // longest))
+            rows = max(1, min(self.rows, len(needs), affordable // longest))
             self._cache = Slots(rows, longest, self._dtype)
         most = self._cache.rows if isinstance(self._cache, Slots) else self.rows
         self._steps = Steps(self.body, self._cache, most, self._stops, self._device, self._tell)
@@ -256,6 +268,7 @@ class Generator:
     def _next_prompts(self) -> list[Request]:
         """Those who wait and for whom there is a place, a piece of the cache and room in one forward pass."""
         cache, tokens = self._cache, 0
+        assert cache is not None
         entering: list[Request] = []
         at_work = sum(request is not None for request in self._active)
         limit = cache.rows if isinstance(cache, Slots) else self.rows
@@ -270,6 +283,8 @@ class Generator:
                 if start is None:
                     break
                 request.start = start
+            elif request.need > cache.size:
+                break  # it waits until the others have ended, and gets a cache of its own
             else:
                 request.start = places[len(entering)]
             tokens += length

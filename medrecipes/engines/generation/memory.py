@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medrecipes.engines.host_memory import free_memory
+from medrecipes.engines.plan.memory import free_memory
 
 SHARE = {"cuda": 0.92, "cpu": 0.3}  # of what is free, that is used
 

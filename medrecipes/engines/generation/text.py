@@ -6,24 +6,18 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from medrecipes.rendering.growing_text import Growing
 from medrecipes.rendering.tokenizer import Tokenizer
-
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to before all of its bytes are there
 
 
 def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
     """The text of ids as they come, whole characters only; together, what they decode to at once."""
-    ids: list[int] = []
-    shown = text = ""
+    text = Growing(tokenizer)
     for id in tokens:
-        ids.append(id)
-        # blanks at the end wait for what follows them: an answer ends without any
-        text = tokenizer.decode([ids])[0].strip()
-        if len(text) > len(shown) and not text.endswith(UNFINISHED):
-            yield text[len(shown) :]
-            shown = text
-    if len(text) > len(shown):
-        yield text[len(shown) :]
+        if piece := text.add([id]):
+            yield piece
+    if piece := text.end():
+        yield piece
 
 
 def spoken(

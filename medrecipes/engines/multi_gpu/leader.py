@@ -87,6 +87,10 @@ class Leader:
         """Its own."""
         return self._engine.stream(prompt, decoding, stop)
 
+    def shared(self, rows: int) -> Any:
+        """Its own."""
+        return self._engine.shared(rows)
+
     def save(self, folder: Path) -> None:
         """Its own."""
         self._engine.save(folder)

@@ -56,6 +56,7 @@ class TrlEngine(Speaker):
         recompute: Callable[[Any], bool] = lambda _: True,
     ) -> None:  # fmt: skip
         super().__init__(name, recipe, template, model, dtype, choices, shards)
+        self.source = base
         self._attach, self._recompute = attach, recompute  # the latter undoes what the former decided, if it can
         self._on_cpu = self.device.type == "cpu"
         match_targets(model, recipe.lora.targets)

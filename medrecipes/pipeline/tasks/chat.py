@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.core.console import Console, called
+from medrecipes.core.extras import vllm_python
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.split import Split, prepare
@@ -46,8 +47,10 @@ class Chat:
         return read_cases(self.recipe.eval.cases) if self.recipe.eval.cases else []
 
     def require(self) -> None:
-        """A mistake in the hand-written cases is reported before the training."""
+        """A mistake in the hand-written cases is reported before the training, and so is that vLLM is missing."""
         self.cases  # noqa: B018
+        if self.recipe.eval.backend == "vllm":
+            vllm_python()
 
     def split(self) -> Split:
         """Conversations, split by group."""

@@ -114,19 +114,32 @@ def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
 
 def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
+    model, *options = vllm_arguments(kind, recipe, base, name)
+    return shlex.join(["vllm", "serve", model, *options])
+
+
+def vllm_arguments(kind: str, recipe: Recipe, base: Base, name: str, folder: str = ".") -> list[str]:
+    """The model and the options of vLLM's server, for an adapter or merged weights in a folder."""
     decoding = Decoding.of(recipe)
     evaluated = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
-    always = ["--chat-template", TEMPLATE, "--generation-config", ".", "--override-generation-config", json.dumps(evaluated)]  # fmt: skip
+    template = TEMPLATE if folder == "." else f"{folder}/{TEMPLATE}"
+    always = ["--chat-template", template, "--generation-config", folder, "--override-generation-config", json.dumps(evaluated)]  # fmt: skip
     if recipe.model.trust_remote_code:
         always.append("--trust-remote-code")
     if kind != "adapter":
-        return shlex.join(["vllm", "serve", ".", "--served-model-name", name, *always])
-    lora = ["--enable-lora", "--max-lora-rank", str(_rank(recipe.lora.rank)), "--lora-modules", f"{name}=."]
+        return [folder, "--served-model-name", name, *always]
+    lora = [
+        "--enable-lora",
+        "--max-lora-rank",
+        str(max_lora_rank(recipe.lora.rank)),
+        "--lora-modules",
+        f"{name}={folder}",
+    ]
     revision = ["--revision", base.revision] if base.revision else []
-    return shlex.join(["vllm", "serve", base.name, *revision, "--tokenizer", ".", *lora, *always])
+    return [base.name, *revision, "--tokenizer", folder, *lora, *always]
 
 
-def _rank(rank: int) -> int:
+def max_lora_rank(rank: int) -> int:
     """The smallest limit that vLLM knows and the adapter fits in."""
     return next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
 
