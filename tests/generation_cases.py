@@ -12,7 +12,16 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from medrecipes.engines import Decoding, lora
-from medrecipes.engines.generation import Generator, LibraryBody, Request, generate, inference, nats, packed_nats
+from medrecipes.engines.generation import (
+    Generator,
+    LibraryBody,
+    Loaded,
+    Request,
+    generate,
+    inference,
+    nats,
+    packed_nats,
+)
 from medrecipes.engines.generation import batch as batching
 from medrecipes.engines.generation.steps import Steps
 from medrecipes.rendering.chat_template import MASKED, Example
@@ -94,9 +103,8 @@ def answers(
     model: Any, decoding: Decoding, *, rows: int = 3, fused: bool = False, prompts: Sequence[Sequence[int]] = PROMPTS
 ) -> tuple[list[list[int]], float, Generator]:
     """What continuous batching answers, and how far its logits lay from the library's on the probe."""
-    usual, dtype = batching.fits_fused, next(p.dtype for n, p in model.named_parameters() if "lora_" not in n)
-    batching.fits_fused = usual if fused else lambda *_: False
-    generator = Generator(model, dtype, DEVICE, STOPS, rows=rows, adapter=lora.answers(model), fused_on_cpu=fused)
+    dtype = next(p.dtype for n, p in model.named_parameters() if "lora_" not in n)
+    generator = Generator(Loaded(model, dtype, DEVICE, STOPS, lora.answers(model), fused), rows)
     try:
         far = generator.open(PROMPTS[-1])
         asked = [Request(prompt, decoding) for prompt in prompts]
@@ -104,7 +112,6 @@ def answers(
             for _ in generator.answers(asked):
                 pass
     finally:
-        batching.fits_fused = usual
         generator.close()
     return [request.said for request in asked], far, generator
 
@@ -195,7 +202,7 @@ def main() -> dict[str, Any]:
 def memory(model: Any) -> dict[str, Any]:
     """Memory that runs out with more than three rows at once."""
     heard: list[str] = []
-    generator = Generator(model, torch.float32, DEVICE, STOPS, rows=8, adapter=True, tell=heard.append)
+    generator = Generator(Loaded(model, torch.float32, DEVICE, STOPS), 8, heard.append)
     generator.open(PROMPTS[-1])
     usual, tries = Steps.run, list[int]()
 
@@ -220,7 +227,7 @@ def memory(model: Any) -> dict[str, Any]:
 
 def cancelled(model: Any) -> dict[str, Any]:
     """One of three requests is taken back after two tokens; another comes late."""
-    generator = Generator(model, torch.float32, DEVICE, STOPS, rows=2, adapter=True)
+    generator = Generator(Loaded(model, torch.float32, DEVICE, STOPS), 2)
     generator.open(PROMPTS[-1])
     late = Request(PROMPTS[3], GREEDY)
 

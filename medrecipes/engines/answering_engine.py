@@ -16,7 +16,7 @@ from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
 from medrecipes.engines.bases import Base
-from medrecipes.engines.generation import Generator, Request, Shared, spoken, text_pieces, vllm_backend
+from medrecipes.engines.generation import Generator, Loaded, Request, Shared, spoken, text_pieces, vllm_backend
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
@@ -109,17 +109,17 @@ class Speaker:
         size = LIBRARY_BATCH if batch == "auto" else batch
         yield from generation.generate(self.model, self.template, prompts, decoding, size, self.dtype, in_step=in_step)
 
+    def _loaded(self) -> Loaded:
+        return Loaded(self.model, self.dtype, self.device, self.template.stop_ids, lora.answers(self.model))
+
     @contextmanager
     def _generator(self, ids: Sequence[int]) -> Iterator[Generator | None]:
         """What answers many prompts at once, with the adapter as it is switched now; None where the library answers."""
         if self._shards is not None or self._unlike:
             yield None
             return
-        generator = generation.Generator(
-            self.model, self.dtype, self.device, self.template.stop_ids,
-            rows=None if self.recipe.eval.batch == "auto" else self.recipe.eval.batch,
-            adapter=lora.answers(self.model), tell=note,
-        )  # fmt: skip
+        rows = None if self.recipe.eval.batch == "auto" else self.recipe.eval.batch
+        generator = Generator(self._loaded(), rows, note)
         try:
             far = generator.open(ids)
             if not generator.opened:
@@ -202,7 +202,7 @@ class Speaker:
         if self._packed is None:
             self._packed = False
             if self._shards is None and self.device.type == "cuda" and self.name == "trl":
-                generator = generation.Generator(self.model, self.dtype, self.device, self.template.stop_ids)
+                generator = Generator(self._loaded())
                 self._packed = generator.flash and generator.packs(ids)
         return self._packed
 

@@ -6,7 +6,7 @@ bases that the former was not seen to agree with, and for layers that several GP
 
 from __future__ import annotations
 
-from medrecipes.engines.generation.batch import Generator, Request
+from medrecipes.engines.generation.batch import Generator, Loaded, Request
 from medrecipes.engines.generation.body import LibraryBody
 from medrecipes.engines.generation.library import device_of, generate, inference, portions
 from medrecipes.engines.generation.likelihood import nats, packed_nats
@@ -14,6 +14,6 @@ from medrecipes.engines.generation.shared import Shared
 from medrecipes.engines.generation.text import spoken, text_pieces
 
 __all__ = [
-    "Generator", "LibraryBody", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
+    "Generator", "LibraryBody", "Loaded", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
     "spoken", "text_pieces",
 ]  # fmt: skip

@@ -27,6 +27,11 @@ ROWS_CUDA, ROWS_CPU = 512, 32  # at once, where memory allows
 PROMPT_TOKENS = {"cuda": 8192, "cpu": 1024}  # that are read in one forward pass, or one longer prompt
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 PROBE = 64  # tokens
+NO_ROOM = (
+    "out of memory with one answer at a time; lower data.max_tokens or eval.max_new_tokens, or choose a smaller base"
+)
+# what a family raises that computes otherwise than the layers that are known here
+UNKNOWN = (TypeError, AttributeError, LookupError, RuntimeError, ValueError, AssertionError)
 BEHIND = 2  # steps that a GPU may be ahead of what is known of them here
 
 
@@ -62,17 +67,30 @@ class Request:
         return self.decoding.max_new_tokens - len(self.said)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it lies on its device, the stop tokens of its template, and whether its adapter takes part."""
+
+    model: Any
+    dtype: torch.dtype
+    device: torch.device
+    stops: Sequence[int]
+    adapter: bool = True
+    fused: bool | None = None  # left out: on a GPU
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the fused layers answer, where they fit."""
+        return self.device.type == "cuda" if self.fused is None else self.fused
+
+
 class Generator:
     """Answers of a loaded model, with its adapter or without; open it, hand in requests, and step until they have ended."""
 
-    def __init__(
-        self, model: Any, dtype: torch.dtype, device: torch.device, stops: Sequence[int], *,
-        rows: int | None = None, adapter: bool = True, tell: Callable[[str], None] = lambda _: None,
-        fused_on_cpu: bool = False,
-    ) -> None:  # fmt: skip
-        self._model, self._dtype, self._device, self._stops, self._tell = model, dtype, device, list(stops), tell
-        self._adapter, self._fuses = adapter, fused_on_cpu or device.type == "cuda"
-        self.rows = rows or (ROWS_CUDA if device.type == "cuda" else ROWS_CPU)
+    def __init__(self, loaded: Loaded, rows: int | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._model, self._dtype, self._device = loaded.model, loaded.dtype, loaded.device
+        self._stops, self._adapter, self._fuses, self._tell = list(loaded.stops), loaded.adapter, loaded.fuses, tell
+        self.rows = rows or (ROWS_CUDA if loaded.device.type == "cuda" else ROWS_CPU)
         self._waiting: deque[Request] = deque()
         self._active: list[Request | None] = []
         self._within = ExitStack()
@@ -81,7 +99,7 @@ class Generator:
         self._changed = False
         self.captured = False  # whether steps were replayed from CUDA graphs
         self._expected: tuple[int, int] | None = None
-        self.flash = varlen_attention.available(dtype) and not self._shape.capped
+        self.flash = varlen_attention.available(self._dtype) and not self._shape.capped
 
     @property
     def _shape(self) -> Shape:
@@ -91,8 +109,11 @@ class Generator:
 
     def open(self, ids: Sequence[int]) -> float:
         """Choose how the model runs, and hold it against the library's own forward pass on these ids; how far apart they lie."""
-        with self._inference():
-            return self._open(probe(ids))
+        try:
+            with self._inference():
+                return self._open(probe(ids))
+        except torch.cuda.OutOfMemoryError:
+            raise EngineError(NO_ROOM) from None
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -103,17 +124,29 @@ class Generator:
 
     def _open(self, ids: Sequence[int]) -> float:
         self._model.eval()
-        wanted, decode, far = expected(self._model, ids, self._device), self._decodes(), 0.0
-        bodies: list[Callable[[], Any]] = [lambda: LibraryBody(self._model)]
+        decode, far = self._decodes(), float("inf")
+        try:
+            wanted = expected(self._model, ids, self._device)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except UNKNOWN:
+            return far
+        bodies: list[Callable[[bool], Any]] = [lambda _: LibraryBody(self._model)]
         if self._fuses and fits_fused(self._model, self._dtype):
-            bodies.insert(0, lambda: FusedBody(self._model, self._dtype, adapter=self._adapter, decode=decode))
-        for make in bodies:
+            bodies.insert(0, lambda decode: FusedBody(self._model, self._dtype, adapter=self._adapter, decode=decode))
+        ways = [(make, decoded) for decoded in ([True, False] if decode else [False]) for make in bodies]
+        for make, decoded in ways:
             with ExitStack() as within:
-                body = make()
-                if isinstance(body, LibraryBody):
-                    within.enter_context(prepared(self._model, self._dtype, adapter=self._adapter, decode=decode))
-                within.enter_context(body.opened())
-                far, self.bytes_per_token = self._probe(body, ids, wanted)
+                try:
+                    body = make(decoded)
+                    if isinstance(body, LibraryBody):
+                        within.enter_context(prepared(self._model, self._dtype, adapter=self._adapter, decode=decoded))
+                    within.enter_context(body.opened())
+                    far, self.bytes_per_token = self._probe(body, ids, wanted)
+                except torch.cuda.OutOfMemoryError:  # then without decoded weights
+                    if not decoded:
+                        raise
+                    continue
                 if far <= APART[self._dtype]:
                     self.body, self.ran = body, type(body).__name__
                     self._within = within.pop_all()
@@ -137,8 +170,8 @@ class Generator:
             return apart(body, small, ids, wanted), small.bytes_per_token
         except torch.cuda.OutOfMemoryError:
             raise
-        except (NotImplementedError, TypeError, AttributeError, LookupError, RuntimeError, ValueError, AssertionError):
-            return float("inf"), 0  # a family that computes otherwise than the layers that are known here
+        except UNKNOWN:
+            return float("inf"), 0
 
     @property
     def opened(self) -> bool:
@@ -192,9 +225,7 @@ class Generator:
         except torch.cuda.OutOfMemoryError:
             again = [request for request in self._active if request is not None]
             if self.rows == 1:
-                raise EngineError(
-                    "out of memory with one answer at a time; lower data.max_tokens or eval.max_new_tokens, or choose a smaller base"
-                ) from None
+                raise EngineError(NO_ROOM) from None
             self.rows = max(1, min(self.rows, len(again) or self.rows) // 2)
         # behind that block, where what the attempt had made is no longer held
         self._waiting.extendleft(reversed(again))
