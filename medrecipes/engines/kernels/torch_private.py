@@ -35,7 +35,7 @@ def has_flash() -> bool:
 def has_flash_on_cpu() -> bool:
     """Whether there is a CPU's own kernel for attention, with what its backward pass needs; else attention is computed twice."""
     if flash_forward_on_cpu is None or flash_backward_on_cpu is None:
-        _gone("flash attention for a CPU", "attention is computed again for the backward pass")
+        _gone("flash attention for a CPU", "attention is recomputed in the backward pass")
         return False
     return True
 
