@@ -208,14 +208,17 @@ def test_judging_takes_fewer_rows_at_a_time_from_where_memory_ran_out(answering:
         list(answering.portions([1], 1, lambda rows: work([0] * 4)))
 
 
-def test_drawn_tokens_occur_as_often_as_they_are_likely(answering: Any) -> None:
+def test_drawn_tokens_occur_as_often_as_they_are_likely() -> None:
+    from medrecipes.engines.generation.sampling import Rules, drawn, row_seed
+
     decoding = Decoding(1, temperature=0.5, top_p=0.9, repetition_penalty=1.0, seed=1)
     likely = torch.tensor([0.5, 0.3, 0.15, 0.05])
     squared = likely**2 / (likely**2).sum()  # at half the temperature; a share of 0.9 leaves the first two
     wanted = squared[:2] / squared[:2].sum()
     prompts = [[i] for i in range(4000)]
-    drawn = answering._Drawn(decoding, prompts)(torch.zeros(4000, 1, dtype=torch.long), likely.log().repeat(4000, 1))
-    found = drawn.argmax(-1).bincount(minlength=4) / 4000
+    rules = Rules.of([(decoding, row_seed(decoding, prompt)) for prompt in prompts], torch.device("cpu"))
+    chosen = drawn(likely.log().repeat(4000, 1), rules, torch.ones(4000))
+    found = chosen.bincount(minlength=4) / 4000
     assert torch.allclose(found, torch.tensor([*wanted, 0, 0]), atol=0.025)
 
 
