@@ -105,8 +105,7 @@ class Speaker:
                         yield asked[place].said
                         place += 1
                 return
-        batch, in_step = self.recipe.eval.batch, self._shards is not None
-        size = LIBRARY_BATCH if batch == "auto" else batch
+        size, in_step = self.recipe.eval.at_once(LIBRARY_BATCH), self._shards is not None
         yield from generation.generate(self.model, self.template, prompts, decoding, size, self.dtype, in_step=in_step)
 
     def _loaded(self) -> Loaded:
@@ -184,8 +183,7 @@ class Speaker:
         return [text for text, _ in self._nats(examples)]
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        batch, in_step = self.recipe.eval.batch, self._shards is not None
-        batch = LIBRARY_BATCH if batch == "auto" else batch
+        batch, in_step = self.recipe.eval.at_once(LIBRARY_BATCH), self._shards is not None
 
         def some(rows: Sequence[Example]) -> list[tuple[float, float]]:
             if not rows or not self._packs(rows[0].input_ids):

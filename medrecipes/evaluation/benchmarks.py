@@ -144,7 +144,7 @@ def run_suite(
         model = HFLM(
             pretrained=engine.model,
             tokenizer=tokenizer,
-            batch_size=engine.recipe.eval.batch if engine.recipe.eval.batch != "auto" else 8,
+            batch_size=engine.recipe.eval.at_once(8),
         )
         with engine.base():
             base = figures(model)

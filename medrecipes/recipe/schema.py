@@ -324,6 +324,10 @@ class Eval(Section):
         "none", description="`in_text`: a second score of lists, without items that the text does not contain."
     )
 
+    def at_once(self, most: int) -> int:
+        """Questions answered at once, where the recipe leaves it to us so many."""
+        return most if self.batch == "auto" else self.batch
+
 
 class Publish(Section):
     repo: str = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines import Decoding
 from medrecipes.engines.generation.body import APART, FusedBody, LibraryBody, Prompts, apart, expected, fits_fused
 from medrecipes.engines.generation.cache import Segments, Slots
+from medrecipes.engines.generation.library import inference
 from medrecipes.engines.generation.memory import free_bytes, reserve
 from medrecipes.engines.generation.sampling import Rules, choose, row_seed
 from medrecipes.engines.generation.steps import NOTHING, Row, Steps
@@ -22,8 +24,9 @@ from medrecipes.engines.generation.weights import prepared
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.engines.plan.dimensions import Shape
+from medrecipes.engines.plan.pace import DECODED_SHARE, ROWS
 
-ROWS_CUDA, ROWS_CPU = 512, 32  # at once, where memory allows
+ROWS_CPU = 32  # at once, where memory allows
 PROMPT_TOKENS = {"cuda": 8192, "cpu": 1024}  # that are read in one forward pass, or one longer prompt
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 PROBE = 64  # tokens
@@ -90,7 +93,7 @@ class Generator:
     def __init__(self, loaded: Loaded, rows: int | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
         self._model, self._dtype, self._device = loaded.model, loaded.dtype, loaded.device
         self._stops, self._adapter, self._fuses, self._tell = list(loaded.stops), loaded.adapter, loaded.fuses, tell
-        self.rows = rows or (ROWS_CUDA if loaded.device.type == "cuda" else ROWS_CPU)
+        self.rows = rows or (ROWS if loaded.device.type == "cuda" else ROWS_CPU)
         self._waiting: deque[Request] = deque()
         self._active: list[Request | None] = []
         self._within = ExitStack()
@@ -101,7 +104,7 @@ class Generator:
         self._expected: tuple[int, int] | None = None
         self.flash = varlen_attention.available(self._dtype) and not self._shape.capped
 
-    @property
+    @cached_property
     def _shape(self) -> Shape:
         return Shape.of(self._model.config.to_dict())
 
@@ -115,12 +118,9 @@ class Generator:
         except torch.cuda.OutOfMemoryError:
             raise EngineError(NO_ROOM) from None
 
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        half = self._device.type == "cuda" and self._dtype != torch.float32
-        # what the cache of casts holds would be let go of under a captured step
-        with torch.no_grad(), torch.autocast("cuda", self._dtype, enabled=half, cache_enabled=False):
-            yield
+    def _inference(self) -> AbstractContextManager[None]:
+        # what a cache of casts holds would be let go of under a captured step
+        return inference(self._device, self._dtype, keeps_casts=False)
 
     def _open(self, ids: Sequence[int]) -> float:
         self._model.eval()
@@ -189,7 +189,7 @@ class Generator:
         """Whether the GPU has room for decoded weights, and for a cache beside them."""
         if self._device.type != "cuda":
             return False
-        return bool(self._shape.matrices * self._dtype.itemsize < 0.6 * free_bytes(self._device))
+        return bool(self._shape.matrices * self._dtype.itemsize < DECODED_SHARE * free_bytes(self._device))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from medrecipes.engines.kernels import fused_layer, pointwise
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
+from medrecipes.engines.lora import without_peft
 
 NAME = "medrecipes_generation"
 Attend = Callable[[int, Tensor, Tensor, Tensor, How], Tensor]
@@ -84,7 +85,7 @@ class LibraryBody:
     """The base's own layers."""
 
     def __init__(self, model: Any) -> None:
-        self._causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._causal = without_peft(model)
 
     def __call__(self, ids: Tensor, places: Tensor, attend: Attend, keep: Tensor | None) -> Tensor:
         """The logits behind the tokens `keep`, or behind all."""
@@ -120,7 +121,7 @@ class FusedBody:
     """The fused layers over weights that are decoded once, where memory allows."""
 
     def __init__(self, model: Any, dtype: torch.dtype, *, adapter: bool, decode: bool) -> None:
-        self._causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._causal = without_peft(model)
         self._inner, config = self._causal.model, self._causal.config
 
         held: list[_Held] = []
@@ -190,7 +191,7 @@ class _Held(Projection):
 
 def fits_fused(model: Any, dtype: torch.dtype) -> bool:
     """Whether the fused layers can answer for this model as it is loaded."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = without_peft(model)
     if dtype not in (torch.bfloat16, torch.float16, torch.float32) or fused_layer.differs(causal):
         return False
     for layer in causal.model.layers:
@@ -219,7 +220,7 @@ APART = {torch.float32: 2e-3, torch.bfloat16: 0.1, torch.float16: 0.03}  # of th
 
 def expected(model: Any, ids: Sequence[int], device: torch.device) -> Tensor:
     """The library's own logits behind the first half of a text and a token more, and behind the last two tokens."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = without_peft(model)
     half, row = len(ids) // 2, torch.tensor([list(ids)], device=device)
     keep = torch.tensor([half - 1, half, len(ids) - 2, len(ids) - 1], device=device)
     logits: Tensor = causal(input_ids=row, use_cache=False).logits[0, keep]

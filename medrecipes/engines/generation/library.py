@@ -25,9 +25,10 @@ def device_of(model: Any) -> torch.device:
 
 
 @contextmanager
-def inference(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+def inference(device: torch.device, dtype: torch.dtype, *, keeps_casts: bool = True) -> Iterator[None]:
     """No gradients, and on a GPU the number format that training computes in."""
-    with torch.no_grad(), torch.autocast("cuda", dtype, enabled=device.type == "cuda" and dtype != torch.float32):
+    half = device.type == "cuda" and dtype != torch.float32
+    with torch.no_grad(), torch.autocast("cuda", dtype, enabled=half, cache_enabled=keeps_casts):
         yield
 
 

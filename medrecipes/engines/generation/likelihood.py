@@ -12,6 +12,7 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines.generation.body import Body, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
 from medrecipes.engines.kernels.varlen_attention import Rows
+from medrecipes.engines.lora import without_peft
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import collate, pack
 
@@ -24,7 +25,7 @@ def nats(
 ) -> list[tuple[float, float]]:  # fmt: skip
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = without_peft(model)
     config = causal.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)
     # Granite divides its logits, Cohere multiplies them

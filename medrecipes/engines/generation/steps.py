@@ -129,7 +129,7 @@ class Steps:
                 graph.capture_end()
         except torch.cuda.OutOfMemoryError:
             raise
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             self.captures = False
             self._graphs.clear()
             self._tell(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from medrecipes.engines.kernels.projections import decode_weight
+
 
 @contextmanager
 def prepared(model: Any, dtype: torch.dtype, *, adapter: bool, decode: bool) -> Iterator[None]:
@@ -72,7 +74,4 @@ def _lora(module: Any, dtype: torch.dtype, *, decode: bool) -> Callable[..., Ten
 
 
 def _decoded(module: Any, dtype: torch.dtype) -> Tensor:
-    from bitsandbytes.functional import dequantize_4bit
-
-    values: Tensor = dequantize_4bit(module.weight.data, module.weight.quant_state)
-    return values.to(dtype)
+    return decode_weight(module.weight, module.weight.quant_state).to(dtype)

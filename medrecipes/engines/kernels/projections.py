@@ -64,9 +64,9 @@ class Projection:
             if state is None:
                 part.copy_(base)
             elif state.dtype == self.dtype and part.is_cuda:
-                _decode(base, state, part)
+                decode_weight(base, state, part)
             else:
-                part.copy_(_decode(base, state, None))
+                part.copy_(decode_weight(base, state))
         return out
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,8 @@ def _product(one: Tensor, other: Tensor) -> Tensor:
     return one @ other
 
 
-def _decode(packed: Tensor, state: Any, out: Tensor | None) -> Tensor:
+def decode_weight(packed: Tensor, state: Any, out: Tensor | None = None) -> Tensor:
+    """What 4-bit weights stand for."""
     from bitsandbytes.functional import dequantize_4bit
 
     decoded: Tensor = dequantize_4bit(packed.data, state, out=out)

@@ -98,6 +98,7 @@ def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, 
 # a step's small kernels a layer, the share of the bandwidth that is reached, and the bytes moved to decode a 4-bit number
 STEP_S, READ, DECODED_BYTES = 38e-6, 0.85, 3.1
 ROWS = 512  # answered at once, where memory allows
+DECODED_SHARE = 0.6  # of the free memory that decoded weights may take; the cache wants the rest
 OPENING_S = 8.0  # before the first answer of a process: kernels are compiled, steps captured
 
 
@@ -110,7 +111,7 @@ def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], fr
     if recipe.model.bits == 8 or not gpu.varlen or not prompts:
         return None
     new, mean = recipe.eval.max_new_tokens, sum(prompts) / len(prompts)
-    decodes = recipe.model.bits == 4 and 2 * shape.matrices > 0.6 * free_gb * 1e9  # anew in every step
+    decodes = recipe.model.bits == 4 and 2 * shape.matrices > DECODED_SHARE * free_gb * 1e9  # anew in every step
     free = free_gb - (0 if decodes or recipe.model.bits == 16 else 2 * shape.matrices / 1e9)
     batch = answered_at_once(recipe, shape, prompts, free)
     read = 2 * (shape.matrices + shape.head) + batch * (mean + new / 2) * cached(shape)
@@ -126,8 +127,7 @@ def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], fr
 def answered_at_once(recipe: Recipe, shape: Shape, prompts: Sequence[int], free_gb: float) -> int:
     """Rows of a batch of answers: those the recipe names, or as many as the rest of the memory caches."""
     mean = (sum(prompts) / len(prompts) + recipe.eval.max_new_tokens) * cached(shape)
-    wanted = ROWS if recipe.eval.batch == "auto" else recipe.eval.batch
-    return max(1, min(wanted, len(prompts), int(free_gb * 1e9 / mean)))
+    return max(1, min(recipe.eval.at_once(ROWS), len(prompts), int(free_gb * 1e9 / mean)))
 
 
 def cached(shape: Shape) -> int:

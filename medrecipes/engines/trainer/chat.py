@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,12 +19,10 @@ from medrecipes.engines import Choice
 from medrecipes.engines.answering_engine import Speaker
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import Setting, choose_setting
-from medrecipes.engines.kernels import fused_layer, loss_head, varlen_attention
-from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.kernels import loss_head, varlen_attention
 from medrecipes.engines.lora import begin, count, match_targets, require_optimiser
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.engines.plan.evaluations import Schedule, at_most
-from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.attempt import (
     EVALUATIONS,
@@ -37,6 +34,7 @@ from medrecipes.engines.trainer.attempt import (
 )
 from medrecipes.engines.trainer.callbacks import Samples, SomeLayers, peak_gb
 from medrecipes.engines.trainer.collate import processing_class, tensors
+from medrecipes.engines.trainer.fused import fused_layers
 from medrecipes.engines.trainer.runtime_proofs import Proving
 from medrecipes.engines.trainer.samplers import Shuffled
 from medrecipes.recipe.schema import Recipe
@@ -236,7 +234,7 @@ class TrlEngine(Speaker):
             self._attention(varlen_attention.NAME if layout == "flat" else self._usual)
         ]
         if setting.fused:
-            within.append(self._fused(setting, console))
+            within.append(fused_layers(self, setting, console, self._shards))
         if setting.fused and not self._on_cpu:  # on a CPU Unsloth's loss takes in the supervised tokens alone
             within.append(loss_head.told(self.model))
         ids = [example.id for example in train]
@@ -251,20 +249,3 @@ class TrlEngine(Speaker):
             outputs = model(**batch, use_cache=False, fused_lm_head=True)
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
-
-    def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
-        """Inside, the decoder layers train as one function each."""
-        count = self.model.config.num_hidden_layers
-        # the last layers' activations are let go first, so it is the first layers that are recomputed
-        keep = [number >= setting.recomputed for number in range(count)]
-
-        def tell(why: str) -> None:
-            self.choices["launches"] = choice = Choice("one by one", f"they cannot be captured here: {why}")
-            console.line(labelled("launches", str(choice)))
-
-        recorded = None
-        if setting.recorded:
-            recorded = partial(Recorded, largest=setting.recorded, room=setting.recordings_gb * GB, tell=tell)
-        return fused_layer.layers(
-            self.model, self.dtype, keep, decode_once=setting.decode_once, shards=self._shards, recorded=recorded
-        )

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,11 @@ from medrecipes.engines.base_weights import attach
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import Setting, choose_precision, choose_setting
 from medrecipes.engines.generation import device_of, inference, portions
-from medrecipes.engines.kernels import fused_layer, varlen_attention
-from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
 from medrecipes.engines.plan.dimensions import Shape
 from medrecipes.engines.plan.evaluations import Schedule, at_most
-from medrecipes.engines.plan.memory import GB
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import (
@@ -46,6 +43,7 @@ from medrecipes.engines.trainer.attempt import (
 )
 from medrecipes.engines.trainer.callbacks import peak_gb
 from medrecipes.engines.trainer.collate import tensors
+from medrecipes.engines.trainer.fused import fused_layers
 from medrecipes.engines.trainer.samplers import ByLength
 from medrecipes.engines.trainer.tag_head import HEAD, load
 from medrecipes.recipe.schema import Recipe
@@ -67,7 +65,6 @@ from medrecipes.scoring.spans import Tagging, micro
 TAG_ROWS = 8  # windows that a CPU tags at once
 SIGHTS = 1  # a step is small, and waits for its launches: a size is captured when it comes again
 APART = 0.05  # of their logits, by which windows may differ in half precision from what they are by themselves
-PADDED = Choice("padded", "")
 
 
 def _pack(window: Window) -> Pack:
@@ -87,6 +84,7 @@ class Tagger:
         self.model = load(recipe, base, self.labels, self.dtype)
         self.device = device_of(self.model)
         self._on_cpu = self.device.type == "cpu"
+        self._layout: Layout = "padded"  # of windows; training chooses
         match_targets(self.model.model, recipe.lora.targets)
         require_optimiser(recipe, cpu=self._on_cpu)
 
@@ -108,6 +106,7 @@ class Tagger:
         lengths = [len(window.input_ids) for window in found]
         planned = plan_evaluations(recipe, lengths, tokens, chosen, self.choices, first=False)
         setting = self._choose_setting(found)
+        self._layout = setting.layout
         checkpointing = bool(setting.recomputed)
         for name in ("layout", "layers", "micro_batch", "checkpointing", "weights", "launches", *EVALUATIONS):
             if name in self.choices:
@@ -182,7 +181,7 @@ class Tagger:
         ids = [row.id for row in train]
         within: list[AbstractContextManager[Any]] = [self._attention(setting.layout)]
         if setting.fused:
-            within.append(self._fused(setting, console))
+            within.append(fused_layers(self, setting, console, sights=SIGHTS))
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked, within)
         looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
         return {**stats, "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks]}
@@ -229,9 +228,7 @@ class Tagger:
 
     def _tensors(self, found: Sequence[Window], layout: Layout) -> dict[str, Any]:
         """A micro-batch, padded at the end or laid end to end, with the numbers of its rows for the log."""
-        batch = tensors([_pack(window) for window in found], self.tokenizer.pad[1], layout, self.name)
-        batch["supervised"] = sum(label != MASKED for window in found for label in window.labels)
-        return batch
+        return tensors([_pack(window) for window in found], self.tokenizer.pad[1], layout, self.name)
 
     @contextmanager
     def _attention(self, layout: Layout) -> Iterator[None]:
@@ -244,21 +241,6 @@ class Tagger:
         finally:
             if layout == "flat":
                 self.model.set_attn_implementation(before)
-
-    def _fused(self, setting: Setting, console: Console) -> AbstractContextManager[None]:
-        """Inside, the decoder layers train as one function each, replayed from CUDA graphs where that pays."""
-
-        def tell(why: str) -> None:
-            self.choices["launches"] = choice = Choice("one by one", f"they cannot be captured here: {why}")
-            console.line(labelled("launches", str(choice)))
-
-        keep = [number >= setting.recomputed for number in range(self.model.config.num_hidden_layers)]
-        recorded = None
-        if setting.recorded:
-            recorded = partial(
-                Recorded, largest=setting.recorded, room=setting.recordings_gb * GB, tell=tell, sights=SIGHTS
-            )
-        return fused_layer.layers(self.model, self.dtype, keep, decode_once=setting.decode_once, recorded=recorded)
 
     def _choose_setting(self, found: Sequence[Window]) -> Setting:
         """How windows are laid out and trained: end to end through the fused layers where they fit, else padded."""
@@ -332,12 +314,10 @@ class Tagger:
         """For every window, in order, the probability of each label for each word that it speaks for."""
         self.model.eval()
 
-        layout: Layout = "flat" if self.choices.get("layout", PADDED).value == "flat" else "padded"
-
         def some(rows: Sequence[int]) -> list[list[list[float]]]:
             windows = [found[i] for i in rows]
-            likely = self._logits(windows, layout).softmax(-1).cpu()
-            if layout == "flat":
+            likely = self._logits(windows, self._layout).softmax(-1).cpu()
+            if self._layout == "flat":
                 pieces = likely[0].split([len(window.input_ids) for window in windows])
             else:
                 pieces = tuple(likely)
@@ -345,9 +325,8 @@ class Tagger:
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        wanted = self.recipe.eval.batch
         longest = len(found[order[0]].input_ids) if order else 1
-        rows = wanted if wanted != "auto" else TAG_ROWS if self._on_cpu else max(1, TAG_TOKENS // longest)
+        rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, TAG_TOKENS // longest))
         said = dict(zip(order, portions(order, rows, some), strict=True))
         yield from (said[i] for i in range(len(found)))
 
