@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -74,24 +76,30 @@ def gguf_folder(path: Path) -> Path:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Inside, a GGUF file is parsed once: transformers opens it four times, and its words alone take seconds each time."""
+    """Inside, a GGUF file is parsed once: transformers opens it four times, and its words alone take seconds each time.
+
+    Nor are the names of its tensors worked out once a module, or its bytes handed out as memory maps of their own.
+    """
     try:
         gguf: Any = importlib.import_module("gguf")
     except ImportError:  # said of the file
         yield
         return
-    usual, readers = gguf.GGUFReader, dict[str, Any]()
+    usual, names, readers = gguf.GGUFReader, gguf.get_tensor_name_map, dict[str, Any]()
+
+    class Reader(usual):  # type: ignore[valid-type, misc]
+        data = property(lambda self: self.plain, lambda self, mapped: setattr(self, "plain", np.asarray(mapped)))
 
     def reader(path: Any, *more: Any) -> Any:
         if str(path) not in readers:
-            readers[str(path)] = usual(path, *more)
+            readers[str(path)] = Reader(path, *more)
         return readers[str(path)]
 
-    gguf.GGUFReader = reader
+    gguf.GGUFReader, gguf.get_tensor_name_map = reader, functools.cache(names)
     try:
         yield
     finally:
-        gguf.GGUFReader = usual
+        gguf.GGUFReader, gguf.get_tensor_name_map = usual, names
 
 
 def _fields(path: Path) -> dict[str, Any]:
