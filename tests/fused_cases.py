@@ -13,6 +13,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCau
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.kernels import fused_layer, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.plan.pace import Graphs
 from medrecipes.engines.trainer.runtime_proofs import Proving
 from medrecipes.recipe.schema import Lora, Model, Recipe
 
@@ -66,7 +67,7 @@ KEEP = {"kept": [True] * 3, "again": [False] * 3, "some again": [False, True, Fa
 TARGETS = {"all": ALL, "some": ["q_proj", "v_proj", "up_proj"]}
 
 
-recording = partial(Recorded, largest=4096, room=1e9, tell=print)
+recording = partial(Recorded, graphs=Graphs(4096, 8, 6), room=1e9, tell=print)
 
 
 def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool, recorded: bool) -> dict[str, Any]:
