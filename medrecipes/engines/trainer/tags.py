@@ -324,8 +324,10 @@ class Tagger:
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        longest = len(found[order[0]].input_ids) if order else 1
-        rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, TAG_TOKENS // longest))
+        lengths = [len(found[i].input_ids) for i in order] or [1]
+        # without gradients, and nothing to fill up where they are packed
+        each = sum(lengths) / len(lengths) / 4 if self._layout == "flat" else lengths[0]
+        rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, int(TAG_TOKENS / each)))
         said = dict(zip(order, portions(order, rows, some), strict=True))
         yield from (said[i] for i in range(len(found)))
 
