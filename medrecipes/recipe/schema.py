@@ -261,7 +261,7 @@ class Train(Section):
     eval_steps: Literal["auto", "epoch"] | Steps = Field(
         "auto",
         description="Steps between two evaluations of the dev rows, or `epoch`; `auto`: so many that evaluating and saving take "
-        "at most a tenth of training, with 4 to 20 evaluations a run.",
+        "at most a tenth of training, with 4 to 10 evaluations a run.",
     )
     save_steps: Literal["auto", "epoch"] | Steps = Field(
         "auto", description="Steps between two checkpoints, or `epoch`; `auto`: one with every evaluation."
