@@ -1,9 +1,9 @@
 """Benchmark contamination: rows that hold a test question, word for word or nearly, leave training (decontamination).
 
-A question of 13 words and more is looked for in all that a row says: the row shares 60% of its word triples, or 40% of them
-and 13 words in a row. A shorter one is looked for in what the user says: all its words but articles and the like stand
-there in its order, give or take a letter; where they say little, as `Which of the following is true`, its options must
-stand there too. Triples that many questions share, such as `the most likely diagnosis`, count for nothing.
+A question of 13 words and more is looked for in all that a row says: the row has 60% of its word triples, or 40% of them and
+13 words in a row, and more than 80% of its words that say something. A shorter one is looked for in what the user says: as a
+line or sentence of its own, give or take one mistyped word or filler; within other text where it has enough words that tell
+what it is about; else where its options stand beside it. Triples that many questions share count for nothing.
 """
 
 from __future__ import annotations
@@ -211,10 +211,6 @@ class Index:
         likely = likely[np.argsort(-share[likely], kind="stable")]
         yield from zip(at[likely].tolist(), question[likely].tolist(), share[likely].tolist(), strict=True)
 
-    def _is_whole(self, turn: bytes) -> bool:
-        """Whether the user says a question and nothing else; one that several questions share is no question by itself."""
-        return turn in self._whole and (self._asked[turn] == 1 or not self._options[self._whole[turn]])
-
     def _long_question(self, question: int, share: float, text: bytes) -> str | None:
         """Whether a text holds a long question, of whose triples it has such a share."""
         if b" %s " % self.stems[question] in text:
@@ -275,7 +271,15 @@ def exclude(rows: Rows, kept_out: Sequence[Kept]) -> dict[str, Any]:
     questions = [(one.name, question) for one in kept_out for question in one.questions()]
     index = Index([question for _, question in questions])
     report: dict[str, Any] = {
-        one.name: {"questions": 0, "content": one.content, "sha": one.sha, "rows": 0, "exact": 0, "near": 0, "examples": []}
+        one.name: {
+            "questions": 0,
+            "content": one.content,
+            "sha": one.sha,
+            "rows": 0,
+            "exact": 0,
+            "near": 0,
+            "examples": [],
+        }
         for one in kept_out
     }
     for name, count in Counter(name for name, _ in questions).items():

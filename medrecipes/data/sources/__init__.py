@@ -77,6 +77,8 @@ class Source:
     # what two rows are compared by for near-duplicates: what is learned, or, in extraction, the text it is taken from
     compared: Literal["answer", "question"] = "answer"
     keeps_layout: bool = False
+    # answers are picked from options: two that are the same say nothing of their rows
+    choices: bool = False
     # the benchmarks that its questions were taken from or made after, whose test questions are kept out of training
     seeds: tuple[str, ...] = ()
 
