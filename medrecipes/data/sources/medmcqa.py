@@ -36,7 +36,10 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
             if not isinstance(right, int) or not 0 <= right - first < len(OPTIONS):
                 raise DataError(f"{blob.name}: row {number}: cop is {str(right)[:40]}, which names none of four options; fetch the file again")  # fmt: skip
             options = [text(blob, number, row, name) for name in OPTIONS]
-            meta = {"qtype": _or_none(blob, number, row, "subject_name"), "topic": _or_none(blob, number, row, "topic_name")}
+            meta = {
+                "qtype": _or_none(blob, number, row, "subject_name"),
+                "topic": _or_none(blob, number, row, "topic_name"),
+            }
             known = {key: value for key, value in meta.items() if value}
             if blob.name in tests:
                 known["official"] = "test"
@@ -50,7 +53,9 @@ def _first_option(blob: Blob) -> int:
     if 0 in seen and 4 in seen:
         raise DataError(f"{blob.name}: cop counts both from 0 and to 4; keep the Hub's rows and those of the authors' JSON in files of their own")  # fmt: skip
     if seen and not seen & {0, 4}:
-        raise DataError(f"{blob.name}: cop is never 0 and never 4, so what it counts from cannot be told; use the whole file")
+        raise DataError(
+            f"{blob.name}: cop is never 0 and never 4, so what it counts from cannot be told; use the whole file"
+        )
     return 1 if 4 in seen else 0
 
 

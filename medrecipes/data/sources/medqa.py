@@ -54,7 +54,9 @@ SOURCE = Source(
     choices=True,
     seeds=("medqa",),
     defects=(
-        Defect("questions were collected from books and sites for the examination, whose rights neither licence may cover"),
+        Defect(
+            "questions were collected from books and sites for the examination, whose rights neither licence may cover"
+        ),
         Defect("answers have no explanation"),
         Defect("pictures and tables that questions speak of are missing"),
     ),

@@ -55,7 +55,9 @@ def _context(blob: Blob, number: int, row: Row) -> str:
     context: Any = row["context"]
     parts = context.get("contexts") if isinstance(context, dict) else None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise DataError(f"{blob.name}: row {number}: context is no object with a list of contexts; fetch the file again")
+        raise DataError(
+            f"{blob.name}: row {number}: context is no object with a list of contexts; fetch the file again"
+        )
     labels = context.get("labels") or []
     labels = labels if len(labels) == len(parts) else [""] * len(parts)
     return "\n".join(f"{label}: {part}" if label else part for label, part in zip(labels, parts, strict=True))
@@ -75,7 +77,9 @@ SOURCE = Source(
     choices=True,
     seeds=("pubmedqa",),
     defects=(
-        Defect("the artificial rows were made from titles that are statements, and their answers by a rule: no maybe among them"),
+        Defect(
+            "the artificial rows were made from titles that are statements, and their answers by a rule: no maybe among them"
+        ),
         Defect("the Hub does not say which labelled rows are the test set; data.exclude keeps them out of training"),
         Defect("abstracts are their publishers', whatever licence the dataset has"),
     ),

@@ -36,7 +36,7 @@ ADVICE = {
     "licence": "get the right to share it, leave that source out, or waive it where you have the right; the licence of data of your own stands in the recipe as data.licence",
     "personal-data": "take these rows or files out, or mask them; waive it where all of them are public or an institution's",
     "leakage": "make the split again; figures of such rows say nothing",
-    "benchmarks": "train again with data.exclude = [\"NAME\"], or leave those figures out of eval/report.json; figures of questions that were learned say nothing",
+    "benchmarks": 'train again with data.exclude = ["NAME"], or leave those figures out of eval/report.json; figures of questions that were learned say nothing',
     "secrets": "delete it from the file, and revoke it where it was issued",
     "pickles": "save weights as safetensors; a pickle can run anything on the machine that opens it",
     "reload": "bring base, data and adapter back as they were, or train again",

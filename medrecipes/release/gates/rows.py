@@ -124,19 +124,21 @@ def unseen(data: Mapping[str, Any], silence: str) -> Iterator[str]:
 
 
 def contaminated(data: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
-    """Benchmarks that the run was judged on, whose questions its sources were made of, and whose test was not kept out."""
-    kept_out = data.get("benchmarks", {})
-    known = source_names()
+    """Benchmarks that judged the run, and whose questions its sources were made of, but whose test was not kept out of training."""
+    known, sources = source_names(), data.get("sources", ())
     made_of = {
-        name: source.get("title")
-        for source in data.get("sources", ())
+        benchmark: source.get("title")
+        for source in sources
         if source.get("name") in known
-        for name in open_source(source["name"]).seeds
+        for benchmark in open_source(source["name"]).seeds
     }
-    for task in dict.fromkeys(task for suite in report.get("suites", ()) for task in suite.get("tasks", ())):
-        benchmark = judged(task)
-        if benchmark in made_of and benchmark not in kept_out:
-            yield f"{task}: judged by it, and {made_of[benchmark]} is made of {benchmark}, whose test questions were not kept out of training"
+    tasks = [task for suite in report.get("suites", ()) for task in suite.get("tasks", ())]
+    judges = {task: judged(task) for task in tasks}
+    if data.get("got", {"test": 1}).get("test") is None:  # the publisher's own test set
+        judges |= {f"the official test set of {source.get('title')}": source.get("name") for source in sources}
+    for judge, benchmark in judges.items():
+        if benchmark in made_of and benchmark not in data.get("benchmarks", {}):
+            yield f"{judge}: judged the run, and {made_of[benchmark]} is made of {benchmark}, whose test questions were not kept out of training"
 
 
 def leaked(data: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
