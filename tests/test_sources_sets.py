@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from medrecipes.core.errors import DataError
-from medrecipes.data.records import Message
+from medrecipes.data.records import Message, Tagged
 from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.data.split import prepare
+from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.recipe.schema import Data, Recipe, SplitRatios, source_names
 from tests.conftest import ROOT
 
 DATA = ROOT / "data"
 
 
-def read(name: str, path: Path) -> tuple[list[Any], Ledger]:
+def read(name: str, path: Path, unit: Literal["sentence", "document"] = "sentence") -> tuple[list[Any], Ledger]:
     ledger = Ledger()
-    return list(open_source(name).read(Files(path), ledger)), ledger
+    return list(open_source(name).read(Files(path, unit=unit), ledger)), ledger
 
 
 def parquet(path: Path, *rows: dict[str, Any]) -> Path:
@@ -218,3 +219,136 @@ def test_what_was_made_of_benchmarks_says_so_and_licences_that_are_unclear_are_t
     unclear = {name for name in CHAT if sources[name].redistributable != "yes"}
     assert unclear == {"medqa", "icliniq", "m23k"}
     assert sources["fully_open_meditron"].licence == "CC-BY-NC-4.0"
+
+
+# --- entity sets
+
+GENES = {"id": "0", "tokens": ["The", "HER2", "gene", "."], "ner_tags": [0, 1, 2, 0]}
+PUBTATOR = "900000001|t|{title}\n900000001|a|{abstract}\n900000001\t{start}\t{end}\t{text}\t{type}\t{id}\n\n"
+GOUT = {
+    "title": "Gout in winter.",
+    "abstract": "We saw gout in two men.",
+    "start": 0,
+    "end": 4,
+    "text": "Gout",
+    "id": "D006073",
+}
+
+
+def entity_set(name: str, folder: Path) -> Path:
+    """One sentence or article of an entity set as its publisher ships it, and one of another part beside it."""
+    if name == "bc2gm":
+        for part in ("train", "test"):
+            parquet(folder / f"bc2gm_corpus/{part}-00000-of-00001.parquet", GENES)
+    elif name == "jnlpba":
+        for part in ("train", "test"):
+            jsonl(
+                folder / f"{part}.jsonl", {"id": "0", "tokens": ["The", "HER2", "gene", "."], "ner_tags": [0, 1, 2, 0]}
+            )
+    elif name == "ncbi_disease":
+        for part in ("train", "test"):
+            (folder / f"NCBI{part}set_corpus.txt").write_text(PUBTATOR.format(**GOUT, type="SpecificDisease").replace("900000001", f"90000000{len(part)}"))  # fmt: skip
+    elif name == "medmentions":
+        both = [PUBTATOR.format(**GOUT, type="T038,T033"), PUBTATOR.format(**GOUT, type="T038").replace("900000001", "900000002")]  # fmt: skip
+        (folder / "corpus_pubtator.txt").write_text("".join(both))
+        for part, pmid in (("trng", "900000001"), ("dev", ""), ("test", "900000002")):
+            (folder / f"corpus_pubtator_pmids_{part}.txt").write_text(f"{pmid}\n")
+    else:
+        for part, number in (("training", 1), ("development", 2)):
+            (folder / part).mkdir()
+            (folder / part / f"drugprot_{part}_abstracs.tsv").write_text(
+                f'90000000{number}\tOn "aspirin".\tCOX-1 is blocked.\n'
+            )
+            (folder / part / f"drugprot_{part}_entities.tsv").write_text(f"90000000{number}\tT1\tCHEMICAL\t4\t11\taspirin\n90000000{number}\tT2\tGENE-Y\t14\t19\tCOX-1\n")  # fmt: skip
+    return folder
+
+
+ENTITIES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, set[str | None]]] = {
+    "bc2gm": (("The", "HER2", "gene", "."), ("O", "B-GENE", "I-GENE", "O"), "bc2gm_corpus/train-00000-of-00001:block 1", {None, "test"}),
+    "jnlpba": (("The", "HER2", "gene", "."), ("O", "B-DNA", "I-DNA", "O"), "train:block 1", {None, "test"}),
+    "ncbi_disease": (("Gout", "in", "winter", "."), ("B-SpecificDisease", "O", "O", "O"), "900000005", {None, "test"}),
+    "medmentions": (("Gout", "in", "winter", "."), ("B-T038", "O", "O", "O"), "900000001", {None, "test"}),
+    "drugprot": (("On", '"', "aspirin", '"', "."), ("O", "O", "B-CHEMICAL", "O", "O"), "900000001", {None, "dev"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENTITIES)
+def test_tagged_words_in_the_publishers_shape(name: str, tmp_path: Path) -> None:
+    tokens, tags, group, parts = ENTITIES[name]
+    rows, ledger = read(name, entity_set(name, tmp_path))
+    first = next(row for row in rows if row.group == group)
+    assert isinstance(first, Tagged)
+    assert (first.tokens, first.tags) == (tokens, tags)
+    assert {row.meta.get("official") for row in rows} == parts
+    assert ledger.seen == len(rows)
+    several = {"a mention of several semantic types has the first": 1}
+    assert ledger.repaired == (several if name == "medmentions" else {})
+
+
+@pytest.mark.parametrize(("name", "count"), [("bc2gm", 17), ("jnlpba", 16), ("ncbi_disease", 18), ("medmentions", 19), ("drugprot", 18)])  # fmt: skip
+def test_a_sample_of_an_entity_set_becomes_a_split_with_its_official_parts(name: str, count: int) -> None:
+    rows, _ = read(name, DATA / name)
+    assert len(rows) == count
+    shares = SplitRatios(train=0.6, dev=0.2, test=0.2)
+    split = prepare_tagged(Recipe(task="tag", data=Data(source=name, path=DATA / name, split=shares)))
+    official = {row.meta["official"] for row in rows if "official" in row.meta}
+    assert set(split.report["official"]) == official
+    held = {"test": split.test, "dev": split.dev}
+    for part in official:
+        assert {row.id for row in held[part]} == {row.id for row in rows if row.meta.get("official") == part}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "said"),
+    [
+        ("bc2gm", "x.jsonl", json.dumps({**GENES, "ner_tags": [0, 1, 3, 0]}), "x.jsonl: row 1: ner_tags is no list of a number from 0 to 2 for each word"),
+        ("bc2gm", "x.jsonl", json.dumps({**GENES, "ner_tags": [0, 1]}), "x.jsonl: row 1: ner_tags is no list of a number from 0 to 2 for each word"),
+        ("jnlpba", "x.jsonl", json.dumps({**GENES, "tokens": "The gene"}), "x.jsonl: row 1: tokens is no list of words; fetch the file again"),
+        ("jnlpba", "x.jsonl", json.dumps({"tokens": ["x"]}), "x.jsonl: row 1 has no column 'ner_tags'"),
+        ("ncbi_disease", "x.txt", "900000001|t|Gout.\n900000001|a|\n900000001\t0\t4\tGaut\tSpecificDisease\tD1\n", "x.txt: line 3: the offsets 0 to 4 do not hold 'Gaut'"),
+        ("medmentions", "corpus_pubtator_pmids_dev.txt", "1\n", "holds no corpus_pubtator.txt; set data.path to the folder of MedMentions"),
+        ("drugprot", "drugprot_training_entities.tsv", "1\t2\n", "holds no drugprot_training_abstracs.tsv; set data.path"),
+        ("drugprot", "drugprot_training_abstracs.tsv", "1\tTitle\tText\n", "0 tables of entities lie beside it where one belongs"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_of_tagged_words_is_one_line(name: str, file: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(DataError) as raised:
+        read(name, tmp_path)
+    assert said in str(raised.value)
+    assert "; " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("900000009\tT1\tCHEMICAL\t0\t2\tOn", "line 1: article '900000009' is not among the abstracts"),
+        ("900000001\tT1\tCHEMICAL\t0\t3\tOn", "line 1: the offsets 0 to 3 do not hold 'On'"),
+        ("900000001\tT1\tCHEMICAL\tx\t3\tOn", "line 1: the offsets x to 3 do not hold 'On'"),
+        ("900000001\tT1\tCHEMICAL", "line 1: 3 cells where 6 belong"),
+    ],
+)
+def test_a_mention_of_drugprot_that_its_abstract_does_not_hold(line: str, said: str, tmp_path: Path) -> None:
+    entity_set("drugprot", tmp_path)
+    (tmp_path / "training/drugprot_training_entities.tsv").write_text(f"{line}\n")
+    with pytest.raises(DataError) as raised:
+        read("drugprot", tmp_path)
+    assert said in str(raised.value)
+
+
+def test_an_article_of_medmentions_that_no_list_names(tmp_path: Path) -> None:
+    entity_set("medmentions", tmp_path)
+    (tmp_path / "corpus_pubtator_pmids_test.txt").write_text("")
+    with pytest.raises(
+        DataError, match=r"article 900000002 stands in none of the lists \*_pmids_\*\.txt; put all three"
+    ):
+        read("medmentions", tmp_path)
+
+
+def test_real_ncbi_disease(real_data: Path) -> None:
+    rows, ledger = read("ncbi_disease", real_data / "ncbi_disease")
+    parts = {part: sum(row.meta.get("official") == part for row in rows) for part in (None, "dev", "test")}
+    assert parts == {None: 5_424, "dev": 923, "test": 940}
+    assert {tag for row in rows for tag in row.tags} == {"O", "B-Disease", "I-Disease"}
+    assert ledger.dropped == {}

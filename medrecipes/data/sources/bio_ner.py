@@ -172,19 +172,24 @@ def _joined(found: Sequence[tuple[str, list[str], list[str]]]) -> list[tuple[str
 
 
 def _pubtator(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterator[Tagged]:
-    """Articles, whole or cut into sentences; what of their mentions the words cannot say is counted."""
+    """The articles of a file."""
     for article in articles(blob):
-        whole = f"{article.title} {article.abstract}"
-        cut = len(article.title)
-        places = [(0, len(whole))]
-        if unit == "sentence":
-            places = sentences(article.title)
-            places += [(start + cut + 1, end + cut + 1) for start, end in sentences(article.abstract)]
-        mentions = _outermost(article, ledger)
-        at = [m.start for m in mentions]
-        for number, (start, end) in enumerate(places, 1):
-            inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
-            yield _cut(article, whole, (start, end), inside, number, meta, ledger)
+        yield from of_article(article, unit, meta, ledger)
+
+
+def of_article(article: Article, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterator[Tagged]:
+    """An article, whole or cut into sentences; what of its mentions the words cannot say is counted."""
+    whole = f"{article.title} {article.abstract}"
+    cut = len(article.title)
+    places = [(0, len(whole))]
+    if unit == "sentence":
+        places = sentences(article.title)
+        places += [(start + cut + 1, end + cut + 1) for start, end in sentences(article.abstract)]
+    mentions = _outermost(article, ledger)
+    at = [m.start for m in mentions]
+    for number, (start, end) in enumerate(places, 1):
+        inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
+        yield _cut(article, whole, (start, end), inside, number, meta, ledger)
 
 
 def _outermost(article: Article, ledger: Ledger) -> list[Mention]:
