@@ -24,6 +24,7 @@ from medrecipes.data.split import prepare
 from medrecipes.recipe.benchmark_names import BENCHMARKS, benchmark_entry
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Columns, Data, Recipe, source_names
+from medrecipes.release.cards.text import counts_tables
 from medrecipes.release.gates.rows import contaminated
 from tests.conftest import ROOT
 from tests.hub import Hub
@@ -257,6 +258,7 @@ def test_rows_that_hold_a_test_question_leave_training_counted_with_examples(tmp
     assert told["examples"][0] == {"row": "own:31", "question": "phrases_no_exclude_test:1", "how": "exact"}
     [line] = [text for kind, text in tally.told(split.report) if kind == "kept out"]
     assert line == "2 rows hold a test question and leave training: medqa (6 questions) in 2; e.g. row own:31 holds phrases_no_exclude_test:1, word for word"  # fmt: skip
+    assert "| medqa | 6 | 2 |" in "\n".join(counts_tables(split.report))  # the card says so too
     kept = {row.question for row in (*split.train, *split.dev, *split.test)}
     assert kept == set(HONEST)
     without = prepare(recipe.model_copy(update={"data": recipe.data.model_copy(update={"exclude": "auto"})}))
