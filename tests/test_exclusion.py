@@ -16,7 +16,7 @@ import pytest
 
 from medrecipes.core.errors import DataError, RecipeError
 from medrecipes.data import tally
-from medrecipes.data.benchmarks import KNOWN, Kept, Question, judged, seeds, to_keep_out
+from medrecipes.data.benchmarks import KNOWN, Excluded, Question, judged, seeds, to_keep_out
 from medrecipes.data.exclusion import FILLERS, Found, Index, Texts, same, stands
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Files, Ledger, open_source
@@ -35,7 +35,7 @@ Dress = Callable[[Question, random.Random], str]
 
 
 def questions(*paths: str) -> list[Question]:
-    return [question for path in paths for question in Kept(path, None, DATA / path, None).questions()]
+    return [question for path in paths for question in Excluded(path, None, DATA / path, None).questions()]
 
 
 # written in the shapes of MedMCQA, MedQA and PubMedQA: from two words to a hundred, with options and without
@@ -339,7 +339,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_questions_are_read_in_every_published_shape_and_from_plain_text(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(SHAPES[name])
-    [question] = Kept(name, None, tmp_path / name, None).questions()
+    [question] = Excluded(name, None, tmp_path / name, None).questions()
     assert question.stem == "Q?"
     assert question.options == (() if name.startswith("mine") else ("a", "b", "c", "d"))
 
@@ -356,15 +356,15 @@ def test_questions_are_read_in_every_published_shape_and_from_plain_text(name: s
 def test_what_holds_no_questions_is_one_line(name: str, text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as raised:
-        Kept(name, None, tmp_path / name, None).questions()
+        Excluded(name, None, tmp_path / name, None).questions()
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_of_a_folder_the_files_of_the_test_set_are_read() -> None:
-    assert len(Kept("medqa", KNOWN["medqa"], DATA / "medqa", None).questions()) == 6
+    assert len(Excluded("medqa", KNOWN["medqa"], DATA / "medqa", None).questions()) == 6
     with pytest.raises(DataError, match=r"holds no questions by the names of its test set \(en/test\*.parquet\)"):
-        Kept("headqa", KNOWN["headqa"], DATA / "medqa", None).questions()
+        Excluded("headqa", KNOWN["headqa"], DATA / "medqa", None).questions()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Kept:
+class Excluded:
     """Questions to keep out: a named benchmark's or a file's, and the path or the commit that they are read from."""
 
     name: str
@@ -96,14 +96,14 @@ def seeds(sources: Sequence[Source]) -> list[str]:
     return [name for name in BENCHMARKS if any(name in source.seeds for source in sources)]
 
 
-def to_keep_out(data: Data, sources: Sequence[Source]) -> list[Kept]:
+def to_keep_out(data: Data, sources: Sequence[Source]) -> list[Excluded]:
     """What `data.exclude` names, or with `auto` what the sources were made of."""
     entries = seeds(sources) if data.exclude == "auto" else data.exclude
     found = []
     for name, path in map(benchmark_entry, entries):
         benchmark = KNOWN.get(name)
         sha = _hub.resolve(benchmark, "main") if benchmark and path is None else None
-        found.append(Kept(name or str(path and path.name), benchmark, path, sha))
+        found.append(Excluded(name or str(path and path.name), benchmark, path, sha))
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from medrecipes.data.benchmarks import Kept, Question
+from medrecipes.data.benchmarks import Excluded, Question
 from medrecipes.data.cleaning import ASKING, plain
 from medrecipes.data.near_duplicates import WIDTH, Hashes, mixed
 from medrecipes.data.reading import Rows
@@ -266,7 +266,7 @@ class Index:
         return words, np.repeat(np.array(of, np.int64), [len(text) for text in texts])
 
 
-def exclude(rows: Rows, kept_out: Sequence[Kept]) -> dict[str, Any]:
+def exclude(rows: Rows, kept_out: Sequence[Excluded]) -> dict[str, Any]:
     """Drop the rows that hold a question of these, counted; returned: what data.json says of it. Official test rows stay."""
     questions = [(one.name, question) for one in kept_out for question in one.questions()]
     index = Index([question for _, question in questions])

@@ -16,7 +16,7 @@ import numpy as np
 from medrecipes.core.errors import DataError
 from medrecipes.core.files import digest, digest_path, read_json, scratch, stage, write_json, writing
 from medrecipes.core.resources import PACKAGE
-from medrecipes.data.benchmarks import Kept, to_keep_out
+from medrecipes.data.benchmarks import Excluded, to_keep_out
 from medrecipes.data.deduplicate import draw, drop_repeats, keep_official_apart
 from medrecipes.data.exclusion import exclude
 from medrecipes.data.grouping import PARTS, asked, assign, bind
@@ -112,7 +112,7 @@ def code_of(*more: str) -> str:
 
 
 def _build(
-    recipe: Recipe, places: Sequence[Place], kept_out: Sequence[Kept], folder: Path, note: Note
+    recipe: Recipe, places: Sequence[Place], kept_out: Sequence[Excluded], folder: Path, note: Note
 ) -> dict[str, Any]:
     """The stage itself, top to bottom."""
     data = recipe.data

@@ -49,6 +49,8 @@ SOURCE = Source(
         Defect(
             "questions were rewritten from training questions of MedQA and MedMCQA, so that test questions may be among them"
         ),
-        Defect("thoughts were searched for until they led to the answer; wrong turns in them are played, not felt"),
+        Defect(
+            "thoughts were searched for until they reached the known answer, so that they show more certainty than there was"
+        ),
     ),
 )

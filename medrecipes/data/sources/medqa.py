@@ -45,7 +45,7 @@ SOURCE = Source(
     homepage="https://github.com/jind11/MedQA",
     repo="GBaker/MedQA-USMLE-4-options",
     hub_files=("*.jsonl",),
-    licence="unclear: CC-BY-4.0 by its uploader, MIT by its authors",
+    licence="MIT (its authors) or CC-BY-4.0 (its uploader)",
     redistributable="unknown",
     citation="D. Jin et al., What Disease does this Patient Have? A Large-scale Open Domain Question Answering Dataset from "
     "Medical Exams, Applied Sciences 11(14):6421, 2021",
