@@ -17,7 +17,7 @@ import pytest
 from medrecipes.core.errors import DataError, RecipeError
 from medrecipes.data import tally
 from medrecipes.data.benchmarks import KNOWN, Excluded, Question, judged, seeds, to_keep_out
-from medrecipes.data.exclusion import FILLERS, Found, Index, Texts, same, stands
+from medrecipes.data.exclusion import FILLERS, Found, Index, Texts, edits, same, stands
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.data.split import prepare
@@ -158,6 +158,36 @@ def test_another_question_of_the_same_form_is_left_alone() -> None:
         "Does a reminder by telephone raise attendance at breast screening?",
         "A 58-year-old man comes to the emergency department because of a swollen knee. Which of the following is the most appropriate next step?",
     ) == [None] * 8  # fmt: skip
+
+
+def test_another_type_of_a_disease_or_another_thing_about_it_is_another_question() -> None:
+    index = Index([
+        Question("1", "What are the symptoms of maturity-onset diabetes of the young, type 1?"),
+        Question("2", "What is adult primary liver cancer?"),
+        Question("3", "What are the symptoms of Ehlers-Danlos syndrome?"),
+        Question("4", "What research, or which clinical trials, are being done for childhood soft tissue sarcoma at present?"),
+    ])  # fmt: skip
+    assert found(
+        index,
+        "What are the symptoms of maturity-onset diabetes of the young, type 2?",
+        "Who is at risk for adult primary liver cancer?",
+        "What are the symptoms of Ehlers-Danlos syndrome, vascular type?",
+        "What research, or which clinical trials, are being done for adult acute lymphoblastic leukemia at present?",
+    ) == [None] * 4  # fmt: skip
+    assert found(
+        index, "Say what the symptoms are of maturity-onset diabetes of the young, type 1?", "What is an adult primary liver cancer?"
+    ) == [Found(0, "near"), Found(1, "near")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "spoken", "cost"),
+    [
+        ("acute gout of the knee", "he has acute gout of the knee again", 0), ("acute gout of the kidney", "acute gout of a kidnye", 1),
+        ("diabetes type 1", "diabetes type 2", 13), ("diabetes type 1", "diabetes", 14), ("acute gout", "nothing", 2), ("acute gout", "", 2),
+    ],
+)  # fmt: skip
+def test_edits_are_counted_in_words_and_numbers_are_never_changed(wanted: str, spoken: str, cost: int) -> None:
+    assert edits(wanted.encode().split(), spoken.encode().split()) == cost
 
 
 def test_options_tell_questions_apart_that_say_little() -> None:
@@ -397,6 +427,9 @@ def test_a_recipe_names_benchmarks_and_files_from_its_own_folder(tmp_path: Path)
         [problem] = raised.value.problems
         assert problem.startswith(f"{recipe}:2: data.exclude: ")
         assert problem.endswith(said)
+    recipe.write_text('[data]\nexclude = "medqa"\n')
+    with pytest.raises(RecipeError, match=r"data\.exclude = 'medqa' is not one of auto, a list of texts"):
+        load(recipe)
 
 
 def test_what_is_kept_out_is_part_of_a_runs_key_by_content_and_not_by_place(tmp_path: Path) -> None:

@@ -28,9 +28,12 @@ from medrecipes.data.token_pairs import Ints, starts
 RUN = 13  # words; a shorter question is a short one
 SHARE, RUN_SHARE = 0.6, 0.4  # of a long question's triples: alone, and beside a run of 13 words
 FORMULA = 10  # questions; a triple or an option that more of them have says nothing
+VIGNETTE = (
+    25  # words; in a shorter question one word of five may be another, in a longer one sentences may change places
+)
 WORDS = 0.8  # of a long question's words that say something; a text with no more of them asks of something else
 LEAST = 4  # triples that are no formula; a long question with fewer is looked for word for word alone
-# words of a short question that say what it is about, from which it is known in the middle of other text: as it stands, and nearly
+# words of a short question that say what it is about, from which it is known at the end of a line, and in the middle of one
 TELLING, TELLING_NEAR = 3, 4
 CANDIDATE = 1 / 3  # of a short question's pairs of words; what shares fewer is not looked at closely
 CHUNK = 2048  # rows at a time
@@ -178,13 +181,13 @@ class Index:
     def _found(self, rows: Sequence[Texts]) -> list[Found | None]:
         found = [next(filter(None, map(self._line, row.lines)), None) for row in rows]
         hashes, row = self._triples(range(len(rows)), [row.whole.split() for row in rows])
-        for at, question, share in self._likely(self._long, self._triple_counts, row, hashes, RUN_SHARE):
-            if found[at] is None and (how := self._long_question(question, share, b" %s " % rows[at].whole)):
+        for at, question in self._likely(self._long, self._triple_counts, row, hashes, RUN_SHARE):
+            if found[at] is None and (how := self._long_question(question, rows[at].whole)):
                 found[at] = Found(question, how)
         spoken = [said(row.asked.split()) for row in rows]
         hashes, row = self._pairs(range(len(rows)), spoken)
-        for at, question, _ in self._likely(self._short, self._pair_counts, row, hashes, CANDIDATE):
-            if found[at] is None and (how := self._short_question(question, b" %s " % rows[at].asked, spoken[at])):
+        for at, question in self._likely(self._short, self._pair_counts, row, hashes, CANDIDATE):
+            if found[at] is None and (how := self._short_question(question, rows[at], spoken[at])):
                 found[at] = Found(question, how)
         return found
 
@@ -201,41 +204,70 @@ class Index:
                     return Found(question, "near")
         return None
 
-    def _likely(
-        self, table: _Table, sizes: Ints, row: Ints, hashes: Hashes, least: float
-    ) -> Iterator[tuple[int, int, float]]:
-        """Rows with the questions of which they hold a share of at least so much, and the share; the largest first."""
+    def _likely(self, table: _Table, sizes: Ints, row: Ints, hashes: Hashes, least: float) -> Iterator[tuple[int, int]]:
+        """Rows with the questions of which they hold a share of at least so much; the largest first."""
         at, question, shared = table.shared(row, hashes, len(self.questions))
         share = shared / np.maximum(sizes[question], 1)
         likely = np.flatnonzero(share >= least)
         likely = likely[np.argsort(-share[likely], kind="stable")]
-        yield from zip(at[likely].tolist(), question[likely].tolist(), share[likely].tolist(), strict=True)
+        yield from zip(at[likely].tolist(), question[likely].tolist(), strict=True)
 
-    def _long_question(self, question: int, share: float, text: bytes) -> str | None:
-        """Whether a text holds a long question, of whose triples it has such a share."""
-        if b" %s " % self.stems[question] in text:
+    def _long_question(self, question: int, text: bytes) -> str | None:
+        """Whether a text holds a long question."""
+        if b" %s " % self.stems[question] in b" %s " % text:
             return "exact"
-        if self._triple_counts[question] < LEAST or not (share >= SHARE or self._run(question, text)):
+        share, stretch = self._stretch(question, text.split())
+        if self._triple_counts[question] < LEAST or not (
+            share >= SHARE or (share >= RUN_SHARE and self._run(question, stretch))
+        ):
             return None
-        wanted, there = set(self.said[question]), set(text.split())
+        words = self.words[question]
+        if len(words) < VIGNETTE and edits(words, stretch) > len(words) // 5:
+            return None
+        wanted, there = set(self.said[question]), set(stretch)
         missing = sum(not any(same(word, other) for other in there) for word in wanted - there)
         return "near" if len(wanted) - missing > WORDS * len(wanted) else None
 
-    def _run(self, question: int, text: bytes) -> bool:
-        """Whether 13 words of a question stand in a text in a row."""
-        words = self.words[question]
+    def _stretch(self, question: int, words: Sequence[bytes]) -> tuple[float, Sequence[bytes]]:
+        """The part of a text, half as long again as a question, that has most of its triples: what share, and the words."""
+        own = self._triples_of(question)
+        at = np.flatnonzero(np.isin(hashes := mixed(self._numbers([0], [words])[0]), own))
+        if not len(at):
+            return 0.0, ()
+        begin = np.searchsorted(at, at - 3 * len(self.words[question]) // 2)
+        last = int(np.argmax(np.arange(len(at)) - begin))
+        part = at[begin[last] : last + 1]
+        share = len(np.unique(hashes[part])) / len(own)
+        return share, words[max(0, int(part[0]) - RUN) : int(part[-1]) + WIDTH + RUN]
+
+    def _triples_of(self, question: int) -> Hashes:
+        """The triples of a long question that are no formula."""
+        order, begin = self._by_question
+        return self._long.hashes[order[begin[question] : begin[question + 1]]]
+
+    @cached_property
+    def _by_question(self) -> tuple[Ints, Ints]:
+        """The table of triples in the order of their questions, and where each question's begin."""
+        return np.argsort(self._long.owner, kind="stable"), np.concatenate(([0], np.cumsum(self._triple_counts)))
+
+    def _run(self, question: int, stretch: Sequence[bytes]) -> bool:
+        """Whether 13 words of a question stand in a stretch of text in a row."""
+        words, text = self.words[question], b" %s " % b" ".join(stretch)
         return any(b" %s " % b" ".join(words[at : at + RUN]) in text for at in range(len(words) - RUN + 1))
 
-    def _short_question(self, question: int, turn: bytes, spoken: Sequence[bytes]) -> str | None:
+    def _short_question(self, question: int, row: Texts, spoken: Sequence[bytes]) -> str | None:
         """Whether what the user says holds a short question."""
-        wanted, options = self.said[question], self._options[question]
+        words, wanted, options = self.words[question], self.said[question], self._options[question]
         telling = sum(len(word) >= 3 and word.decode() not in ASKING for word in wanted)
-        named = sum(b" %s " % option in turn for option in options)
+        stem, padded = b" %s " % self.stems[question], b" %s " % row.asked
+        named = sum(b" %s " % option in padded for option in options)
         beside = named >= 2 and 2 * named >= len(options)
-        if (beside or telling >= TELLING) and b" %s " % self.stems[question] in turn:
+        # what goes on behind it, as `syndrome, type 2`, may be another question
+        ends = telling >= TELLING and any((b" %s " % line).endswith(stem) for line in row.lines)
+        if stem in padded and (beside or ends or telling >= TELLING_NEAR):
             return "exact"
         if (beside or telling >= TELLING_NEAR) and stands(wanted, spoken, len(wanted) // 4):
-            return "near"
+            return "near" if beside or edits(words, row.asked.split()) <= max(1, len(words) // 6) else None
         return "near" if beside and 2 * len(set(wanted) & set(spoken)) >= len(set(wanted)) else None
 
     def _triples(self, of: Sequence[int], texts: Sequence[Sequence[bytes]]) -> tuple[Hashes, Ints]:
@@ -340,6 +372,26 @@ def stands(wanted: Sequence[bytes], spoken: Sequence[bytes], most: int) -> bool:
         else:
             return True
     return False
+
+
+def edits(wanted: Sequence[bytes], spoken: Sequence[bytes]) -> int:
+    """How many words have to be changed, added or left out for some words to stand among others; a mistyped one costs nothing.
+
+    Another number or letter is another question, such as that of another type of a disease.
+    """
+    costs = [0] * (len(spoken) + 1)  # of what is wanted so far, ending at each of the spoken words
+    for word in wanted:
+        out = RUN if _is_number(word) else 1
+        before, costs[0] = costs[0], costs[0] + out
+        for at, other in enumerate(spoken, 1):
+            change = before + (0 if same(word, other) else out)
+            before, costs[at] = costs[at], min(costs[at] + out, costs[at - 1] + 1, change)
+    return min(costs)
+
+
+def _is_number(word: bytes) -> bool:
+    """Whether a word is a number or a letter that tells one thing from another, as `type 2` and `hepatitis B` do."""
+    return word.isdigit() or (len(word) == 1 and word not in FILLERS)
 
 
 def same(one: bytes, other: bytes) -> bool:
