@@ -1,9 +1,9 @@
 """Benchmark contamination: rows that hold a test question, word for word or nearly, leave training (decontamination).
 
-A question of 13 words and more is looked for in all that a row says: the row has 60% of its word triples, or 40% of them and
-13 words in a row, and more than 80% of its words that say something. A shorter one is looked for in what the user says: as a
-line or sentence of its own, give or take one mistyped word or filler; within other text where it has enough words that tell
-what it is about; else where its options stand beside it. Triples that many questions share count for nothing.
+A question of 13 words and more is looked for in all that a row says: one stretch of it has 60% of its word triples, or 40% of
+them and 13 words in a row, and more than 80% of its words that say something. A shorter one is looked for in what the user
+says: as a line or sentence of its own, give or take one mistyped word or filler; within other text where it has enough words
+that tell what it is about; else where its options stand beside it. Triples that many questions share count for nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from medrecipes.data.benchmarks import Excluded, Question
 from medrecipes.data.cleaning import ASKING, plain
+from medrecipes.data.light_edits import edits, one_edit, said, same, stands, without_one
 from medrecipes.data.near_duplicates import WIDTH, Hashes, mixed
 from medrecipes.data.reading import Rows
 from medrecipes.data.records import Conversation
@@ -28,23 +29,13 @@ from medrecipes.data.token_pairs import Ints, starts
 RUN = 13  # words; a shorter question is a short one
 SHARE, RUN_SHARE = 0.6, 0.4  # of a long question's triples: alone, and beside a run of 13 words
 FORMULA = 10  # questions; a triple or an option that more of them have says nothing
-VIGNETTE = (
-    25  # words; in a shorter question one word of five may be another, in a longer one sentences may change places
-)
+VIGNETTE = 25  # words; in a shorter question one of five may be another, in a longer one sentences may change places
 WORDS = 0.8  # of a long question's words that say something; a text with no more of them asks of something else
 LEAST = 4  # triples that are no formula; a long question with fewer is looked for word for word alone
 # words of a short question that say what it is about, from which it is known at the end of a line, and in the middle of one
 TELLING, TELLING_NEAR = 3, 4
 CANDIDATE = 1 / 3  # of a short question's pairs of words; what shares fewer is not looked at closely
 CHUNK = 2048  # rows at a time
-# what a light edit adds or leaves out without asking something else
-FILLERS = frozenset(
-    b"a an the of in is are was were be been to for and or on at by with from as that this these those it its which what who "
-    b"whom whose when where how do does did can could will would should may might has have had following there their his her "
-    b"also clearly just please really very".split()
-)  # fmt: skip
-
-
 BREAK = re.compile(r"(?<=[.!?:;])\s+")  # where a line may go on with a question
 
 
@@ -150,7 +141,7 @@ class Index:
         found: dict[bytes, list[int]] = {}
         for number, words in enumerate(self.words):
             if 0 < len(words) < RUN:
-                for key in _without_one(words):
+                for key in without_one(words):
                     found.setdefault(key, []).append(number)
         return found
 
@@ -196,11 +187,11 @@ class Index:
         words = line.split()
         if not 0 < len(words) <= RUN:
             return None
-        for key in _without_one(words):
+        for key in without_one(words):
             for question in self._lines.get(key, ()):
                 if self.words[question] == words:
                     return Found(question, "exact")
-                if self.said[question] and _one_edit(self.words[question], words):
+                if self.said[question] and one_edit(self.words[question], words):
                     return Found(question, "near")
         return None
 
@@ -330,78 +321,3 @@ def exclude(rows: Rows, kept_out: Sequence[Excluded]) -> dict[str, Any]:
             if len(told["examples"]) < EXAMPLES:
                 told["examples"].append({"row": rows.records[row].id, "question": question.id, "how": found.how})
     return report
-
-
-def _without_one(words: Sequence[bytes]) -> Iterator[bytes]:
-    """A line, and what is left of it without each of its words."""
-    yield b" ".join(words)
-    for at in range(len(words)):
-        yield b" ".join((*words[:at], *words[at + 1 :]))
-
-
-def _one_edit(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
-    """Whether two lines that share all but a word of each differ by a mistyped word, or by one that says nothing."""
-    if len(one) == len(other):
-        apart = [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]]
-        return len(apart) == 1 and same(*apart[0])
-    more, fewer = (one, other) if len(one) > len(other) else (other, one)
-    at = next((at for at, (a, b) in enumerate(zip(more, fewer, strict=False)) if a != b), len(fewer))
-    return more[at] in FILLERS and list(more[at + 1 :]) == list(fewer[at:])
-
-
-def said(words: Sequence[bytes]) -> list[bytes]:
-    """The words that say something: without articles, prepositions and the like."""
-    return [word for word in words if word not in FILLERS]
-
-
-def stands(wanted: Sequence[bytes], spoken: Sequence[bytes], most: int) -> bool:
-    """Whether words stand among others in their order, give or take a letter, with at most so many words in between."""
-    there = set(spoken)
-    if sum(word not in there for word in wanted) > max(1, len(wanted) // 6):
-        return False
-    for start in range(len(spoken) - len(wanted) + 1):
-        at, left = start, most
-        if not same(wanted[0], spoken[at]):
-            continue
-        for word in wanted[1:]:
-            at += 1
-            while at < len(spoken) and left and not same(word, spoken[at]):
-                at, left = at + 1, left - 1
-            if at >= len(spoken) or not same(word, spoken[at]):
-                break
-        else:
-            return True
-    return False
-
-
-def edits(wanted: Sequence[bytes], spoken: Sequence[bytes]) -> int:
-    """How many words have to be changed, added or left out for some words to stand among others; a mistyped one costs nothing.
-
-    Another number or letter is another question, such as that of another type of a disease.
-    """
-    costs = [0] * (len(spoken) + 1)  # of what is wanted so far, ending at each of the spoken words
-    for word in wanted:
-        out = RUN if _is_number(word) else 1
-        before, costs[0] = costs[0], costs[0] + out
-        for at, other in enumerate(spoken, 1):
-            change = before + (0 if same(word, other) else out)
-            before, costs[at] = costs[at], min(costs[at] + out, costs[at - 1] + 1, change)
-    return min(costs)
-
-
-def _is_number(word: bytes) -> bool:
-    """Whether a word is a number or a letter that tells one thing from another, as `type 2` and `hepatitis B` do."""
-    return word.isdigit() or (len(word) == 1 and word not in FILLERS)
-
-
-def same(one: bytes, other: bytes) -> bool:
-    """Whether two words are equal, or long ones that a single letter or two swapped ones tell apart."""
-    if one == other:
-        return True
-    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1 or not (one.isalpha() and other.isalpha()):
-        return False
-    front = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    one, other = one[front:], other[front:]
-    while one and other and one[-1] == other[-1]:
-        one, other = one[:-1], other[:-1]
-    return max(len(one), len(other)) <= 1 or (len(one) == len(other) == 2 and one == other[::-1])
