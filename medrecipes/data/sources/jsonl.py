@@ -48,7 +48,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 question, answer = (text(blob, number, row, str(c)) for c in (columns.question, columns.answer))
                 messages = [Message("user", question), Message("assistant", answer)]
             else:
-                messages = _messages(blob, number, row, columns.messages)
+                messages = messages_of(blob, number, row, columns.messages)
             if columns.system and (system := text(blob, number, row, columns.system).strip()):
                 if any(m.role == "system" for m in messages):
                     ledger.repair("the column's system message stands for that of the turns", id)
@@ -66,7 +66,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
             yield Conversation(id, document, tuple(messages), known)
 
 
-def _messages(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:
+def messages_of(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:
     """The turns of a row, each an object with role and content, or with ShareGPT's from and value."""
     name = column or ("messages" if "messages" in row or "conversations" not in row else "conversations")
     if name not in row:
