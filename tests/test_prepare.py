@@ -378,8 +378,13 @@ def test_the_headline_says_what_a_naive_split_would_leak() -> None:
         "a naive random split would leak 1,049 of 1,051 test rows; this split leaks none"
     )
     # a report of an earlier version says of each relation alone how many share it
-    assert headline(report({"rows": 51, "document": 30, "question": 40}, clean)).startswith("a naive random split would leak 40 of 51")
-    assert headline(report(clean, clean)) == "a naive random split would leak none of 50 test rows, and this split leaks none"
+    assert headline(report({"rows": 51, "document": 30, "question": 40}, clean)).startswith(
+        "a naive random split would leak 40 of 51"
+    )
+    assert (
+        headline(report(clean, clean))
+        == "a naive random split would leak none of 50 test rows, and this split leaks none"
+    )
     assert headline(report(clean, {**clean, "any": 2})).endswith("of 50 test rows; this split leaks 2")
     assert headline({"by_row": {"dev": clean}, "grouped": {"dev": clean, "test": {"rows": 0}}}).count("dev rows") == 1
     assert headline({"by_row": {}, "grouped": {}}) == ""

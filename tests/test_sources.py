@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from medrecipes.core.errors import DataError
-from medrecipes.core.errors import DataError
 from medrecipes.data.records import Conversation, Message, Tagged
 from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.data.sources._files import blobs
@@ -291,7 +290,9 @@ def test_an_excel_sheet_is_read_as_the_csv_of_it(tmp_path: Path) -> None:
 def test_without_openpyxl_an_excel_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (tmp_path / "own.xlsx").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"own.xlsx: is an Excel file, which openpyxl reads; pip install openpyxl, or save"):
+    with pytest.raises(
+        DataError, match=r"own.xlsx: is an Excel file, which openpyxl reads; pip install openpyxl, or save"
+    ):
         read("jsonl", tmp_path / "own.xlsx", Columns(question="q", answer="a"))
 
 

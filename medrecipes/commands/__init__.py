@@ -23,7 +23,7 @@ from medrecipes.core.files import cache_root
 
 # one file each in this folder, in the order of --help
 COMMANDS = (
-    "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
+    "init", "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
     "chat", "serve", "tag", "compare",
 )  # fmt: skip
 

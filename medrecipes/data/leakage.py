@@ -83,7 +83,9 @@ def headline(leakage: Mapping[str, Any]) -> str:
 
 def shared(counts: Mapping[str, int | None]) -> int:
     """The rows of a part that share anything with train; of reports that do not say, at least so many."""
-    return counts["any"] or 0 if "any" in counts else max(count or 0 for name, count in counts.items() if name != "rows")
+    return (
+        counts["any"] or 0 if "any" in counts else max(count or 0 for name, count in counts.items() if name != "rows")
+    )
 
 
 def table(leakage: Mapping[str, Any], width: float = math.inf) -> str:

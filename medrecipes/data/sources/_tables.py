@@ -28,7 +28,10 @@ ROWS_AT_ONCE = 512  # of Parquet
 SHOWN = 12  # columns that a message names
 MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
 MOST_COLUMNS = 1000  # that a column which is not there is looked for among
-MARKS = {".csv": (",", ";", "\t", "|"), ".tsv": ("\t", ",", ";", "|")}  # between columns; the first that the header is cut by
+MARKS = {
+    ".csv": (",", ";", "\t", "|"),
+    ".tsv": ("\t", ",", ";", "|"),
+}  # between columns; the first that the header is cut by
 Row = dict[str, Any]
 
 
