@@ -82,11 +82,9 @@ def _show(console: Console, found: Guess) -> None:
     """The guess, and three rows of it."""
     from medrecipes.core.errors import short
     from medrecipes.core.notes import labelled
-    from medrecipes.pipeline.first_recipe import shown
+    from medrecipes.pipeline.first_recipe import shown, taken
 
-    columns = {ROLES.get(role, role): name for role, name in found.columns.model_dump(exclude_none=True).items()}
-    taken = ", ".join(f"{role} = {name}" for role, name in columns.items()) or "conversations, one a row"
-    console.line(labelled("columns", f"{taken} (of {', '.join(found.names[:24])})"))
+    console.line(labelled("columns", taken(found)))
     if found.columns.document is None:
         console.line(labelled("note", "no column names what a row was taken from; rows of one document may stand on both sides of the split (--document COLUMN)"))  # fmt: skip
     for number, row in enumerate(shown(found), 1):

@@ -109,8 +109,9 @@ def guess(path: Path, said: Mapping[str, str | None]) -> Guess:
     else:
         found |= _pair(path, free, found, names)
     found |= free.naming()
-    found |= {"system": column.name for column in free.called("system") if column.text}
-    found |= {"split": column.name for column in free.called("split") if "test" in map(str.casefold, column.filled)}
+    systems = [column for column in free.called("system") if column.text]
+    splits = [column for column in free.called("split") if "test" in map(str.casefold, column.filled)]
+    found |= {role: columns[0].name for role, columns in (("system", systems), ("split", splits)) if columns}
     return Guess(Columns(**found), tuple(names), looked, count)
 
 

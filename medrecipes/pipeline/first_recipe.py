@@ -256,6 +256,13 @@ def _line(pair: Mapping[str, Any], comment: str) -> str:
     return f"{tomli_w.dumps(pair).strip():<30}  # {comment}"
 
 
+def taken(guess: Guess) -> str:
+    """What the columns are taken for, e.g. `question = frage, answer = antwort (of frage, antwort, seite)`."""
+    columns = guess.columns.model_dump(exclude_none=True)
+    said = ", ".join(f"{'kind' if role == 'type' else role} = {name}" for role, name in columns.items())
+    return f"{said or 'conversations, one a row'} (of {', '.join(guess.names[:24])})"
+
+
 def shown(guess: Guess, count: int = 3) -> Iterator[Sequence[tuple[str, str]]]:
     """A few rows as the guess takes them: what each part is, and its text."""
     columns = guess.columns
