@@ -24,7 +24,7 @@ from medrecipes.core.files import cache_root
 # one file each in this folder, in the order of --help
 COMMANDS = (
     "init", "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
-    "chat", "serve", "tag", "compare", "list", "runs",
+    "chat", "serve", "tag", "compare", "list", "runs", "doctor", "completion",
 )  # fmt: skip
 
 
