@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -171,6 +172,20 @@ def test_what_is_no_run_of_ours_or_at_work_is_never_deleted(runs: Path) -> None:
     assert medrecipes(runs.parent, "runs", "rm").returncode == 2
     assert medrecipes(runs.parent, "runs", "list", "x").returncode == 2
     assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", True), ("", True), ("y", False)])
+def test_a_person_is_asked_before_anything_is_deleted(answer: str, left: bool, runs: Path) -> None:
+    ours, theirs = pty.openpty()
+    settings = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "medrecipes", "runs", "rm", "runs/done-11111111"], cwd=runs.parent, env=settings, stdin=theirs, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.match(r"delete runs/done-11111111 \(\d+ KB\)\? \[y/N\] ", said)
+    assert (runs / "done-11111111").exists() == left
+    assert said.endswith("nothing deleted\n" if left else "deleted runs/done-11111111\n")
 
 
 @contextmanager
