@@ -113,6 +113,9 @@ class Columns(Section):
     messages: str | None = Field(None, description="Column with the turns, each a role and a content.")
     question: str | None = Field(None, description="Column with the question.")
     answer: str | None = Field(None, description="Column with the answer.")
+    context: str | None = Field(
+        None, description="Column with a text that the question is about, put behind it, such as Alpaca's `input`."
+    )
     system: str | None = Field(None, description="Column with a system message.")
     document: str | None = Field(None, description="Column that names what the row was taken from; never split.")
     type: str | None = Field(None, description="Column with the kind of question, to sample evenly.")

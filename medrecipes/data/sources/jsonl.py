@@ -1,4 +1,4 @@
-"""Anyone's own data: conversations, or named columns, as JSONL, JSON, CSV, TSV or Parquet."""
+"""Anyone's own data: conversations, or named columns, as JSONL, JSON, CSV, TSV, Parquet or Excel."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     paired = columns.question is not None and columns.answer is not None
     if (columns.question is None) != (columns.answer is None) or (paired and columns.messages):
         raise DataError("data.columns: name question and answer together, or messages alone")
+    if columns.context and not paired:
+        raise DataError("data.columns.context goes behind a question; name question and answer too")
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None and key != "messages"}
     found = [blob for blob in tables(files.path) if blob.inside.name not in NO_ROWS]
     held_out = [blob for blob in found if TEST.match(blob.inside.name)]
@@ -46,6 +48,8 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                     raise no_column(blob, number, name, row, f"set data.columns.{key} to one of them")
             if paired:
                 question, answer = (text(blob, number, row, str(c)) for c in (columns.question, columns.answer))
+                if columns.context and (context := text(blob, number, row, columns.context).strip()):
+                    question = f"{question}\n\n{context}"
                 messages = [Message("user", question), Message("assistant", answer)]
             else:
                 messages = messages_of(blob, number, row, columns.messages)
@@ -58,12 +62,18 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 continue
             check_turns(f"{blob.name}:{number}", messages)
             named = {"qtype": columns.type, "official": columns.split, "document": columns.document}
-            known = {key: text(blob, number, row, column).strip() for key, column in named.items() if column}
+            known = {key: _name(blob, number, row, column) for key, column in named.items() if column}
             document = known.pop("document", "")
             test = known.pop("official", "").casefold() == "test" or (blob in held_out and len(held_out) < len(found))
             if test:  # only a test set binds; train and dev are this project's to choose
                 known["official"] = "test"
             yield Conversation(id, document, tuple(messages), known)
+
+
+def _name(blob: Blob, number: int, row: Row, column: str) -> str:
+    """A cell that names something: a document's number is a name too."""
+    value = row[column]
+    return str(value) if type(value) is int else text(blob, number, row, column).strip()
 
 
 def messages_of(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:

@@ -91,8 +91,8 @@ def leakage(data: Mapping[str, Any]) -> list[str]:
     if not report:
         return []
     return [
-        "Rows of dev and test that share something with train, in this split and, for comparison, in one that is cut "
-        "row by row as most scripts do it:",
+        "Rows of dev and test that share something with train, in this split and, for comparison, in a naive random one, "
+        "which is cut row by row as most scripts do it:",
         fenced("text", leakage_table(report)),
     ]
 

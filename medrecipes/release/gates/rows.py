@@ -147,7 +147,7 @@ def leaked(data: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
     if counted is None:
         yield "data.json: is missing or has no leakage report"
         return
-    leaks = [(part, relation, n) for part, counts in counted.items() for relation, n in counts.items() if relation != "rows" and n]  # fmt: skip
+    leaks = [(part, relation, n) for part, counts in counted.items() for relation, n in counts.items() if relation not in ("rows", "any") and n]  # fmt: skip
     if leaks and (named := list(shared(rows))):
         yield from named
         return
