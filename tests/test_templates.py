@@ -365,7 +365,7 @@ def test_a_dialogue_is_rendered_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_head_names_models_source_control_tokens_stop_and_system_rule(name: str) -> None:
     template = bound(name)
-    assert set(template.head) - {"bos", "thinking"} == {"models", "source", "control", "stop", "system"}
+    assert set(template.head) - {"bos", "thinking", "tools"} == {"models", "source", "control", "stop", "system"}
     assert all(template.head.values())
 
 

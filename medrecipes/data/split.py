@@ -68,6 +68,11 @@ class Parts(Generic[Row]):
 class Split(Parts[Conversation]):
     """A split of conversations."""
 
+    @property
+    def rows(self) -> list[Conversation]:
+        """All of them."""
+        return [*self.train, *self.dev, *self.test]
+
 
 def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = False) -> Split:
     """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage.
@@ -76,7 +81,14 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = Fa
     """
     places = locate(recipe.data)
     settings = recipe.data.model_dump(
-        mode="json", exclude={"path": True, "mix": {"__all__": {"path"}}, "max_tokens": True, "on_overflow": True}
+        mode="json",
+        exclude={
+            "path": True,
+            "mix": {"__all__": {"path"}},
+            "max_tokens": True,
+            "on_overflow": True,
+            "reasoning": True,
+        },
     )
     contents = [place.content for place in places]
     key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": code_of()})
@@ -257,7 +269,7 @@ def _write(path: Path, rows: Rows, kept: Sequence[int], group: Ints, part: Ints)
         for row, root, number in zip(kept, group.tolist(), part.tolist(), strict=True):
             record, place = rows.records[row], rows.places[rows.place[row]]
             id = _id(rows.places, place, record.id)
-            messages = [[m.role, m.content] for m in record.messages]
+            messages = [m.row() for m in record.messages]
             meta = {**record.meta, "source": place.source.name}
             if rows.document[row]:
                 meta["document"] = rows.document[row]

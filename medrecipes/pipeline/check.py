@@ -241,7 +241,7 @@ def _prove(recipe: Recipe, base: Base, split: Split | None, look: _Look) -> None
     from medrecipes.rendering.overflow import fit_parts, told
     from medrecipes.rendering.proofs import prove, template_notes
 
-    template = base_template(recipe, base.tokenizer, recipe.model.base)
+    template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows if split else ())
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
     fitted = fit_parts(template, rows, recipe.data if split else Data())

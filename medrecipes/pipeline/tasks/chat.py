@@ -64,7 +64,7 @@ class Chat:
         """The engine's libraries, the base, and the chat template on its tokenizer."""
         choice, base = engine_ahead(self.recipe), recipe_base(self.recipe, split)
         require_base(self.recipe, base)
-        template = base_template(self.recipe, base.tokenizer, self.recipe.model.base)
+        template = base_template(self.recipe, base.tokenizer, self.recipe.model.base, split.rows)
         said = f"{self.recipe.model.base}, {said_of(self.recipe, template)}, stops at {' '.join(template.stops)}"
         return Foundation(choice, base, template, said, load_ahead(choice))
 
@@ -110,8 +110,8 @@ class Chat:
     def answers(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The tuned model's answers to the same rows, and to the hand-written cases."""
         rows = self._answered(chat_report.TUNED, engine, foundation, rendered, run)
-        template, limit, cases = _template(foundation), self.recipe.eval.max_new_tokens, self.cases
-        answered = answers.answer_cases(engine, template, cases, limit, run.folder) if cases else []
+        template, cases = _template(foundation), self.cases
+        answered = answers.answer_cases(engine, template, cases, self.recipe.eval, run.folder) if cases else []
         also = f", and {len(cases)} hand-written cases" if cases else ""
         return Answers(rows, f"the tuned model answered the same {len(rows)} questions{also}", answered)
 
@@ -158,8 +158,8 @@ class Chat:
     def _answered(
         self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation
     ) -> list[Prediction]:
-        template, limit = _template(foundation), self.recipe.eval.max_new_tokens
-        return answers.predict(model, engine, template, rendered.held_out, limit, run.folder, run.console)
+        template, settings = _template(foundation), self.recipe.eval
+        return answers.predict(model, engine, template, rendered.held_out, settings, run.folder, run.console)
 
     def next_move(self, path: Path) -> str:
         """How to talk to it."""

@@ -56,6 +56,7 @@ def _drawn(decoding: Mapping[str, Any]) -> str:
     penalty = decoding.get("repetition_penalty")
     said = [f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding]
     said += [f"at most {decoding['max_new_tokens']} tokens"] if "max_new_tokens" in decoding else []
+    said += [f"behind at most {decoding['max_reasoning_tokens']} of reasoning"] if "max_reasoning_tokens" in decoding else []  # fmt: skip
     said += [f"repetition penalty {penalty:g}"] if penalty not in (None, 1) else []
     said += ["answered by vLLM"] if decoding.get("backend") == "vllm" else []
     return ", ".join([f"{decoding['method']} decoding", *said])

@@ -236,7 +236,7 @@ class Evidence:
     @once
     def template(self) -> ChatTemplate:
         """The recipe's template on the base's own tokenizer."""
-        return base_template(self.own, self.base.tokenizer, self.own.model.base)
+        return base_template(self.own, self.base.tokenizer, self.own.model.base, self.split.rows)
 
     @once
     def fitted(self) -> dict[str, Fitted]:

@@ -1,0 +1,456 @@
+"""Reasoning before answers: read, rendered as the base's family does, supervised as the recipe says, and never scored."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrecipes.core.console import Console
+from medrecipes.core.errors import DataError, TemplateError
+from medrecipes.data.reasoning import split_reasoning
+from medrecipes.data.records import Conversation, Message
+from medrecipes.data.sources import Files, Ledger, open_source
+from medrecipes.engines import Decoding
+from medrecipes.evaluation.answers import held_out, predict
+from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
+from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
+from medrecipes.rendering.answer_text import Answer, answer_of
+from medrecipes.rendering.base_template import own_text
+from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
+from medrecipes.rendering.overflow import UNSUPERVISED, fit, fit_parts
+from medrecipes.rendering.proofs import prove
+from medrecipes.rendering.template_shapes import Supervision
+from medrecipes.rendering.tokenizer import Tokenizer
+from medrecipes.scoring.predictions import read_predictions
+from tests.test_evaluate import Listed
+from tests.test_templates import bound
+
+THOUGHT = "The patient wheezes at night.\n\nIgE of 320 kU/L: an allergy, so   asthma."
+ANSWER = "Asthma.\n\n1. An inhaler."
+QUESTION = "What is it?"
+TOOLS = [{"type": "function", "function": {"name": "dose", "description": "Looks up a dose", "parameters": {"type": "object", "properties": {"drug": {"type": "string"}}}}}]  # fmt: skip
+CALL = {"type": "function", "function": {"name": "dose", "arguments": {"drug": "salbutamol", "for": "Kinder über 4"}}}
+
+
+def extra(**values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+def dialogue(*turns: Message, id: str = "x") -> Conversation:
+    return Conversation(id, "", turns)
+
+
+ROWS = [
+    Conversation.of("one", "", QUESTION, ANSWER, reasoning=THOUGHT),
+    Conversation.of("none", "", QUESTION, ANSWER),
+    dialogue(
+        Message("system", "Be brief."), Message("user", QUESTION), Message("assistant", ANSWER, "An earlier thought."),
+        Message("user", "Sure?"), Message("assistant", "Yes é.", THOUGHT), id="two",
+    ),
+    dialogue(Message("user", QUESTION), Message("assistant", ANSWER, THOUGHT), Message("user", "Sure?"), Message("assistant", "Yes."), id="earlier"),
+    Conversation.of("marks", "", QUESTION, "It is asthma", reasoning="Mid-thought </ think > and 3 < 4.  Done "),
+]  # fmt: skip
+CALLING = [
+    dialogue(
+        Message("system", "Be brief.", extra=extra(tools=TOOLS)), Message("user", "What dose?"),
+        Message("assistant", "", "I should look it up.", extra=extra(tool_calls=[CALL, CALL])),
+        Message("tool", '{"mg": 2}', extra=extra(name="dose")), Message("tool", "none"),
+        Message("assistant", "Two milligrams.", "It says 2 mg."), id="calls",
+    ),
+    dialogue(
+        Message("user", "What dose?", extra=extra(tools=TOOLS)), Message("assistant", "Let me look.", extra=extra(tool_calls=[CALL])),
+        Message("tool", "2 mg"), Message("assistant", "2 mg."), Message("user", "Thanks"), Message("assistant", "Welcome."), id="plain calls",
+    ),
+    dialogue(Message("user", "What dose?"), Message("assistant", "", extra=extra(tool_calls=[CALL])), id="ends with a call"),
+]  # fmt: skip
+
+
+@lru_cache
+def folder(place: str, data: Path) -> Path:
+    made = Path(place)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (made / name).write_bytes(gzip.decompress((data / "tokenizers" / "qwen3" / f"{name}.gz").read_bytes()))
+    return made
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
+    return folder(str(tmp_path_factory.mktemp("qwen3")), real_data)
+
+
+def template(qwen: Path, name: str = "qwen3", *, thinking: bool = True, **told: Any) -> ChatTemplate:
+    text = own_text(qwen) if name == OWN else None
+    return ChatTemplate(name, Tokenizer(qwen), text, thinking=thinking, supervision=Supervision(**told))
+
+
+def chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns as transformers is given them."""
+    return [
+        {"role": m.role, "content": m.content, **({"reasoning_content": m.reasoning} if m.reasoning else {}), **{k: v for k, v in m.more.items() if k != "tools"}}
+        for m in messages
+    ]  # fmt: skip
+
+
+def supervised(template: ChatTemplate, row: Conversation) -> list[str]:
+    """The supervised stretches of a row, control tokens spelled."""
+    [example] = template.examples([row])
+    stretches = groupby(example.labels, key=lambda label: label != MASKED)
+    return template.tokenizer.decode([list(ids) for learned, ids in stretches if learned], control=True)
+
+
+def proved(template: ChatTemplate, rows: Sequence[Conversation]) -> int:
+    return prove(template, rows, list(template.examples(rows)), generation_config(template)["eos_token_id"]).answers
+
+
+@pytest.mark.parametrize("name", ["qwen3", OWN])
+@pytest.mark.parametrize("rows", [ROWS, CALLING], ids=["reasoning", "tools"])
+@pytest.mark.parametrize("supervise", ["answer", "reasoning_and_answer"])
+def test_no_id_differs_from_qwen3s_own_template_with_thoughts_on(
+    name: str, rows: list[Conversation], supervise: str, qwen: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(qwen)
+    ours = template(qwen, name, supervise=supervise)
+    assert proved(ours, rows) == sum(m.role == "assistant" for row in rows for m in row.messages)
+    differing = []
+    for row, example in zip(rows, ours.examples(rows), strict=True):
+        told = {
+            "tokenize": True,
+            "return_dict": True,
+            "enable_thinking": True,
+            "tools": row.messages[0].more.get("tools"),
+        }
+        whole = theirs.apply_chat_template(chat(row.messages), **told)["input_ids"]
+        asked = theirs.apply_chat_template(chat(row.prompt()), add_generation_prompt=True, **told)["input_ids"]
+        differing += [row.id] * (example.input_ids != whole or ours.prompts([row.prompt()]) != [asked])
+        assert example.input_ids[: len(asked)] == asked
+    assert differing == []
+
+
+@pytest.mark.parametrize("name", ["qwen3", OWN])
+@pytest.mark.parametrize("thinking", [True, False])
+def test_no_id_differs_once_reasoning_is_dropped(name: str, thinking: bool, qwen: Path) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(qwen)
+    ours = template(qwen, name, thinking=thinking, reasoning="drop")
+    proved(ours, ROWS)
+    for row, example in zip(ROWS, ours.examples(ROWS), strict=True):
+        bare = [{"role": m.role, "content": m.content} for m in row.messages]
+        told = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
+        assert example.input_ids == theirs.apply_chat_template(bare, **told)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["qwen3", OWN])
+def test_what_is_supervised_is_what_the_recipe_says_stop_token_included(name: str, qwen: Path) -> None:
+    thought, end = f"<think>\n{THOUGHT}\n</think>\n\n", "<|im_end|>"
+    both, alone = template(qwen, name), template(qwen, name, supervise="answer")
+    assert supervised(both, ROWS[0]) == [thought + ANSWER + end]
+    assert supervised(alone, ROWS[0]) == [ANSWER + end]
+    assert supervised(both, ROWS[1]) == ["<think>\n\n</think>\n\n" + ANSWER + end]
+    assert supervised(alone, ROWS[1]) == [ANSWER + end]
+    # an earlier thought is dropped, as the makers do
+    assert supervised(both, ROWS[2]) == [ANSWER + end, thought + "Yes é." + end]
+    assert supervised(alone, ROWS[2]) == [ANSWER + end, "Yes é." + end]
+    assert supervised(template(qwen, name, turns="last"), ROWS[2]) == [thought + "Yes é." + end]
+    call = '<tool_call>\n{"name": "dose", "arguments": {"drug": "salbutamol", "for": "Kinder über 4"}}\n</tool_call>'
+    assert supervised(both, CALLING[0]) == [
+        f"<think>\nI should look it up.\n</think>\n\n{call}\n{call}{end}", f"<think>\nIt says 2 mg.\n</think>\n\nTwo milligrams.{end}",
+    ]  # fmt: skip
+    assert supervised(alone, CALLING[0]) == [f"{call}\n{call}{end}", f"Two milligrams.{end}"]
+    assert supervised(alone, CALLING[1]) == [f"Let me look.\n{call}{end}", f"2 mg.{end}", f"Welcome.{end}"]
+    assert supervised(alone, CALLING[2]) == [call + end]
+
+
+@pytest.mark.parametrize("name", ["qwen3", OWN])
+def test_turns_of_weight_0_are_context(name: str, qwen: Path) -> None:
+    ours = template(qwen, name)
+    turns = ROWS[2].messages
+    weighed = replace(ROWS[2], messages=(*turns[:2], replace(turns[2], supervised=False), *turns[3:]))
+    [before], [after] = ours.examples([ROWS[2]]), ours.examples([weighed])
+    assert before.input_ids == after.input_ids
+    assert before.answer_bytes - after.answer_bytes == len(ANSWER.encode())
+    assert supervised(ours, weighed) == supervised(ours, ROWS[2])[1:]
+    assert proved(ours, [weighed]) == 1
+    # the last one of weight 0, and the last alone supervised: nothing is left to learn
+    nothing = replace(ROWS[2], messages=(*turns[:4], replace(turns[4], supervised=False)))
+    fitted = fit(template(qwen, name, turns="last"), [ROWS[0], nothing], 2048, "drop")
+    assert (len(fitted.examples), fitted.dropped, fitted.rows) == (1, {UNSUPERVISED: ["two"]}, 2)
+
+
+def test_bits_are_shared_out_over_what_is_supervised(qwen: Path) -> None:
+    [both] = template(qwen).examples([ROWS[0]])
+    [alone] = template(qwen, supervise="answer").examples([ROWS[0]])
+    assert (both.answer_bytes, alone.answer_bytes) == (len((THOUGHT + ANSWER).encode()), len(ANSWER.encode()))
+
+
+def test_a_base_without_thoughts_gets_them_as_text_or_not_at_all() -> None:
+    told = {name: bound(name).tokenizer for name in ("mistral-v1", "mistral-v3", "llama3", "gemma", "gpt-oss")}
+    for name, tokenizer in told.items():
+        kept = ChatTemplate(name, tokenizer)
+        with pytest.raises(TemplateError, match="row one: holds reasoning, and template") as error:
+            list(kept.examples(ROWS[:1]))
+        assert "data.reasoning = " in str(error.value)
+        if name == "gpt-oss":
+            continue
+        text = ChatTemplate(name, tokenizer, supervision=Supervision("as_text"))
+        alone = ChatTemplate(name, tokenizer, supervision=Supervision("as_text", "answer"))
+        stop = text.stops[0]
+        want = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}{stop}"
+        assert proved(text, ROWS) == proved(alone, ROWS) == 7
+        assert supervised(text, ROWS[0])[0].strip() == want
+        assert supervised(alone, ROWS[0])[0].strip() == ANSWER + stop
+        assert supervised(text, ROWS[1]) == supervised(alone, ROWS[1]) == supervised(bound(name), ROWS[1])
+        assert len(supervised(text, ROWS[2])) == 2  # as text, earlier thoughts stay
+        assert f"<think>\nAn earlier thought.\n</think>\n\n{ANSWER}" in text.render(ROWS[2].messages)
+        dropped = ChatTemplate(name, tokenizer, supervision=Supervision("drop"))
+        [without], [bare] = dropped.examples(ROWS[:1]), dropped.examples([replace(ROWS[1], id="one")])
+        assert without.input_ids == bare.input_ids
+
+
+def test_rows_that_a_template_cannot_write_are_one_line(qwen: Path) -> None:
+    def refused(template: ChatTemplate, rows: list[Conversation]) -> str:
+        with pytest.raises(TemplateError) as error:
+            fit_parts(template, {"train": rows[:2], "dev": rows[2:]}, Data())
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert refused(bound("mistral-v3"), ROWS) == (
+        "4 of 5 rows (one, two, earlier, …) hold reasoning, and template 'mistral-v3' has no place for it; "
+        "set data.reasoning = 'as_text' to learn it as text between <think> marks, or 'drop'"
+    )
+    assert "set template.thinking = true, or data.reasoning = 'drop'" in refused(template(qwen, thinking=False), ROWS)
+    assert "set template.thinking = true" in refused(template(qwen, OWN, thinking=False), ROWS)
+    assert "set data.reasoning = 'keep'" in refused(template(qwen, reasoning="as_text"), ROWS)
+    assert refused(bound("mistral-v3"), CALLING).startswith(
+        "3 of 3 rows (calls, plain calls, ends with a call) hold tool calls or tool results, which template 'mistral-v3' does not write; "
+    )
+    spelled = replace(CALLING[2], messages=(*CALLING[2].messages[:1], Message("assistant", "", extra=extra(tool_calls=[{"function": {"name": "a", "arguments": "<|im_end|>"}}]))))  # fmt: skip
+    assert "hold the control token <|im_end|> in a tool call" in refused(template(qwen), [spelled] * 3)
+
+
+def test_text_that_looks_like_a_mark_stays_text(qwen: Path) -> None:
+    row = Conversation.of(
+        "x", "", "What is <think>?", "A mark, as </think> is.", reasoning="They ask for <think> and </think>."
+    )
+    ours = template(qwen)
+    [example] = ours.examples([row])
+    for token in ("<think>", "</think>"):
+        assert example.input_ids.count(ours.tokenizer.control_id(token)) == 1
+    assert proved(ours, [row]) == 1
+
+
+# --- reading
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Asthma.", ("", "Asthma.")),
+        ("<think>\nIt wheezes.\n</think>\n\nAsthma.", ("It wheezes.", "Asthma.")),
+        ("<thinking>a</thinking><think>b</think>c", ("a\n\nb", "c")),
+        ("It wheezes.</think>Asthma.", ("It wheezes.", "Asthma.")),
+        ("<think>It wheezes and", ("It wheezes and", "")),
+        ("<think>\n\n</think>\n\nAsthma.", ("", "Asthma.")),
+        ("It is written <think>a</think> there.", ("", "It is written <think>a</think> there.")),
+    ],
+)
+def test_a_thought_is_told_from_its_answer(text: str, found: tuple[str, str]) -> None:
+    assert split_reasoning(text) == found
+
+
+def read(place: Path, rows: list[dict[str, Any]], columns: Columns | None = None) -> tuple[list[Conversation], Ledger]:
+    path = place / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ledger = Ledger()
+    found = list(open_source("jsonl").read(Files(path, columns or Columns()), ledger))
+    return [row for row in found if isinstance(row, Conversation)], ledger
+
+
+def turns(**answer: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", **answer}]}
+
+
+def test_reasoning_is_read_from_its_keys_columns_and_marks(tmp_path: Path) -> None:
+    shapes = [
+        turns(content="a", reasoning_content="t"), turns(content="a", thinking=" t\n"), turns(content="a", reasoning="t"),
+        turns(content="<think>t</think>a"), turns(content="<think>other</think>a", reasoning_content="t"),
+    ]  # fmt: skip
+    rows, _ = read(tmp_path, shapes)
+    assert [row.messages[1] for row in rows] == [Message("assistant", "a", "t")] * 5
+    rows, _ = read(tmp_path, [{"Question": "q", "Response": "a", "Complex_CoT": "t"}], Columns(question="Question", answer="Response", reasoning="Complex_CoT"))  # fmt: skip
+    assert rows[0].messages == (Message("user", "q"), Message("assistant", "a", "t"))
+    rows, _ = read(
+        tmp_path, [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "<think>t</think>a"}]}]
+    )
+    assert rows[0].messages[1] == Message("assistant", "a", "t")
+
+
+def test_what_cannot_be_learned_from_is_counted(tmp_path: Path) -> None:
+    rows, ledger = read(tmp_path, [turns(content="<think>never ends"), turns(content="", reasoning="t"), turns(content=" "), turns(content="a", weight=0), turns(content="b")])  # fmt: skip
+    assert [row.answer for row in rows] == ["b"]
+    assert dict(ledger.dropped) == {"reasoning without an answer": 2, "empty answer": 1, "no turn is supervised": 1}
+
+
+def test_weights_and_tools_are_read(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "dose", "arguments": '{"drug": "x"}'}}
+    messages = [
+        {"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [call], "weight": 0},
+        {"role": "tool", "content": "2", "tool_call_id": "c1"}, {"role": "assistant", "content": "a", "weight": 1},
+    ]  # fmt: skip
+    [row], _ = read(tmp_path, [{"messages": messages, "tools": json.dumps(TOOLS)}])
+    user, calling, tool, answer = row.messages
+    assert user.more == {"tools": TOOLS}
+    assert calling.more["tool_calls"] == [{**call, "function": {"name": "dose", "arguments": {"drug": "x"}}}]
+    assert (calling.supervised, answer.supervised) == (False, True)
+    assert tool == Message("tool", "2", extra=extra(tool_call_id="c1"))
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        (
+            {"content": "a", "weight": 2},
+            "weight = 2 of a turn by the assistant; give an assistant's turn 0 (not supervised) or 1",
+        ),
+        ({"content": "a", "reasoning_content": 3}, "reasoning_content is 3 where text belongs; quote it"),
+        ({"content": "a", "tool_calls": [{"name": "x"}]}, "a tool call is no object with name and arguments"),
+    ],
+)
+def test_a_wrong_turn_is_one_line(turn: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read(tmp_path, [turns(**turn)])
+    assert str(error.value).startswith("rows.jsonl: row 1: ") or "rows.jsonl: row 1: " in str(error.value)
+    assert words in str(error.value)
+
+
+def test_the_order_of_turns_with_tools(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "a"},
+    ]
+    with pytest.raises(DataError, match="turn 2 is 'tool' where 'assistant' belongs"):
+        read(tmp_path, [{"messages": messages}])
+    called = turns(content="", tool_calls=[CALL])["messages"]
+    with pytest.raises(
+        DataError, match=r"turn 3 is 'user' where 'tool' belongs; order the turns as .* with tool turns behind"
+    ):
+        read(
+            tmp_path, [{"messages": [*called, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]
+        )
+
+
+def test_a_message_is_kept_whole_and_a_plain_one_as_ever() -> None:
+    assert Message("user", "q").row() == ["user", "q"]
+    for message in (
+        Message("assistant", "a", "t"),
+        Message("assistant", "a", "", False),
+        Message("tool", "a", extra="{}"),
+    ):
+        assert Message(*json.loads(json.dumps(message.row()))) == message
+    assert Message("assistant", "a", "t").row() == ["assistant", "a", "t"]
+
+
+def test_keys_of_runs_that_say_nothing_of_reasoning_stay(tmp_path: Path) -> None:
+    plain = Recipe()
+    told = Recipe.model_validate({"data": {"reasoning": "keep"}, "train": {"supervise": "reasoning_and_answer", "turns": "all"}, "eval": {"max_reasoning_tokens": 0}})  # fmt: skip
+    assert told.key == plain.key
+    for section, key, value in (("data", "reasoning", "drop"), ("train", "supervise", "answer"), ("train", "turns", "last"), ("eval", "max_reasoning_tokens", 9)):  # fmt: skip
+        assert Recipe.model_validate({section: {key: value}}).key != plain.key
+
+
+# --- evaluation
+
+
+def ids(template: ChatTemplate, text: str) -> list[int]:
+    """A text as a model writes it, its control tokens as such."""
+    return template.tokenizer.read_whole([text])[0]
+
+
+LEAK = "PLANTED secret 999 mg"
+# what a model writes (Qwen3's marks are control tokens), the answer that is scored, and whether its thought ended
+WRITTEN = [
+    (f"<think>\n{LEAK}\n</think>\n\nAsthma.<|im_end|>", "Asthma.", True),
+    (f"<think>{LEAK}</think>Asthma.<|im_end|>", "Asthma.", True),
+    (f"\n<think>\n{LEAK}\n</think>\n<think>{LEAK}</think>\n\nAsthma.<|im_end|>", "Asthma.", True),
+    (f"{LEAK}\n</think>\n\nAsthma.<|im_end|>", "Asthma.", True),
+    (f"<think>\n{LEAK} and so on", "", False),
+    (f"<think>\n{LEAK}<|im_end|>", "", False),
+    (f"<think>\n{LEAK}\n</think>\n\n<think>\n{LEAK}", "", False),
+    (f"Asthma. <think>\n{LEAK}", "Asthma.", False),
+    ("<think>\n\n</think>\n\nAsthma.<|im_end|>", "Asthma.", None),
+    ("Asthma.<|im_end|>", "Asthma.", None),
+]
+
+
+@pytest.mark.parametrize(("text", "answer", "finished"), WRITTEN)
+def test_a_planted_thought_never_reaches_the_score(text: str, answer: str, finished: bool | None, qwen: Path) -> None:
+    for name in ("qwen3", OWN):
+        ours = template(qwen, name)
+        said = answer_of(ours, ids(ours, text), Eval())
+        assert (said.text, said.reasoning_finished) == (answer, finished)
+        assert (said.reasoning_tokens is None) == (finished is None)
+        if finished is None:
+            assert said.tokens == len(ids(ours, text))
+    # a base without thoughts writes the marks as text, whether it was taught so or not
+    for supervision in (Supervision(), Supervision("as_text")):
+        other = ChatTemplate("mistral-v3", bound("mistral-v3").tokenizer, supervision=supervision)
+        plain = text.removesuffix("<|im_end|>")
+        said = answer_of(other, other.tokenizer.encode([plain], continuing=False)[0], Eval())
+        assert (said.text, said.reasoning_finished) == (answer, finished)
+
+
+def test_reasoning_has_a_budget_and_the_answer_its_own(qwen: Path) -> None:
+    ours = template(qwen)
+    written = ids(ours, f"<think>\n{LEAK}\n</think>\n\nAsthma, a disease of the airways.<|im_end|>")
+    thought = written.index(ours.tokenizer.control_id("</think>")) + 1
+    assert answer_of(ours, written, Eval(max_reasoning_tokens=thought, max_new_tokens=99)) == Answer(
+        "Asthma, a disease of the airways.", len(written) - thought, True, thought, True
+    )
+    assert answer_of(ours, written, Eval(max_reasoning_tokens=thought - 1)) == Answer("", 0, True, thought - 1, False)
+    cut = answer_of(ours, written, Eval(max_reasoning_tokens=thought, max_new_tokens=2))
+    assert (cut.text, cut.tokens, cut.stopped) == ("A", 2, False)
+    assert Decoding.of(Recipe(eval=Eval(max_reasoning_tokens=40, max_new_tokens=2))).max_new_tokens == 42
+
+
+class Thinker(Listed):
+    """Answers that a list holds, control tokens as such."""
+
+    def __init__(self, template: ChatTemplate, answers: Sequence[str]) -> None:
+        super().__init__(template, answers)
+        self._ids = [ids(template, answer) for answer in answers]
+
+
+def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path, tmp_path: Path) -> None:
+    ours, recipe = template(qwen), Recipe(eval=Eval(max_reasoning_tokens=30, max_new_tokens=20, draws=10))
+    rows = [Conversation.of(str(n), str(n), QUESTION, "Asthma.", reasoning=THOUGHT) for n in range(3)]
+    rows.append(CALLING[2])  # ends with a tool call: nothing to score
+    asked = held_out(recipe, fit(ours, rows, 2048, "drop"))
+    assert len(asked) == 3
+    before = ["<think>\nHm.\n</think>\n\nAsthma.<|im_end|>", f"<think>\n{LEAK}", f"<think>{'so ' * 60}</think>\n\nAsthma.<|im_end|>"]
+    after = ["Asthma.<|im_end|>"] * 3
+    base, tuned = (predict(name, Thinker(ours, said), ours, asked, recipe.eval, tmp_path, Console.silent()) for name, said in ((BASE, before), (TUNED, after)))  # fmt: skip
+    assert [p.prediction for p in base] == ["Asthma.", "", ""]
+    text = (tmp_path / "predictions.jsonl").read_text()
+    assert LEAK not in text
+    assert text.count("reasoning_tokens") == 3
+    assert [p for p in read_predictions(tmp_path / "predictions.jsonl", own=True) if p.model == BASE] == base
+    made = report(recipe, "test", "k", base, tuned)
+    assert made["reasoning"][TUNED] == {"rows": 0, "of_rows": 3, "mean_tokens": None, "unfinished": 0}
+    assert made["reasoning"][BASE] | {"mean_tokens": 0} == {"rows": 3, "of_rows": 3, "mean_tokens": 0, "unfinished": 2}
+    assert made["reasoning"][BASE]["mean_tokens"] == sum(p.reasoning_tokens or 0 for p in base) / 3
+    assert (made["base"]["exact_match"]["value"], made["tuned"]["exact_match"]["value"]) == (1 / 3, 1)
+    written = as_markdown("x", made, base, tuned)
+    assert "at most 20 tokens behind at most 30 of reasoning" in written
+    assert "| unfinished, so without an answer | 2 | 0 |" in written
+    assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), "test", "k", tuned, tuned)
