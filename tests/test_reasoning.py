@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,14 @@ from medrecipes.evaluation.answers import held_out, predict
 from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
 from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
 from medrecipes.rendering.answer_text import Answer, answer_of
-from medrecipes.rendering.base_template import own_text
+from medrecipes.rendering.base_template import base_template, own_text
 from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
 from medrecipes.rendering.overflow import UNSUPERVISED, fit, fit_parts
 from medrecipes.rendering.proofs import prove
 from medrecipes.rendering.template_shapes import Supervision
 from medrecipes.rendering.tokenizer import Tokenizer
 from medrecipes.scoring.predictions import read_predictions
+from tests import families
 from tests.test_evaluate import Listed
 from tests.test_templates import bound
 
@@ -437,7 +440,11 @@ def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path,
     rows.append(CALLING[2])  # ends with a tool call: nothing to score
     asked = held_out(recipe, fit(ours, rows, 2048, "drop"))
     assert len(asked) == 3
-    before = ["<think>\nHm.\n</think>\n\nAsthma.<|im_end|>", f"<think>\n{LEAK}", f"<think>{'so ' * 60}</think>\n\nAsthma.<|im_end|>"]
+    before = [
+        "<think>\nHm.\n</think>\n\nAsthma.<|im_end|>",
+        f"<think>\n{LEAK}",
+        f"<think>{'so ' * 60}</think>\n\nAsthma.<|im_end|>",
+    ]
     after = ["Asthma.<|im_end|>"] * 3
     base, tuned = (predict(name, Thinker(ours, said), ours, asked, recipe.eval, tmp_path, Console.silent()) for name, said in ((BASE, before), (TUNED, after)))  # fmt: skip
     assert [p.prediction for p in base] == ["Asthma.", "", ""]
@@ -454,3 +461,79 @@ def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path,
     assert "at most 20 tokens behind at most 30 of reasoning" in written
     assert "| unfinished, so without an answer | 2 | 0 |" in written
     assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), "test", "k", tuned, tuned)
+
+
+# --- other families, by the templates of their makers as TRL bundles them
+
+
+def makers(place: Path, family: str, text: str, **told: Any) -> ChatTemplate:
+    """A template of a maker's own on a tokenizer of its kind, thinking."""
+    shutil.copytree(families.folder(family), place / "base")
+    (place / "base" / "chat_template.jinja").write_text(text, encoding="utf-8")
+    recipe = Recipe.model_validate({"template": {"thinking": True}, **told})
+    return base_template(recipe, Tokenizer(place / "base"), "a base")
+
+
+def bundled(name: str) -> str:
+    return (files("trl") / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def test_gpt_oss_thinks_in_its_analysis_channel(tmp_path: Path) -> None:
+    ours = makers(tmp_path / "a", "gpt-oss", bundled("gptoss"))
+    alone = makers(tmp_path / "b", "gpt-oss", bundled("gptoss"), train={"supervise": "answer"})
+    assert (ours.name, ours.stops[0]) == (OWN, "<|return|>")
+    assert proved(ours, ROWS) == proved(alone, ROWS) == 7
+    thought = f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>"
+    final = "<|channel|>final<|message|>"
+    assert supervised(ours, ROWS[0]) == [f"{thought}{ANSWER}<|return|>"]
+    assert supervised(alone, ROWS[0]) == [f"{ANSWER}<|return|>"]
+    assert supervised(ours, ROWS[2]) == [f"{final}{ANSWER}<|end|>", f"{thought}Yes é.<|return|>"]
+    for text, answer, finished in (
+        (f"{thought}Asthma.<|return|>", "Asthma.", True),
+        (f"<|channel|>analysis<|message|>{LEAK}", "", False),
+        (f"<|channel|>analysis<|message|>{LEAK}<|end|><|start|>assistant<|channel|>commentary", "", False),
+        (f"{final}Asthma.<|return|>", "Asthma.", None),
+    ):
+        said = answer_of(ours, ids(ours, text), Eval())
+        assert (said.text, said.reasoning_finished) == (answer, finished)
+
+
+def test_deepseeks_prompt_opens_the_thought(tmp_path: Path) -> None:
+    ours = makers(tmp_path / "a", "deepseek-r1", bundled("deepseek_r1_distill"))
+    alone = makers(tmp_path / "b", "deepseek-r1", bundled("deepseek_r1_distill"), train={"supervise": "answer"})
+    assert ours.name == "deepseek-r1"
+    assert proved(ours, ROWS) == proved(alone, ROWS) == 7
+    stop = "<｜end▁of▁sentence｜>"
+    assert ours.render(ROWS[0].prompt(), ask=True).endswith("<｜Assistant｜><think>\n")
+    assert supervised(ours, ROWS[0]) == [f"{THOUGHT}\n</think>\n\n{ANSWER}{stop}"]
+    assert supervised(alone, ROWS[0]) == [ANSWER + stop]
+    assert supervised(ours, ROWS[2]) == [ANSWER + stop, f"{THOUGHT}\n</think>\n\nYes é.{stop}"]
+    for text, answer, finished in (
+        (f"{LEAK}\n</think>\n\nAsthma.{stop}", "Asthma.", True),
+        (LEAK, "", False),
+        (f"{LEAK}{stop}", "", False),
+    ):
+        said = answer_of(ours, ids(ours, text), Eval())
+        assert (said.text, said.reasoning_finished) == (answer, finished)
+
+
+# in the style of SmolLM3's: thoughts are control tokens within the content, and its own empty thought ends with one line break
+SMOLLM3 = "{{ '<|im_start|>system\nReasoning Mode: ' + ('/think' if enable_thinking else '/no_think') + '\n' }}{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' %}{% if not enable_thinking %}{{ \"<think>\\n\\n</think>\\n\" }}{% endif %}{{ message.content.lstrip('\n') + '<|im_end|>\n' }}{% else %}{{ message.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if not enable_thinking %}{{ \"<think>\\n\\n</think>\\n\" }}{% endif %}{% endif %}"
+
+
+def test_a_template_that_takes_thoughts_within_contents_gets_them_as_its_own_tokens(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ours = makers(tmp_path / "a", "qwen3", SMOLLM3)
+    alone = makers(tmp_path / "b", "qwen3", SMOLLM3, train={"supervise": "answer"})
+    assert ours.name == OWN
+    assert proved(ours, ROWS) == proved(alone, ROWS) == 7
+    assert supervised(ours, ROWS[0]) == [f"<think>\n{THOUGHT}\n</think>\n{ANSWER}<|im_end|>"]
+    assert supervised(alone, ROWS[0]) == [f"{ANSWER}<|im_end|>"]
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "a" / "base")
+    for row, example in zip(ROWS, ours.examples(ROWS), strict=True):
+        marked = [{"role": m.role, "content": f"<think>\n{m.reasoning}\n</think>\n{m.content}" if m.reasoning else m.content} for m in row.messages]  # fmt: skip
+        whole = theirs.apply_chat_template(marked, tokenize=True, return_dict=True, enable_thinking=True)
+        assert example.input_ids == whole["input_ids"]
+    quiet = makers(tmp_path / "c", "qwen3", SMOLLM3, template={"thinking": False})
+    assert "asks for an answer without a thought; set template.thinking = true" in str(quiet.problem(ROWS[0].messages))

@@ -19,15 +19,14 @@ def split_reasoning(text: str) -> tuple[str, str]:
     thoughts = []
     while closing := CLOSES.search(text):
         opening = OPENS.search(text)
-        before = text[: opening.start()] if opening and opening.start() < closing.start() else ""
-        if before.strip():  # an answer that mentions the mark, or thinks in its middle
+        begins, ends = opening.span() if opening and opening.start() < closing.start() else (0, 0)
+        if text[:begins].strip():  # an answer that mentions the mark, or thinks in its middle
             break
-        thoughts.append(text[opening.end() if opening and opening.start() < closing.start() else 0 : closing.start()])
+        thoughts.append(text[ends : closing.start()])
         text = text[closing.end() :]
-    if opening := OPENS.match(text.lstrip()):
-        if not CLOSES.search(text):
-            thoughts.append(text.lstrip()[opening.end() :])
-            text = ""
+    if (opening := OPENS.match(text.lstrip())) and not CLOSES.search(text):
+        thoughts.append(text.lstrip()[opening.end() :])
+        text = ""
     if not thoughts:
         return "", text
     return "\n\n".join(filter(None, (thought.strip() for thought in thoughts))), text.strip()

@@ -57,12 +57,10 @@ def answer_of(template: ChatTemplate, ids: Sequence[int], settings: Eval) -> Ans
 def written_by(template: ChatTemplate, ids: Sequence[int]) -> Written:
     """What a model wrote, apart: by the marks of its template, by `<think>` as control tokens, and by `<think>` as text."""
     rest, thought, finished = list(ids), list[int](), True
-    for before, behind, opened in _marks(template):
-        closed = _last(rest, behind)
-        if closed is not None:
-            thought, rest = rest[: closed + len(behind)], rest[closed + len(behind) :]
-        at = 0 if opened and closed is None else _first(rest, before)
-        if at is not None:
+    for before, behind in _marks(template):
+        if (at := _last(rest, behind)) is not None:
+            thought, rest = rest[: at + len(behind)], rest[at + len(behind) :]
+        if (at := _first(rest, before)) is not None:
             rest, thought, finished = rest[:at], thought + rest[at:], False
     if finished and isinstance(template.thoughts, Thoughts):
         bare = template.ids_of(template.thoughts.bare.strip())
@@ -74,16 +72,18 @@ def written_by(template: ChatTemplate, ids: Sequence[int]) -> Written:
     if opening := OPENS.search(text):
         at = _until(template, rest, lambda said: bool(OPENS.search(said))) - 1
         rest, thought, text, finished = rest[:at], thought + rest[at:], text[: opening.start()], False
+    if not thought and isinstance(template.thoughts, Thoughts) and not template.thoughts.before.strip():
+        rest, thought, text, finished = [], rest, "", False  # the prompt opened it, and nothing closed it
     return Written(text.strip(), rest, thought, finished)
 
 
-def _marks(template: ChatTemplate) -> Iterator[tuple[list[int], list[int], bool]]:
-    """The ids before and behind a thought, and whether the prompt has opened it already."""
+def _marks(template: ChatTemplate) -> Iterator[tuple[list[int], list[int]]]:
+    """The ids before and behind a thought, where they are control tokens; none before one that the prompt opens."""
     thoughts, control = template.thoughts, template.tokenizer.control
     if isinstance(thoughts, Thoughts) and (behind := thoughts.behind.strip()) and template.has_control(behind):
-        yield template.ids_of(thoughts.before.strip()), template.ids_of(behind), not thoughts.before.strip()
+        yield template.ids_of(thoughts.before.strip()), template.ids_of(behind)
     elif all(mark in control for mark in THINK):
-        yield [control[THINK[0]]], [control[THINK[1]]], False
+        yield [control[THINK[0]]], [control[THINK[1]]]
 
 
 def _first(ids: Sequence[int], wanted: Sequence[int]) -> int | None:

@@ -35,6 +35,7 @@ def _dialogue(*contents: str, system: str | None = None) -> tuple[Message, ...]:
     return tuple([Message("system", system), *turns] if system else turns)
 
 
+EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 ASKED, ANSWERED = "What is asthma?", "A disease of the airways.\n\nIt comes and goes."
 PROBES = (
     Probe("a question", _dialogue(ASKED), ask=True),
@@ -45,7 +46,7 @@ PROBES = (
     Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
 )
 # what the head of a template may leave out of the comparison, as `differs: TAG: why`
-TAGS = ("blanks", "system", "default system", "cue")
+TAGS = ("blanks", "system", "default system", "cue", "thoughts")
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ def _same(ours: str, theirs: str, probe: Probe, left_out: set[str], bos: str) ->
     if ours == theirs:
         return True
     if probe.ask and "cue" in left_out and ours.startswith(theirs):
+        return True
+    if not probe.ask and "thoughts" in left_out and ours.replace(EMPTY_THOUGHT, "") == theirs:
         return True
     # all of ours behind the BOS is the end of theirs, which begins with a system turn of its own making
     return "default system" in left_out and theirs.endswith(ours.removeprefix(bos))

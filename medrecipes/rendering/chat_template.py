@@ -86,10 +86,11 @@ class ChatTemplate:
         self.differs = [value for key, value in lines if key == "differs"]
         self.own = name == OWN
         self.stops: list[str] = []
+        self.ends: list[str] = []
         with _about(name):
             self._bind_own(tokenizer) if self.own else self._bind(tokenizer)
             # a token that closes a thought ends no answer, e.g. gpt-oss' <|end|>, though it may end an earlier one
-            self.ends = list(self.stops)
+            self.ends = list(dict.fromkeys([*self.ends, *self.stops]))
             if isinstance(self.thoughts, Thoughts) and thinking:
                 self.stops = [stop for stop in self.stops if stop not in self.thoughts.behind]
 
@@ -117,12 +118,16 @@ class ChatTemplate:
         control, told = self.tokenizer.control, self.supervision
         self.shapes = Shapes(self.text, control, (), self.variables, finds=True, supervision=told)
         ends = [part for part in self.shapes.parts(EXCHANGE, False) if part.supervised]
+        # an answer that another question follows may end with another token, as gpt-oss' do
+        earlier = self.shapes.parts(EXCHANGE * 2, False)
+        learned = [a for a, b in zip(earlier, [*earlier[1:], None], strict=True) if a.supervised and not (b and b.supervised)]  # fmt: skip
         if not ends or not isinstance(ends[-1], Control):
             raise TemplateError(
                 "writes no answer that ends with a control token; name one of templates/ as template.name"
             )
         eos = self.tokenizer.named.get("eos_token", "")
         self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
+        self.ends = [*self.stops, *(part.text for part in learned if isinstance(part, Control))]
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -216,7 +221,7 @@ class ChatTemplate:
             if self.shapes.key:
                 return f"hold reasoning, which template {self.name!r} writes in its family's own way and data.reasoning = 'as_text' writes as text; set data.reasoning = 'keep'"  # fmt: skip
             return None
-        if self.shapes.key is None:
+        if not self.shapes.writes_thoughts:
             return f"hold reasoning, and template {self.name!r} has no place for it; {WITHOUT_REASONING}"
         if isinstance(self.thoughts, TemplateError):
             cure = "set template.thinking = true" if not self.thinking else "name one of templates/ as template.name"

@@ -10,12 +10,16 @@ from typing import Any, Literal
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.tally import MANY, Said
-from medrecipes.recipe.schema import Data
+from medrecipes.recipe.schema import Data, Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 
 Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
 TOO_LONG = "longer than max_tokens"
 UNSUPERVISED = "nothing supervised"
+# what is done with reasoning, by data.reasoning
+BECOMES = {
+    "keep": "written as the base's family writes it", "drop": "left out", "as_text": "text between <think> marks",
+}  # fmt: skip
 
 
 @dataclass
@@ -77,6 +81,19 @@ def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
     if cut := {name: f for name, f in fitted.items() if f.counts}:
         shares = (f"{f.counts.total():,} of {f.rows:,} {name} rows ({f.counts.total() / f.rows:.1%})" for name, f in cut.items())  # fmt: skip
         said.append(("note", f"data.on_overflow = {data.on_overflow!r} cut {', '.join(shares)} to data.max_tokens = {data.max_tokens}"))  # fmt: skip
+    return said
+
+
+def told_of_reasoning(fitted: Mapping[str, Fitted], recipe: Recipe) -> list[Said]:
+    """How many rows hold reasoning and what becomes of it, as lines for the screen; nothing where none does."""
+    rows = [row for f in fitted.values() for row in f.conversations]
+    held = sum(any(m.reasoning for m in row.messages) for row in rows)
+    if not held:
+        return []
+    what = BECOMES[recipe.data.reasoning]
+    said: list[Said] = [("note", f"{held:,} of {len(rows):,} rows hold reasoning: {what} (data.reasoning = {recipe.data.reasoning!r})")]  # fmt: skip
+    if recipe.data.reasoning != "drop" and not recipe.eval.max_reasoning_tokens:
+        said.append(("note", f"eval.max_reasoning_tokens = 0 leaves reasoning and answer eval.max_new_tokens = {recipe.eval.max_new_tokens} together; give reasoning a budget of its own"))  # fmt: skip
     return said
 
 

@@ -252,6 +252,12 @@ class Shapes:
         self._supervision = supervision
         # the name by which the template reads reasoning, where it does
         self.key = next((key for key in KEYS if re.search(READS.format(key), text)), None)
+        # one that reads none, but writes the marks of thoughts as control tokens, is given them within the content
+        self._within = supervision.reasoning == "as_text" or (
+            self.key is None and {"<think>", "</think>"} <= controls.keys()
+        )
+        empty = re.search(r"<think>(?:\\n)+</think>((?:\\n)+)", text) if supervision.reasoning != "as_text" else None
+        self._behind = MARKS[1].rstrip("\n") + (empty[1].replace("\\n", "\n") if empty else "\n\n")
         self._pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)) or "(?!)")
         self._foreign = sorted(foreign, key=len, reverse=True)
         self.parts = lru_cache(maxsize=4096)(self._parts)
@@ -290,9 +296,8 @@ class Shapes:
         turns = []
         for message, content, thought in zip(messages, texts[::2], texts[1::2], strict=True):
             turn = {"role": message.role, "content": content}
-            if thought and self._supervision.reasoning == "as_text":
-                before, behind = MARKS
-                turn["content"] = type(content)(f"{before}{thought}{behind}{content}")
+            if thought and self._within:
+                turn["content"] = type(content)(f"{MARKS[0]}{thought}{self._behind}{content}")
             elif thought and self.key is None:
                 raise TemplateError(f"has no place for reasoning; {WITHOUT_REASONING}")
             elif thought:
@@ -319,6 +324,11 @@ class Shapes:
             texts.append(_StandIn(f"{OPEN}{len(texts)}{CLOSE}") if turn.reasons else "")
         return self._told(self._marked, [turn.message for turn in shape], texts, ask)
 
+    @property
+    def writes_thoughts(self) -> bool:
+        """Whether it has a place for reasoning, be it within the content."""
+        return self.key is not None or self._within
+
     @cached_property
     def thoughts(self) -> Thoughts | TemplateError:
         """How the template writes reasoning, or why it cannot."""
@@ -334,6 +344,8 @@ class Shapes:
             before, *rest = thought.split(answers[1])
             if len(rest) != 1 or content.search(before):
                 return TemplateError("has no place for reasoning")
+            if self._within and "</think>" in text.split(BEGIN)[-2]:
+                return TemplateError("asks for an answer without a thought")
             return Thoughts(before, content.split(rest[0])[0], content.split(answers[0])[0])
         except TemplateError as error:
             return error

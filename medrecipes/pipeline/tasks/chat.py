@@ -22,7 +22,7 @@ from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template, said_of
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config
-from medrecipes.rendering.overflow import fit_parts, told
+from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
 from medrecipes.rendering.proofs import Proof, prove, template_notes
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction
@@ -76,7 +76,7 @@ class Chat:
         return Rendered(
             train, dev, answers.held_out(self.recipe, fitted["held out"]), split.held_out_name, answers.data_report(split, fitted),
             f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised",
-            told(fitted, self.recipe.data), fitted,
+            [*told(fitted, self.recipe.data), *told_of_reasoning(fitted, self.recipe)], fitted,
         )  # fmt: skip
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> dict[str, Proof]:
