@@ -8,11 +8,29 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+)
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.kernels import fused_layer, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.plan.pace import Graphs
 from medrecipes.engines.trainer.runtime_proofs import Proving
 from medrecipes.recipe.schema import Lora, Model, Recipe
 
@@ -26,17 +44,56 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "mistral with a window": (MistralConfig, MistralForCausalLM, {"sliding_window": 5}),
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "gemma": (GemmaConfig, GemmaForCausalLM, {}),
-}
+    # norms of queries, keys and what blocks make; two kinds of layers, each with windows and positions of its own
+    "gemma 3": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        {
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 5,
+            "query_pre_attn_scalar": 32,
+        },
+    ),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),  # biases
+    "qwen2 with windows": (
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 5},
+    ),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 24}),  # norms of queries and keys; heads wider than their share
+    "qwen3 with yarn": (
+        Qwen3Config,
+        Qwen3ForCausalLM,
+        {
+            "rope_parameters": {
+                "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e4,
+            }
+        },
+    ),
+    "llama 3.1": (
+        LlamaConfig,
+        LlamaForCausalLM,
+        {
+            "rope_parameters": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 32, "rope_theta": 5e5,
+            }
+        },
+    ),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM, {"no_rope_layers": [1, 0, 1], "pad_token_id": 0}),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {"partial_rotary_factor": 0.5, "pad_token_id": 0}),  # q, k and v in one
+}  # fmt: skip
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def build(family: str, targets: list[str]) -> Any:
     config, kind, settings = FAMILIES[family]
     torch.manual_seed(0)
-    model = kind(config(**SHAPE, **settings, attn_implementation="sdpa"))
+    model = kind(config(**SHAPE | settings, attn_implementation="sdpa"))
     for name, parameter in model.named_parameters():
-        if "norm" in name:
+        if "norm" in name or "bias" in name:
             parameter.data.normal_(0, 0.3)
+    if family == "phi3":
+        targets = sorted({{"o_proj": "o_proj", "down_proj": "down_proj", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}.get(name, "qkv_proj") for name in targets})  # fmt: skip
     model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=targets))
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.double()
@@ -63,10 +120,15 @@ WHERE = {"cu_seq_lens_q": ENDS, "cu_seq_lens_k": ENDS, "max_length_q": 9, "max_l
 
 
 KEEP = {"kept": [True] * 3, "again": [False] * 3, "some again": [False, True, False]}
+ONCE = {
+    "kept": [("all", False, False)],
+    "again": [("some", True, False)],
+    "some again": [("all", True, True)],
+}
 TARGETS = {"all": ALL, "some": ["q_proj", "v_proj", "up_proj"]}
 
 
-recording = partial(Recorded, largest=4096, room=1e9, tell=print)
+recording = partial(Recorded, graphs=Graphs(4096, 8, 6), room=1e9, tell=print)
 
 
 def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: bool, recorded: bool) -> dict[str, Any]:
@@ -139,7 +201,7 @@ def reasons() -> dict[str, str | None]:
     }  # fmt: skip
     found = {name: fused_layer.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
     other, sharp = build("mistral", ALL), build("mistral", ALL)
-    other.config.model_type = "gemma2"
+    other.config.model_type = "gemma2"  # which caps
     sharp.get_decoder().layers[0].mlp.act_fn, sharp.config.hidden_act = torch.nn.ReLU(), "relu"
     return {**found, "gemma2": fused_layer.unfit(other, Recipe()), "relu": fused_layer.unfit(sharp, Recipe())}
 
@@ -154,6 +216,8 @@ if __name__ == "__main__":
         for keep in KEEP
         for inputs in (False, True)
         for recorded in (False, True)
+        # of all combinations those of two kinds of base, and of the others each once with each setting
+        if family in ("mistral with a window", "gemma 3") or (targets, inputs, recorded) in ONCE[keep]
     }
     print(
         json.dumps(

@@ -16,6 +16,7 @@ from medrecipes.core import processes
 from medrecipes.engines.kernels import cuda_graphs as module
 from medrecipes.engines.kernels import fused_layer, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.plan.pace import Graphs
 from tests.fused_cases import ALL, recording
 
 SHAPE: dict[str, Any] = {
@@ -130,7 +131,7 @@ def steps(count: int, room: float) -> dict[str, Any]:
     """What is told in so many steps of one size, and the loss of the last."""
     model, told = build(16), list[str]()
     model.set_attn_implementation(varlen_attention.NAME)
-    recorded = partial(Recorded, largest=LARGEST, room=room, tell=told.append)
+    recorded = partial(Recorded, graphs=Graphs(LARGEST, 8, 1), room=room, tell=told.append)
     with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
         for _ in range(count):
             loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
@@ -151,7 +152,7 @@ def room() -> dict[str, Any]:
             return out
 
     model.set_attn_implementation(varlen_attention.NAME)
-    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, largest=2048, room=asked, tell=print)):  # fmt: skip
+    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, graphs=Graphs(2048, 8, 1), room=asked, tell=print)):  # fmt: skip
         for size in range(128, 2049, 128):
             for _ in range(3):
                 model(**batch([size], 0), use_cache=False).loss.backward()
@@ -160,7 +161,6 @@ def room() -> dict[str, Any]:
 
 def main() -> None:
     """On one GPU all cases, on several what they do together; the leader tells."""
-    module.SIGHTS = 1
     processes.join()
     keeps = {"kept": [True] * 3, "some again": [False, True, False]}
     own = {f"{bits} bits, {name}": compare(bits, keep) for bits in (16, 4) for name, keep in keeps.items()}

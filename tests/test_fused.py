@@ -19,14 +19,15 @@ def found() -> dict[str, Any]:
 
 
 def test_loss_and_gradients_are_the_librarys(found: dict[str, Any]) -> None:
-    assert (
-        len(found["apart"]) == 96
-    )  # four kinds of base, two sets of targets, three ways to keep, frozen inputs or not, in sizes to be recorded or not
+    # two kinds of base with two sets of targets, three ways to keep, frozen inputs or not, in sizes to be captured or not,
+    # and ten others with three of these combinations
+    assert len(found["apart"]) == 2 * 24 + 10 * 3
     for case, apart in found["apart"].items():
         # norms and rotary positions are computed in fp32, there as here; the rest is in fp64
-        assert apart["loss"] < 1e-7, case
-        assert apart["gradients"] < 2e-6, case
-        assert apart["updates"] == (42 if "all targets" in case else 18), case
+        assert apart["loss"] < 2e-7, case
+        assert apart["gradients"] < 5e-6, case
+        matrices = (4, 2) if case.startswith("phi3") else (7, 3)
+        assert apart["updates"] == 2 * 3 * matrices["some targets" in case], case
 
 
 def test_judging_and_what_comes_after_go_the_librarys_way(found: dict[str, Any]) -> None:

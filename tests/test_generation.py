@@ -15,7 +15,17 @@ from medrecipes.engines.generation.cache import Segments
 from medrecipes.engines.generation.sampling import gumbel
 from tests.conftest import work_out
 
-FUSED = {"mistral", "mistral with a window", "llama", "llama 3's positions", "gemma"}
+FUSED = {
+    "mistral",
+    "mistral with a window",
+    "llama",
+    "llama 3's positions",
+    "gemma",
+    "gemma3",
+    "qwen2",
+    "qwen3",
+    "phi3",
+}
 SURE = 0.05  # nats by which a token may be preferred and yet be another in half precision
 
 

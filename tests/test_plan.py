@@ -11,7 +11,7 @@ import pytest
 from medrecipes.engines.plan import choose, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.memory import parts, trainable
-from medrecipes.engines.plan.pace import answered_at_once, answering, cached, speed, uneven, waiting
+from medrecipes.engines.plan.pace import Graphs, answered_at_once, answering, cached, speed, uneven, waiting
 from medrecipes.pipeline.plan_report import lines, outlook
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Lora, Model, Recipe, Train
@@ -137,7 +137,7 @@ def test_the_pace_is_what_was_measured(
 )
 def test_the_pace_of_recordings_is_what_was_measured(steps: int, gpus: int, measured: float) -> None:
     rows = recipe(packing=False, batch=8)
-    found = gpus * speed(rows, SHAPE, GPUS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, recorded=True, steps=steps, gpus=gpus)  # fmt: skip
+    found = gpus * speed(rows, SHAPE, GPUS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, graphs=Graphs(4096, 8, 6), steps=steps, gpus=gpus)  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
@@ -321,10 +321,11 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
     few = recipe(packing=False, batch=8)
     long = choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000)
     assert (long.fits, long.micro_batch) == (True, 8)  # eight rows are one piece of work, and not several smaller ones
-    assert 1600 <= long.recorded < 6400  # what is longer keeps the GPU at work by itself
+    assert long.graphs is not None
+    assert 1600 <= long.graphs.largest < 6400  # what is longer keeps the GPU at work by itself
     assert long.parts["CUDA graphs"] > 5
     short = choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=50)
-    assert (short.recorded, "CUDA graphs" in short.parts) == (0, False)
+    assert (short.graphs, "CUDA graphs" in short.parts) == (None, False)
     assert long.tokens_per_second > short.tokens_per_second
     for other in (
         choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, limit_gb=6.5),
@@ -335,7 +336,7 @@ def test_few_tokens_at_once_are_recorded_where_that_pays_and_fits() -> None:
         choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, gpus=2, shared=True),  # layers that travel
     ):
         assert other.fits
-        assert not other.recorded
+        assert not other.graphs
 
 
 # (rows a step, GPUs, what 3,000 steps of rows of real lengths, dealt as evenly as can be, had)
@@ -349,7 +350,7 @@ def test_several_cards_record_each_for_itself() -> None:
     few = recipe(packing=False, batch=8)
     one, two, four = (choose(few, SHAPE, GPUS["h200"], "fused", some_rows, steps=2000, gpus=gpus) for gpus in (1, 2, 4))  # fmt: skip
     assert [plan.micro_batch for plan in (one, two, four)] == [8, 4, 2]
-    assert all(plan.recorded for plan in (one, two, four))
+    assert all(plan.graphs for plan in (one, two, four))
     assert one.tokens_per_second < two.tokens_per_second < 2 * one.tokens_per_second  # which are not dealt quite alike
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medrecipes.engines.plan.pace import FILLED, filled, sizes
+from medrecipes.engines.plan.pace import FILLED, OCTAVES, Graphs, filled, sizes
 from tests.conftest import need_gpus, work_out
 
 
@@ -80,7 +80,7 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
 
     told = list[str]()
     monkeypatch.setattr(cuda_graphs, "_Studio", fail)
-    records = cuda_graphs.Recorded([], largest=4096, room=1e12, tell=told.append)
+    records = cuda_graphs.Recorded([], graphs=Graphs(4096, 8, 6), room=1e12, tell=told.append)
     x, cos, sin = torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 2), torch.zeros(1, 1000, 2)
     rows = Rows(torch.tensor([0, 1000]), 1000)
     assert records(x, cos, sin, rows).shape == x.shape
@@ -124,10 +124,13 @@ def test_what_is_played_is_held_against_what_was_recorded(
         take._prove(expected)
 
 
-def test_sizes_are_few_and_near() -> None:
-    found = list(sizes(4096))
-    assert [filled(tokens) for tokens in found] == found
-    assert all(any(size == filled(tokens) for size in found) and filled(tokens) >= tokens for tokens in range(1, 4097))
-    assert (len(found), max(found)) == (24, 4096)
-    likely = range(512, 4097)
-    assert sum(map(filled, likely)) / sum(likely) == pytest.approx(FILLED, abs=0.03)
+@pytest.mark.parametrize(("octave", "many"), zip(OCTAVES, (24, 16, 10, 6), strict=True))
+def test_sizes_are_few_and_near(octave: int, many: int) -> None:
+    found = list(sizes(4096, octave))
+    fill = Graphs(4096, octave, 1).filled
+    assert [fill(tokens) for tokens in found] == found
+    assert all(fill(tokens) in found and fill(tokens) >= tokens for tokens in range(1, 4097))
+    assert (len(found), max(found)) == (many, 4096)
+    likely = [round(512 * 2 ** (n / 100)) for n in range(300)]  # as likely within an octave as in another
+    mean = sum(filled(tokens, octave) / tokens for tokens in likely) / len(likely)
+    assert mean == pytest.approx(1 + FILLED / octave, abs=0.03)

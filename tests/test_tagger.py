@@ -59,6 +59,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
     return {name: base_of(name, tmp_path_factory.mktemp("base")) for name in CONFIGS}
 
 
+NEAR = 1e-4 if not torch.cuda.is_available() else 5e-3  # how far figures may lie apart; a GPU computes in bf16
+
+
 def row(words: tuple[str, ...], id: str = "a", tags: tuple[str, ...] = ()) -> Tagged:
     return Tagged(id, id, words, tags or ("O",) * len(words))
 
@@ -87,7 +90,7 @@ def test_a_later_word_changes_an_earlier_ones_tag_only_where_attention_looks_bot
                 # a window of three words in either of two layers: those before see it from afar no more
                 assert min(change[-3:-1] if "window" in name else change[:-1]) > 0
         alone, beside = said(engine, before)[0], said(engine, before, longer)[0]
-        assert torch.allclose(torch.tensor(alone), torch.tensor(beside), atol=1e-5), "padding must change nothing"
+        assert torch.allclose(torch.tensor(alone), torch.tensor(beside), atol=NEAR), "padding must change nothing"
 
 
 def test_the_head_is_neither_quantised_nor_halved_and_the_layers_are(bases: dict[str, Base]) -> None:
@@ -115,7 +118,7 @@ def test_a_base_published_in_4_bits_keeps_its_head_out_of_them(bases: dict[str, 
     assert (kinds["q_proj"], kinds["score"]) == ("Linear4bit", "Head")
     direct = Tagger(recipe("model.bits=4"), whole, LABELS)
     a, b = (torch.tensor(said(one, row(WORDS))[0]) for one in (engine, direct))
-    assert torch.allclose(a, b, atol=1e-4)
+    assert torch.allclose(a, b, atol=NEAR)
 
 
 def test_the_same_seed_begins_with_the_same_head_and_another_with_another(bases: dict[str, Base]) -> None:
@@ -213,9 +216,9 @@ def test_windows_laid_end_to_end_are_learned_and_tagged_as_padded_ones(
         assert engine._keeps_apart(engine.windows(ROWS))
     padded = found.pop(("padded", False))
     for losses, dev, likely in found.values():
-        assert losses == pytest.approx(padded[0], rel=1e-4)
-        assert dev == pytest.approx(padded[1], rel=1e-4)
-        assert torch.allclose(torch.tensor(likely), torch.tensor(padded[2]), atol=1e-4)
+        assert losses == pytest.approx(padded[0], rel=NEAR)
+        assert dev == pytest.approx(padded[1], rel=NEAR)
+        assert torch.allclose(torch.tensor(likely), torch.tensor(padded[2]), atol=NEAR)
 
 
 def test_what_was_seen_is_counted_whether_it_was_logged_or_not(bases: dict[str, Base], tmp_path: Path) -> None:
@@ -233,12 +236,14 @@ def test_what_was_seen_is_counted_whether_it_was_logged_or_not(bases: dict[str, 
 
 
 def test_focal_loss_and_class_weights_change_what_is_minimised(bases: dict[str, Base]) -> None:
-    outputs = type("Outputs", (), {"logits": torch.tensor([[[4.0, 0.0, 0.0], [0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]])})
+    logits = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]])
     labels = torch.tensor([[0, 1, -100]])
     counts = [90, 10, 0]
 
     def loss(*overrides: str) -> float:
-        return float(Tagger(recipe(*overrides), bases["llama"], LABELS)._loss(counts)(outputs, labels))
+        engine = Tagger(recipe(*overrides), bases["llama"], LABELS)
+        outputs = type("Outputs", (), {"logits": logits.to(engine.device)})
+        return float(engine._loss(counts)(outputs, labels.to(engine.device)))
 
     easy, hard = 0.035976, 1.098612
     assert loss() == pytest.approx((easy + hard) / 2, abs=1e-5)

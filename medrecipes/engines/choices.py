@@ -16,6 +16,7 @@ from medrecipes.engines.kernels import fused_layer as fused
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.memory import GB, Way
+from medrecipes.engines.plan.pace import Graphs
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.packing import Layout, Pack
 
@@ -29,7 +30,7 @@ class Setting:
     micro_batch: int
     recomputed: int
     decode_once: bool
-    recorded: int = 0  # up to how many tokens at once a step is replayed from a CUDA graph; 0: none is
+    graphs: Graphs | None = None  # how steps are replayed from CUDA graphs; None: they are not
     recordings_gb: float = 0.0  # what CUDA graphs are given
 
 
@@ -141,11 +142,12 @@ def choose_setting(
         choices["weights"] = Choice(DECODED if found.decode_once else UNDECODED, fits)
     if own:
         launches = Choice("one by one", "CUDA graphs would not pay here, or not fit")
-        if found.recorded:
-            launches = Choice(f"as CUDA graphs up to {found.recorded} tokens", "with so few at once the GPU would wait")
+        if graphs := found.graphs:
+            what = f"as CUDA graphs up to {graphs.largest} tokens, {graphs.octave} sizes an octave"
+            launches = Choice(what, "with so few at once the GPU would wait")
         choices["launches"] = launches
     room = found.parts.get("CUDA graphs", 0.0)
-    return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.recorded, room)
+    return Setting(layout.value, own, found.micro_batch, found.recomputed, found.decode_once, found.graphs, room)
 
 
 # what Unsloth may attend with and take no more memory than is planned

@@ -92,7 +92,7 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
         "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
         "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
         "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
-        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.recorded,
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
         "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
         "advice": advice(recipe, found), "notes": notes,

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,11 @@ def copy_tokenizer(folder: Path, tokenizer: Path | None) -> None:
         (folder / file.name).write_bytes(file.read_bytes())
 
 
-def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile: bool = False) -> dict[str, Any]:
-    """Train some steps and read what they took, the first ones (compilation, caches) left out."""
+def measure(
+    settings: list[str], base: Path, work: Path, steps: int, *, profile: bool = False,
+    change: Callable[[Any], None] = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train some steps and read what they took, the first ones (compilation, caches) left out; `change` sees the engine first."""
     from medrecipes.core.console import Console
     from medrecipes.data.split import prepare
     from medrecipes.engines import load_libraries, open_engine, plan, recipe_base
@@ -144,12 +148,15 @@ def measure(settings: list[str], base: Path, work: Path, steps: int, *, profile:
     engine = open_engine(recipe, opened, template, choice)
     if profile:
         _profile(engine, work)
+    change(engine)
     stats = engine.train(examples, [], rundir, Console())
     rows = [r for r in read_losses(work / "loss.csv") if r["split"] == "train"][max(3, steps // 4) :]
+    first = next(r for r in read_losses(work / "loss.csv") if r["split"] == "train")
     lengths = [len(e.input_ids) for e in examples]
     return {
         "tokens_per_second": statistics.median(float(r["tokens_per_second"]) for r in rows),
         "peak_gb": stats["peak_gb"],
+        "first_s": float(first["tokens"]) / float(first["tokens_per_second"]),
         "loss": float(rows[-1]["loss"]),
         "proved": ", ".join(f"{name} {loss:.5f}" for name, loss in stats["proved"].items()),
         "rows": len(examples),

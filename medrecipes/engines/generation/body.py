@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -122,8 +123,8 @@ class FusedBody:
 
     def __init__(self, model: Any, dtype: torch.dtype, *, adapter: bool, decode: bool) -> None:
         self._causal = without_peft(model)
-        self._inner, config = self._causal.model, self._causal.config
-
+        self._inner = fused_layer.decoder(model)
+        config = self._inner.config
         held: list[_Held] = []
 
         def project(modules: Sequence[Any], dtype: torch.dtype) -> Projection:
@@ -133,7 +134,7 @@ class FusedBody:
         self._layers = [
             fused_layer.Layer.of(layer, config, dtype, keep=False, project=project) for layer in self._inner.layers
         ]
-        self._dtype, self._gemma = dtype, config.model_type == "gemma"
+        self._dtype = dtype
         self._across, self._down = held[1::4], held[3::4]
         if decode:
             for projection in held:
@@ -145,17 +146,25 @@ class FusedBody:
     def __call__(self, ids: Tensor, places: Tensor, attend: Attend, keep: Tensor | None) -> Tensor:
         """The logits behind the tokens `keep`, or behind all."""
         x = self._inner.embed_tokens(ids).to(self._dtype)
-        cos, sin = (table[0] for table in self._inner.rotary_emb(x[None], places[None]))
+        cos, sin = (table[0] for table in fused_layer.tables(self._inner, x[None], places[None]))
         with torch.autocast(x.device.type, enabled=False):
             for number, layer in enumerate(self._layers):
-                q, k, v, _ = layer.before(layer.norm(x, 0), cos, sin)
+                _, q, k, v, _ = layer.before(layer.norm(x, 0), cos, sin)
                 attended = attend(number, q, k, v, How(layer.scale, layer.window))
-                self._across[number].onto(x, attended.flatten(1))
+                x = self._joined(layer, x, self._across[number], attended.flatten(1), 0)
                 both, _ = layer.both(layer.norm(x, 1))
-                self._down[number].onto(x, pointwise.run(pointwise.gate, both, self._gemma))
+                x = self._joined(layer, x, self._down[number], pointwise.run(pointwise.gate, both, layer.gemma), 1)
             x = layer.norm_by(self._inner.norm.weight, x)
         logits: Tensor = self._causal.lm_head(x if keep is None else x[keep])
         return logits
+
+    @staticmethod
+    def _joined(layer: fused_layer.Layer, x: Tensor, projection: _Held, values: Tensor, which: int) -> Tensor:
+        """The stream with what a block makes of these values."""
+        if layer.after is None:
+            projection.onto(x, values)
+            return x
+        return layer.onto(x, projection.times(values)[0], which)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -177,6 +186,8 @@ class _Held(Projection):
             out = x @ self.weight().t()
         else:
             out = torch.cat([x @ base.to(self.dtype).t() for base in self.bases], dim=-1)
+        if self.bias is not None:
+            out.add_(self.bias)
         if not self.blocks:
             return out, out
         low = x @ self.a.t()
@@ -185,6 +196,8 @@ class _Held(Projection):
     def onto(self, stream: Tensor, x: Tensor) -> None:
         """Add x times weights and updates to the stream, in place."""
         stream.addmm_(x, self.weight().t())
+        if self.bias is not None:
+            stream.add_(self.bias)
         if self.blocks:
             stream.addmm_(x @ self.a.t(), self.b.t(), alpha=self.scale)
 
@@ -194,11 +207,8 @@ def fits_fused(model: Any, dtype: torch.dtype) -> bool:
     causal = without_peft(model)
     if dtype not in (torch.bfloat16, torch.float16, torch.float32) or fused_layer.differs(causal):
         return False
-    for layer in causal.model.layers:
-        for part, names in fused_layer.GROUPS:
-            if not all(_is_plain(getattr(getattr(layer, part), name)) for name in names):
-                return False
-    return True
+    modules = (one for layer in fused_layer.decoder(causal).layers for one in chain(*fused_layer.projections(layer)))
+    return all(map(_is_plain, modules))
 
 
 def _is_plain(module: Any) -> bool:
@@ -210,7 +220,7 @@ def _is_plain(module: Any) -> bool:
     ):
         return False
     base = getattr(module, "base_layer", module)
-    if base.bias is not None or base.weight.device.type == "meta":
+    if base.weight.device.type == "meta":
         return False
     return getattr(base.weight, "quant_state", None) is not None or base.weight.is_floating_point()
 

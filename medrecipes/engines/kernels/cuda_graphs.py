@@ -1,8 +1,8 @@
 """CUDA graphs: all layers of a decoder captured once for a size as one piece of work, and replayed from then on.
 
 A step is thousands of kernels. With few tokens at once a fast GPU is done with each before the processor has launched
-the next, and waits; a CUDA graph (a CUDA graph) is launched as a whole. It holds for one size, so tokens are filled up to
-the next of eight sizes an octave, with a row of their own that nothing is supervised.
+the next, and waits; a CUDA graph is launched as a whole. It holds for one size, so tokens are filled up to the next of
+the planned sizes, with a row of their own in which nothing is supervised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from medrecipes.core.errors import reason
 from medrecipes.engines.kernels.torch_private import clone_all, copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
-from medrecipes.engines.plan.pace import SIGHTS, filled
+from medrecipes.engines.plan.pace import Graphs
 
 if TYPE_CHECKING:
     from medrecipes.engines.kernels.fused_layer import Layer
@@ -34,16 +34,14 @@ APART, ONE_APART = 0.02, 0.25
 class Recorded:
     """Takes the tokens of a step through all layers: as they are until a size was seen some times, then from a CUDA graph.
 
-    Sizes up to the largest are captured, all in one room of so many bytes. Where CUDA graph fails, it is told and given up.
+    Sizes up to the largest are captured, all in one room of so many bytes. Where a capture fails, it is told and given up.
     """
 
     most = 0  # bytes that were CUDA graphs' own at one time, in this process
 
-    def __init__(
-        self, layers: Sequence[Layer], largest: int, room: float, tell: Callable[[str], None], sights: int | None = None
-    ) -> None:
-        self._sights = SIGHTS if sights is None else sights
-        self._layers, self._largest, self._room, self._tell = layers, largest, int(room), tell
+    def __init__(self, layers: Sequence[Layer], graphs: Graphs, room: float, tell: Callable[[str], None]) -> None:
+        self._layers, self._graphs, self._room, self._tell = layers, graphs, int(room), tell
+        self._largest = graphs.largest
         self._weights = [weight for layer in layers for weight in layer.parameters]
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._takes: dict[tuple[Any, ...], _Take] = {}
@@ -51,7 +49,7 @@ class Recorded:
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
         tokens = x.shape[1]
-        size = filled(tokens)
+        size = self._graphs.filled(tokens)
         if size > self._largest:
             return self._as_it_is(x, cos, sin, rows)
         x, cos, sin = (pad(tensor, (0, 0, 0, size - tokens)) for tensor in (x, cos, sin))
@@ -59,7 +57,7 @@ class Recorded:
         rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size, rows.causal)
         key = size, len(rows.ends), x.requires_grad
         self._seen[key] += 1
-        if key not in self._takes and x.is_cuda and self._seen[key] > self._sights:
+        if key not in self._takes and x.is_cuda and self._seen[key] > self._graphs.sights:
             self._record(key, x, cos, sin, rows)
         if (take := self._takes.get(key)) is None:
             return self._as_it_is(x, cos, sin, rows)[:, :tokens]

@@ -1,7 +1,8 @@
 """A fused decoder layer: one function with a forward pass and a backward pass of its own, for a frozen base with LoRA.
 
-The layers of Mistral, Llama and Gemma are the same but for two details, so one function serves them. Against the
-library's own layers it multiplies q, k and v (gate and up) at once, adds the update in place, keeps no activation that
+The decoder layers of most families differ in a few traits alone, read off the layer: norms of queries and keys, norms
+behind attention and perceptron, biases, windows, which numbers turn with the position. One function serves them all.
+Against the library's own layers it multiplies q, k and v (gate and up) at once, adds the update in place, keeps no activation that
 is cheap to make again, and computes no gradient of a frozen weight. What it keeps for the backward pass is chosen layer
 by layer, which is what checkpointing is here. On padding-free rows; tests hold it equal to the library's.
 """
@@ -21,25 +22,39 @@ from medrecipes.engines import plan
 from medrecipes.engines.kernels import pointwise, varlen_attention
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
+from medrecipes.engines.lora import without_peft
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 
 Way = Callable[[Tensor, Tensor, Tensor, varlen_attention.Rows], Tensor]
+# the projections of a layer in the order of their use: apart, or as one where the base has them so (Phi)
 GROUPS = (
-    ("self_attn", ("q_proj", "k_proj", "v_proj")),
-    ("self_attn", ("o_proj",)),
-    ("mlp", ("gate_proj", "up_proj")),
-    ("mlp", ("down_proj",)),
+    (("q_proj", "k_proj", "v_proj"), ("qkv_proj",)),
+    (("o_proj",),),
+    (("gate_proj", "up_proj"), ("gate_up_proj",)),
+    (("down_proj",),),
 )
+
+
+def projections(layer: Any) -> list[list[Any]]:
+    """The modules of a layer that multiply the same input, in the order of their use."""
+    parts = (layer.self_attn, layer.self_attn, layer.mlp, layer.mlp)
+    return [
+        [getattr(part, name) for name in next(names for names in ways if hasattr(part, names[0]))]
+        for part, ways in zip(parts, GROUPS, strict=True)
+    ]
 
 
 @dataclass
 class Layer:
     """What a layer is made of, and what it keeps."""
 
-    norms: tuple[Tensor, Tensor]
+    norms: tuple[Tensor, Tensor]  # before attention and before the perceptron
+    after: tuple[Tensor, Tensor] | None  # of what attention and the perceptron make
+    head_norms: tuple[Tensor, Tensor] | None  # of each query and each key
     eps: float
-    gemma: bool
+    gemma: bool  # norms count from one, and GELU stands in the perceptron
+    turns: slice | None  # which part of the tables of positions turns its heads; None: none does
     heads: int
     kv_heads: int
     scale: float
@@ -54,18 +69,22 @@ class Layer:
         project: Callable[[Sequence[Any], torch.dtype], Projection] = Projection,
     ) -> Layer:  # fmt: skip
         """Read a layer of transformers, with peft's updates on it."""
-        norms = (layer.input_layernorm, layer.post_attention_layernorm)
+        attention = layer.self_attn
+        sandwich = hasattr(layer, "pre_feedforward_layernorm")
+        second = layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm
+        behind = (layer.post_attention_layernorm, layer.post_feedforward_layernorm) if sandwich else None
         return cls(
-            norms=(norms[0].weight, norms[1].weight),
+            norms=(layer.input_layernorm.weight, second.weight),
+            after=(behind[0].weight, behind[1].weight) if behind else None,
+            head_norms=(attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None,
             eps=config.rms_norm_eps,
-            gemma=config.model_type == "gemma",
+            gemma=_is_gemma(config),
+            turns=_turns(attention, config),
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
-            scale=layer.self_attn.scaling,
-            window=getattr(config, "sliding_window", None),
-            projections=tuple(
-                project([getattr(getattr(layer, part), name) for name in names], dtype) for part, names in GROUPS
-            ),
+            scale=attention.scaling,
+            window=getattr(attention, "sliding_window", getattr(config, "sliding_window", None)),
+            projections=tuple(project(modules, dtype) for modules in projections(layer)),
             keep=keep,
         )
 
@@ -82,41 +101,58 @@ class Layer:
         """What the layer makes of its input, and what it keeps for the way back."""
         with torch.autocast(x.device.type, enabled=False):
             first = self.norm(x, 0)
-            q, k, v, low_before = self.before(first, cos, sin)
+            heads, q, k, v, low_before = self.before(first, cos, sin)
             attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
-            middle, low_middle = self.middle(x, attended)
+            made, low_middle = self.projections[1].times(attended.flatten(1))
+            middle = self.onto(x, made, 0)
             second = self.norm(middle, 1)
             both, low_both = self.both(second)
-            out, low_down = self.projections[3].times(pointwise.run(pointwise.gate, both, self.gemma))
-            out.add_(middle)
-        kept = [q, k, v, low_before, attended, lse, middle, low_middle, both, low_both] if self.keep else []
-        if self.keep and not x.is_cuda:  # where memory is to spare, and a norm takes as long as a product
-            kept += [first, second]
-        return out, [x, cos, sin, low_down, *kept]
+            product, low_down = self.projections[3].times(pointwise.run(pointwise.gate, both, self.gemma))
+            out = self.onto(middle, product, 1)
+        last = [product] if self.after else []  # which is made neither again nor of anything that is kept
+        kept = []
+        if self.keep:
+            kept = [q, k, v] if heads is None else [heads]
+            kept += [low_before, attended, lse, middle, low_middle, both, low_both, *([made] if self.after else [])]
+            if not x.is_cuda:  # where memory is to spare, and a norm takes as long as a product
+                kept += [first, second]
+        return out, [x, cos, sin, low_down, *last, *kept]
 
     def back(
         self, grad: Tensor, kept: Sequence[Tensor], rows: varlen_attention.Rows, *, needs_x: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
         """The gradients of its input and of the updates' weights."""
         x, cos, sin, low_down, *kept = kept
+        made = heads = None
+        kept = list(kept)
         with torch.autocast(x.device.type, enabled=False), self.lent():
+            last = kept.pop(0) if self.after else None
             if kept:
-                q, k, v, low_before, attended, lse, middle, low_middle, both, low_both, *normed = kept
+                if self.head_norms:
+                    heads, *kept = kept
+                    q, k, v = self.turned(heads, cos, sin)
+                else:
+                    q, k, v, *kept = kept
+                low_before, attended, lse, middle, low_middle, both, low_both, *normed = kept
+                made = normed.pop(0) if self.after else None
                 del kept
             else:  # all but the last product
                 normed = []
-                q, k, v, low_before = self.before(self.norm(x, 0), cos, sin)
+                heads, q, k, v, low_before = self.before(self.norm(x, 0), cos, sin)
                 attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
-                middle, low_middle = self.middle(x, attended)
+                made, low_middle = self.projections[1].times(attended.flatten(1))
+                middle = self.onto(x, made, 0)
                 both, low_both = self.both(self.norm(middle, 1))
 
             # what is done with is let go at once: the layer at work decides the peak
             before, across, gate, down = self.projections
             grad = grad.contiguous()
-            d_product, low_grad = down.back([grad])
+            d_last = self.behind_back(grad, last, 1)
+            del last
+            d_product, low_grad = down.back([d_last])
             d_gate, d_up, product = pointwise.run(pointwise.gate_back, d_product, both, self.gemma)
-            d_down = down.back_updates([grad], low_grad, product, low_down)
-            del d_product, both, product
+            d_down = down.back_updates([d_last], low_grad, product, low_down)
+            del d_product, both, product, d_last
             d_normed, low_grad = gate.back([d_gate, d_up])
             d_gates = gate.back_updates(
                 [d_gate, d_up], low_grad, normed.pop() if normed else self.norm(middle, 1), low_both
@@ -124,15 +160,18 @@ class Layer:
             del d_gate, d_up
             d_middle = self.norm_back(d_normed, middle, 1, grad)
             del d_normed, middle, grad
-            d_attended, low_grad = across.back([d_middle])
-            d_across = across.back_updates([d_middle], low_grad, attended.flatten(1), low_middle)
+            d_made = self.behind_back(d_middle, made, 0)
+            del made
+            d_attended, low_grad = across.back([d_made])
+            d_across = across.back_updates([d_made], low_grad, attended.flatten(1), low_middle)
             assert d_attended is not None
+            del d_made
             d_heads = varlen_attention.attend_back(
                 d_attended.view_as(attended), q, k, v, attended, lse, rows, self.scale, self.window
             )
             del d_attended, q, k, v, attended, lse
-            d_before = pointwise.run(pointwise.heads_back, *d_heads, cos, sin)
-            del d_heads
+            d_before = self.turned_back(d_heads, heads, cos, sin)
+            del d_heads, heads
             d_normed, low_grad = before.back([d_before], needs_x=needs_x)
             d_befores = before.back_updates(
                 [d_before], low_grad, normed.pop() if normed else self.norm(x, 0), low_before
@@ -142,16 +181,55 @@ class Layer:
 
     # the steps of the way forth, each taken again on the way back where nothing of it was kept
 
-    def before(self, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries, keys and values."""
+    def before(self, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values; first as one product, where their norms want it on the way back."""
         product, low = self.projections[0].times(normed)
-        q, k, v = pointwise.run(pointwise.heads, product, cos, sin, self.heads, self.kv_heads)
-        return q, k, v, low
+        return product if self.head_norms else None, *self.turned(product, cos, sin), low
 
-    def middle(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-        """The stream after attention."""
-        product, low = self.projections[1].times(attended.flatten(1))
-        return product.add_(x), low
+    def turned(self, product: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, normed where these are and turned by their positions, and values."""
+        cos, sin = self._tables(cos, sin)
+        values = (product, cos, sin, self.heads, self.kv_heads)
+        found: tuple[Tensor, Tensor, Tensor]
+        if self.head_norms is None:
+            found = pointwise.run(pointwise.heads, *values)
+        else:
+            found = pointwise.run(pointwise.heads_normed, *values, self.head_norms, self.eps, self.gemma)
+        return found
+
+    def turned_back(
+        self, grads: tuple[Tensor, Tensor, Tensor], product: Tensor | None, cos: Tensor, sin: Tensor
+    ) -> Tensor:
+        """The gradient of that product."""
+        cos, sin = self._tables(cos, sin)
+        found: Tensor
+        if self.head_norms is None:
+            found = pointwise.run(pointwise.heads_back, *grads, cos, sin)
+        else:
+            values = (grads, product, cos, sin, self.head_norms, self.eps, self.gemma)
+            found = pointwise.run(pointwise.heads_normed_back, *values)
+        return found
+
+    def _tables(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        if self.turns is None:
+            return torch.ones_like(cos), torch.zeros_like(sin)
+        return cos[:, self.turns], sin[:, self.turns]
+
+    def onto(self, stream: Tensor, product: Tensor, which: int) -> Tensor:
+        """The stream after attention or after the perceptron, whose product is used up where nothing norms it."""
+        if self.after is None:
+            return product.add_(stream)
+        added: Tensor = pointwise.run(pointwise.norm_added, product, self.after[which], self.eps, self.gemma, stream)
+        return added
+
+    def behind_back(self, grad: Tensor, product: Tensor | None, which: int) -> Tensor:
+        """The gradient of what attention or the perceptron made."""
+        if self.after is None:
+            return grad
+        before: Tensor = pointwise.run(
+            pointwise.norm_back, grad, product, self.after[which], self.eps, self.gemma, None
+        )
+        return before
 
     def both(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Gate and up."""
@@ -191,22 +269,58 @@ class _Function(torch.autograd.Function):
 
 def unfit(model: Any, recipe: Recipe, *, cpu: bool = False) -> str | None:
     """Why a model's layers cannot be replaced; None when they can."""
-    return plan.unfit(recipe, model.config.model_type, cpu=cpu) or differs(model)
+    return plan.unfit(recipe, decoder(model).config.model_type, cpu=cpu) or differs(model)
 
 
 def differs(model: Any) -> str | None:
     """What a model has that the function does not; None where it is the same."""
-    if model.config.model_type not in plan.FUSED_FAMILIES:
-        return f"{model.config.model_type} layers are built otherwise"
+    inner = decoder(model)
+    config, first = inner.config, inner.layers[0]
+    if config.model_type not in plan.FUSED_FAMILIES:
+        return f"{config.model_type} layers are built otherwise"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "it caps what it attends with"
     curve = torch.linspace(-4, 4, 33)
-    wanted = pointwise.activate(curve, model.config.model_type == "gemma")
-    if not torch.allclose(model.get_decoder().layers[0].mlp.act_fn(curve), wanted, atol=1e-6):
-        return f"its activation is {getattr(model.config, 'hidden_act', 'another')}"
-    names = {name for _, group in GROUPS for name in group}
-    for name, module in model.named_modules():
-        if name.rsplit(".", 1)[-1] in names and getattr(module, "bias", None) is not None:
-            return f"{name} has a bias"
+    function = getattr(first.mlp, "act_fn", None) or first.mlp.activation_fn
+    if not torch.allclose(function(curve), pointwise.activate(curve, _is_gemma(config)), atol=1e-6):
+        return f"its activation is {getattr(config, 'hidden_act', 'another')}"
     return None
+
+
+def decoder(model: Any) -> Any:
+    """The decoder of a model, its layers and what turns positions into tables; of one that sees, that of its language half."""
+    causal = without_peft(model)
+    found = causal.get_decoder()
+    return found if hasattr(found, "layers") else causal.model
+
+
+def tables(inner: Any, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions; of a base whose kinds of layers turn differently, those of all kinds side by side."""
+    found = [inner.rotary_emb(x, places, kind) for kind in _kinds(inner.config)] or [inner.rotary_emb(x, places)]
+    if len(found) == 1:
+        only: tuple[Tensor, Tensor] = found[0]
+        return only
+    return torch.cat([cos for cos, _ in found], dim=-1), torch.cat([sin for _, sin in found], dim=-1)
+
+
+def _kinds(config: Any) -> list[str]:
+    """The kinds of layers that have a turning of their own."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    return sorted(kind for kind in set(getattr(config, "layer_types", None) or ()) if kind in parameters)
+
+
+def _turns(attention: Any, config: Any) -> slice | None:
+    if not getattr(attention, "use_rope", True):
+        return None
+    kinds = _kinds(config)
+    if not kinds:
+        return slice(None)
+    place, width = kinds.index(attention.layer_type), config.head_dim
+    return slice(place * width, (place + 1) * width)
+
+
+def _is_gemma(config: Any) -> bool:
+    return str(config.model_type).startswith("gemma")
 
 
 @contextmanager
@@ -218,8 +332,9 @@ def layers(
 
     `recorded` makes all of them one way, which the first then goes.
     """
-    layers = list(model.get_base_model().model.layers)
-    owns = [Layer.of(layer, model.config, dtype, kept) for layer, kept in zip(layers, keep, strict=True)]
+    inner = decoder(model)
+    layers = list(inner.layers)
+    owns = [Layer.of(layer, inner.config, dtype, kept) for layer, kept in zip(layers, keep, strict=True)]
     projections = [projection for own in owns for projection in own.projections]
     if shards:
         for number, own in enumerate(owns):
@@ -235,8 +350,23 @@ def layers(
             copy_all(places, weights)
 
     ways: list[Way] = [recorded(owns), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def positions(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What all layers of this forward pass turn by; the first works it out where the library has a table a kind of layer."""
+        if not _kinds(inner.config):
+            own: tuple[Tensor, Tensor] = named["position_embeddings"]
+            return own
+        if not seen:
+            seen.append(tables(inner, x, named["position_ids"]))
+        return seen[0]
+
+    def begin() -> None:
+        seen.clear()
+        refresh()
+
     for number, (layer, way) in enumerate(zip(layers, ways, strict=True)):
-        layer.forward = _forward(layer, way, layer.forward, (lambda: None) if number else refresh)
+        layer.forward = _forward(layer, way, layer.forward, positions, (lambda: None) if number else begin)
     try:
         yield
     finally:
@@ -249,12 +379,15 @@ def _nothing(x: Tensor, cos: Tensor, sin: Tensor, rows: varlen_attention.Rows) -
     return x
 
 
-def _forward(layer: Any, own: Way, library: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
+def _forward(
+    layer: Any, own: Way, library: Callable[..., Any],
+    positions: Callable[[Tensor, dict[str, Any]], tuple[Tensor, Tensor]], first: Callable[[], None],
+) -> Callable[..., Any]:  # fmt: skip
     def forward(hidden_states: Tensor, *values: Any, **named: Any) -> Any:
         if not layer.training or named.get("cu_seq_lens_q") is None:
             return library(hidden_states, *values, **named)
         first()
-        cos, sin = named["position_embeddings"]
+        cos, sin = positions(hidden_states, named)
         causal = bool(getattr(layer.self_attn, "is_causal", True))
         rows = varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)
         return own(hidden_states, cos, sin, rows)

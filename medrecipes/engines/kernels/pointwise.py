@@ -16,20 +16,28 @@ def norm(x: Tensor, weight: Tensor, eps: float, gemma: bool) -> Tensor:
     return (scaled * (1.0 + weight.float())).to(x.dtype) if gemma else weight * scaled.to(x.dtype)
 
 
-def norm_back(grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor) -> Tensor:
-    """The gradient of the norm's input, with what reached it past the norm."""
+def norm_back(grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor | None) -> Tensor:
+    """The gradient of the norm's input, with what reached it past the norm, if anything did."""
     wide = x.float()
     rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     unit = wide * rate
     out = grad.float() * ((1.0 + weight.float()) if gemma else weight.float())
-    return (residual.float() + rate * (out - unit * (out * unit).mean(-1, keepdim=True))).to(x.dtype)
+    found = rate * (out - unit * (out * unit).mean(-1, keepdim=True))
+    return (found if residual is None else residual.float() + found).to(x.dtype)
+
+
+def norm_added(x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor) -> Tensor:
+    """A norm of what a block makes, added to what went past the block."""
+    return residual + norm(x, weight, eps, gemma)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions; with the sine's sign changed, their inverse."""
-    wide, half = x.float(), x.shape[-1] // 2
+    """Rotary positions, of the first numbers of a head where not all turn; with the sine's sign changed, their inverse."""
+    turned = cos.shape[-1]
+    wide, half = x[..., :turned].float(), turned // 2
     swapped = torch.cat((-wide[..., half:], wide[..., :half]), dim=-1)
-    return (wide * cos.float()[:, None] + swapped * sin.float()[:, None]).to(x.dtype)
+    out = (wide * cos.float()[:, None] + swapped * sin.float()[:, None]).to(x.dtype)
+    return out if turned == x.shape[-1] else torch.cat((out, x[..., turned:]), dim=-1)
 
 
 def heads(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,6 +49,28 @@ def heads(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> t
 
 def heads_back(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((_turn(dq, cos, -sin), _turn(dk, cos, -sin), dv), dim=1).flatten(1)
+
+
+def heads_normed(
+    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor], eps: float, gemma: bool
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The same with a norm of each query and each key before it turns."""
+    tokens = qkv.shape[0]
+    q, k, v = qkv.view(tokens, heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
+    q, k = norm(q, norms[0], eps, gemma), norm(k, norms[1], eps, gemma)
+    return _turn(q, cos, sin), _turn(k, cos, sin), v.contiguous()
+
+
+def heads_normed_back(
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor], eps: float,
+    gemma: bool,
+) -> Tensor:  # fmt: skip
+    dq, dk, dv = grads
+    heads, kv_heads = dq.shape[1], dk.shape[1]
+    q, k, _ = qkv.view(qkv.shape[0], heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
+    dq = norm_back(_turn(dq, cos, -sin), q, norms[0], eps, gemma, None)
+    dk = norm_back(_turn(dk, cos, -sin), k, norms[1], eps, gemma, None)
+    return torch.cat((dq, dk, dv), dim=1).flatten(1)
 
 
 def gate(both: Tensor, gemma: bool) -> Tensor:
@@ -83,17 +113,26 @@ def _norm_on_cpu(x: Tensor, weight: Tensor, eps: float, gemma: bool) -> Tensor:
     return scaled.mul_(1.0 + weight.float()).to(x.dtype) if gemma else scaled.to(x.dtype).mul_(weight)
 
 
-def _norm_back_on_cpu(grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor) -> Tensor:
+def _norm_back_on_cpu(
+    grad: Tensor, x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor | None
+) -> Tensor:  # fmt: skip
     wide = x.float()
     rate = _rate(wide, eps)
     unit = wide * rate
     out = grad.float() * ((1.0 + weight.float()) if gemma else weight.float())
-    along = torch.linalg.vecdot(out, unit)[:, None].div_(x.shape[-1])
-    return out.addcmul_(unit, along, value=-1).mul_(rate).add_(residual).to(x.dtype)
+    along = torch.linalg.vecdot(out, unit)[..., None].div_(x.shape[-1])
+    found = out.addcmul_(unit, along, value=-1).mul_(rate)
+    return (found if residual is None else found.add_(residual)).to(x.dtype)
+
+
+def _norm_added_on_cpu(x: Tensor, weight: Tensor, eps: float, gemma: bool, residual: Tensor) -> Tensor:
+    return _norm_on_cpu(x, weight, eps, gemma).add_(residual)
 
 
 def _turn_on_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
+    turned, half = cos.shape[-1], cos.shape[-1] // 2
+    if turned < x.shape[-1]:
+        return torch.cat((_turn_on_cpu(x[..., :turned], cos, sin), x[..., turned:]), dim=-1)
     swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
     signed = torch.cat((-sin[:, :half], sin[:, half:]), dim=-1)
     return (x * cos[:, None]).addcmul_(swapped, signed[:, None])
@@ -109,6 +148,26 @@ def _heads_on_cpu(
 
 def _heads_back_on_cpu(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((_turn_on_cpu(torch.cat((dq, dk), dim=1), cos, -sin), dv), dim=1).flatten(1)
+
+
+def _heads_normed_on_cpu(
+    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor], eps: float, gemma: bool
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    q, k, v = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
+    q, k = _norm_on_cpu(q, norms[0], eps, gemma), _norm_on_cpu(k, norms[1], eps, gemma)
+    return _turn_on_cpu(q, cos, sin), _turn_on_cpu(k, cos, sin), v
+
+
+def _heads_normed_back_on_cpu(
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor], eps: float,
+    gemma: bool,
+) -> Tensor:  # fmt: skip
+    dq, dk, dv = grads
+    heads, kv_heads = dq.shape[1], dk.shape[1]
+    q, k, _ = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
+    dq = _norm_back_on_cpu(_turn_on_cpu(dq, cos, -sin), q, norms[0], eps, gemma, None)
+    dk = _norm_back_on_cpu(_turn_on_cpu(dk, cos, -sin), k, norms[1], eps, gemma, None)
+    return torch.cat((dq, dk, dv), dim=1).flatten(1)
 
 
 def _gate_on_cpu(both: Tensor, gemma: bool) -> Tensor:
@@ -128,11 +187,13 @@ def _gate_back_on_cpu(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, 
 
 
 _ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
-    norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, heads: _heads_on_cpu, heads_back: _heads_back_on_cpu,
+    norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, norm_added: _norm_added_on_cpu, heads: _heads_on_cpu,
+    heads_back: _heads_back_on_cpu, heads_normed: _heads_normed_on_cpu, heads_normed_back: _heads_normed_back_on_cpu,
     gate: _gate_on_cpu, gate_back: _gate_back_on_cpu,
 }  # fmt: skip
 
 
 def run(function: Callable[..., Any], *values: Any) -> Any:
     """Compiled on a GPU, by a CPU's own kernels on a CPU."""
-    return (_compiled(function) if values[0].is_cuda else _ON_CPU[function])(*values)
+    first = values[0][0] if isinstance(values[0], tuple) else values[0]
+    return (_compiled(function) if first.is_cuda else _ON_CPU[function])(*values)

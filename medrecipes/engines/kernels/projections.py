@@ -21,7 +21,14 @@ class Projection:
         self.dtype = dtype
         self.decoded: Tensor | None = None
         # of a base that GPUs share, these hold numbers in their layer's turn alone
-        self.bases = [getattr(module, "base_layer", module).weight for module in modules]
+        bases = [getattr(module, "base_layer", module) for module in modules]
+        self.bases = [base.weight for base in bases]
+        biases = [base.bias for base in bases]
+        self.bias: Tensor | None = None
+        if any(bias is not None for bias in biases):
+            parts = [self.bases[0].new_zeros(m.out_features, dtype=dtype) if b is None else b.detach().to(dtype)
+                     for m, b in zip(modules, biases, strict=True)]  # fmt: skip
+            self.bias = torch.cat(parts)
         self._rows = [module.out_features for module in modules]
         self._inputs = modules[0].in_features
         adapters = [_adapter(module) for module in modules]
@@ -71,7 +78,7 @@ class Projection:
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x times weights and updates, and x times A alone, which the backward pass needs."""
-        out = x @ self.weight().t()
+        out = x @ self.weight().t() if self.bias is None else torch.addmm(self.bias, x, self.weight().t())
         low = x @ self.a.t()
         if self.scale != 1:
             low.mul_(self.scale)
@@ -99,6 +106,8 @@ class Projection:
         """The gradients of the updates' weights, A and B in turn."""
         if not self.blocks:
             return []
+        if len(self.blocks) < len(grads) and len(self.bases) == 1:
+            grads = [torch.cat(list(grads), dim=1)]  # gate and up are one matrix
         begins = [0, *accumulate(grad.shape[1] for grad in grads)]
         da = _product(low_grad.t(), x)
         found = []

@@ -10,12 +10,12 @@ from typing import Literal
 
 from medrecipes.engines.plan.dimensions import Gpu, Shape
 from medrecipes.engines.plan.memory import SLACK, Way, parts, recordings
-from medrecipes.engines.plan.pace import speed, waiting
+from medrecipes.engines.plan.pace import OCTAVES, Graphs, speed, waiting
 from medrecipes.recipe.schema import Recipe
 
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the GPU has no variable-length attention"
-FUSED_FAMILIES = ("mistral", "llama", "gemma")
+FUSED_FAMILIES = ("mistral", "llama", "gemma", "gemma3", "gemma3_text", "qwen2", "qwen3", "smollm3", "phi3")
 
 
 def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
@@ -42,7 +42,7 @@ class Plan:
     micro_batch: int
     recomputed: int  # layers that keep their input alone and compute the rest again
     decode_once: bool
-    recorded: int  # up to how many tokens at once a step is replayed from a CUDA graph; 0: none is
+    graphs: Graphs | None  # how steps are replayed from CUDA graphs; None: they are not
     shards: int  # among how many GPUs the layers are shared; 1: every GPU holds all
     parts: dict[str, float]
     limit_gb: float
@@ -76,19 +76,22 @@ def choose(
             held = parts(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=gpu.varlen
             )
-            largest = 0
-            if way == "fused" and shards == 1:  # layers that travel are not captured
-                largest = waiting(recipe, shape, gpu, most, again, decode_once=decode_once)
-            for recorded in (0, largest) if largest >= mean else (0,):
-                taken = held
-                if recorded:
-                    room = recordings(recipe, shape, recorded, again, decode_once=decode_once)
+            for octave in (
+                (0, *OCTAVES) if way == "fused" and shards == 1 else (0,)
+            ):  # layers that travel are not captured
+                taken, graphs = held, None
+                if octave:
+                    largest = waiting(recipe, shape, gpu, most, again, decode_once=decode_once, octave=octave)
+                    if largest < mean:
+                        continue
+                    graphs = Graphs.of(recipe, largest, octave, steps * (batch // size))
+                    room = recordings(recipe, shape, largest, again, decode_once=decode_once)
                     taken = held | {"CUDA graphs": room}
                 rate = speed(
                     recipe, shape, gpu, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
-                    recorded=recorded > 0, steps=steps, gpus=gpus,
+                    graphs=graphs, steps=steps, gpus=gpus,
                 )  # fmt: skip
-                yield Plan(way, size, again, decode_once, recorded, shards, taken, limit, rate * gpus)
+                yield Plan(way, size, again, decode_once, graphs, shards, taken, limit, rate * gpus)
 
     # nothing is sent round that every GPU can hold
     shared = recipe.model.shard if shared is None else shared
@@ -98,10 +101,11 @@ def choose(
     if may and not fitting:
         plans += among(gpus)
         fitting = [plan for plan in plans if plan.fits]
-    # of what is as fast as the fastest, nearly, the smallest
+    # of what is as fast as the fastest, nearly, the smallest; a quarter of the GPU is nothing to save
     if fitting:
         best = max(plan.tokens_per_second for plan in fitting)
-        return min((plan for plan in fitting if plan.tokens_per_second >= 0.99 * best), key=lambda plan: plan.gb)
+        near = (plan for plan in fitting if plan.tokens_per_second >= 0.99 * best)
+        return min(near, key=lambda plan: (max(plan.gb, limit / 4), -plan.tokens_per_second))
     return min(plans, key=lambda plan: plan.gb)
 
 

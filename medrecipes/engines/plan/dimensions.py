@@ -105,6 +105,11 @@ class Shape:
         }  # fmt: skip
 
     @property
+    def sandwich(self) -> bool:
+        """Whether what attention and the perceptron make is normed before it joins the stream."""
+        return self.family.startswith(("gemma2", "gemma3"))
+
+    @property
     def matrices(self) -> int:
         """The parameters in all layers' matrices, all experts included."""
         return self._matrices(self.experts)

@@ -50,13 +50,14 @@ def parts(
     queries, keys = 2 * shape.heads * shape.width, 2 * shape.kv_heads * shape.width
     full: float
     if way == "fused":
-        full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank
+        full = h + 2 * queries + 2 * keys + 4 * shape.heads + h + 2 * i + 2 * 7 * lora.rank + 2 * h * shape.sandwich
     else:
         full = KEPT[way][0] * h + KEPT[way][1] * i + (BY_ROWS * h if by_rows(way, varlen) else 0)
         if shape.capped:  # every token's weight for every other: in two bytes, in four, and once more before the cap
             full += 8 * shape.heads * recipe.data.max_tokens
     # Unsloth keeps the inputs of layers that are recomputed in the machine's own memory
-    kept = tokens * ((shape.layers - recomputed) * full + (0 if way == "unsloth" else recomputed * h))
+    again_kept = 0 if way == "unsloth" else (1 + (way == "fused" and shape.sandwich)) * h
+    kept = tokens * ((shape.layers - recomputed) * full + recomputed * again_kept)
     # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream
     again = (4 if way == "unsloth" else 6) * i + 4 * h
     working = tokens * (6 * i + 4 * h if way == "fused" else max(full, again) if recomputed else 4 * i + 4 * h)

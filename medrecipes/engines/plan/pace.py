@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from medrecipes.engines.plan.dimensions import Gpu, Shape
 from medrecipes.engines.plan.memory import Way, by_rows, bytes_a_number
@@ -15,15 +16,39 @@ RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other":
 # how fast the other ways are against the fused one
 SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.95}
 SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
-# a CUDA graph (engines/recorded.py): how often a size is seen before it is made, which is about what it costs; what its
-# sizes add to tokens on the average; the time to capture a layer, and what is lost when one is replayed
-SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 1.06, 0.01, 0.15e-3
+# a CUDA graph (kernels/cuda_graphs.py): how many steps launched one by one its capture costs; what one size an octave adds
+# to tokens on the average; the time to capture a layer, and what is lost when one is replayed
+SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 0.45, 0.01, 0.15e-3
+OCTAVES = (8, 4, 2, 1)  # sizes an octave: few are soon captured, and fill tokens up the more
 SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is captured, too
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """How steps are captured as CUDA graphs, each for one size."""
+
+    largest: int  # tokens
+    octave: int  # sizes from one number of tokens to its double
+    sights: int  # how often a size is launched one by one before it is captured
+
+    @classmethod
+    def of(cls, recipe: Recipe, largest: int, octave: int, micro_batches: int) -> Graphs:
+        """With sizes that come again and again, the first time is soon enough."""
+        return cls(largest, octave, 1 if micro_batches > 4 * SIGHTS * _kinds(recipe, octave) else SIGHTS)
+
+    def filled(self, tokens: int) -> int:
+        """The size that so many tokens are filled up to."""
+        return filled(tokens, self.octave)
+
+
+def _kinds(recipe: Recipe, octave: int) -> int:
+    """How many sizes come up: packs are alike, and rows at a time hold about a quarter to all of the most."""
+    return 2 if recipe.train.packing else 2 * octave
 
 
 def speed(
     recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: int, accumulation: int, recomputed: int, *,
-    decode_once: bool, shards: int = 1, recorded: bool = False, steps: int = 1000, gpus: int = 1,
+    decode_once: bool, shards: int = 1, graphs: Graphs | None = None, steps: int = 1000, gpus: int = 1,
 ) -> float:  # fmt: skip
     """Tokens a second of a GPU that may be expected, with so many in a micro-batch and so many of these in a step."""
     computed = computing(recipe, shape, gpu, way, tokens, recomputed, decode_once=decode_once)
@@ -35,11 +60,10 @@ def speed(
     seconds = max(computed / pace, launched)
     if not recipe.train.packing:  # rows differ, and some micro-batches wait though the mean does not
         seconds = ((computed / pace) ** 4 + launched**4) ** 0.25
-    if recorded:
-        kinds = 2 if recipe.train.packing else 16
-        micro_batches = steps * accumulation
-        played = computed * FILLED + shape.layers * PLAY_S / tokens
-        before = min(1.0, SIGHTS * kinds / micro_batches)  # the share that is launched one by one
+    if graphs:
+        kinds, micro_batches = _kinds(recipe, graphs.octave), steps * accumulation
+        played = computed * (1 + FILLED / graphs.octave) + shape.layers * PLAY_S / tokens
+        before = min(1.0, graphs.sights * kinds / micro_batches)  # the share that is launched one by one
         seconds = before * seconds + (1 - before) * played
         seconds += kinds * shape.layers * RECORD_S / (micro_batches * tokens)
     if shards > 1:  # layers travel while others are at work
@@ -83,12 +107,14 @@ def launching(recipe: Recipe, shape: Shape, recomputed: int, *, decode_once: boo
     return shape.layers * LAUNCH_S * (1 + 0.4 * recomputed / shape.layers + 0.4 * decodes)
 
 
-def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, *, decode_once: bool) -> int:
+def waiting(
+    recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, *, decode_once: bool, octave: int = 8
+) -> int:  # fmt: skip
     """The largest size, of micro-batches of up to so many tokens, with which a GPU waits for its processor; 0: with none."""
     launched = launching(recipe, shape, recomputed, decode_once=decode_once)
     waits = (
         size
-        for size in sizes(most)
+        for size in sizes(most, octave)
         if size * computing(recipe, shape, gpu, "fused", size, recomputed, decode_once=decode_once) < SLOW * launched
     )
     return max(waits, default=0)
@@ -135,15 +161,15 @@ def cached(shape: Shape) -> int:
     return 2 * 2 * shape.layers * shape.kv_heads * shape.width
 
 
-def sizes(most: int) -> Iterator[int]:
-    """What is captured of micro-batches up to so many tokens: eight sizes an octave, multiples of 128."""
+def sizes(most: int, octave: int) -> Iterator[int]:
+    """What is captured of micro-batches up to so many tokens: so many sizes an octave, multiples of 128."""
     size = 0
     while size < most:
-        size = filled(size + 1)
+        size = filled(size + 1, octave)
         yield size
 
 
-def filled(tokens: int) -> int:
+def filled(tokens: int, octave: int) -> int:
     """The size that so many tokens are filled up to."""
-    step = max(128, 1 << max(0, tokens.bit_length() - 4))
+    step = max(128, (1 << max(0, tokens.bit_length() - 1)) // octave)
     return -(-tokens // step) * step

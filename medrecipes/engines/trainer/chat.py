@@ -109,8 +109,8 @@ class TrlEngine(Speaker):
 
             def train_with(micro_batch: int) -> dict[str, Any]:
                 now = replace(setting, micro_batch=micro_batch)
-                if setting.recorded and rundir.state.get("out_of_memory"):
-                    now = replace(now, recorded=0)
+                if setting.graphs and rundir.state.get("out_of_memory"):
+                    now = replace(now, graphs=None)
                     self.choices["launches"] = Choice("one by one", "CUDA graphs were given up when memory ran out")
                 return self._train(packs, train, (seen, seen_learned), planned, now, rundir, console, tracked)
 

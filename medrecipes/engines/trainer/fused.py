@@ -17,9 +17,9 @@ from medrecipes.engines.plan.memory import GB
 
 
 def fused_layers(
-    engine: Any, setting: Setting, console: Console, shards: Shards | None = None, sights: int | None = None
+    engine: Any, setting: Setting, console: Console, shards: Shards | None = None
 ) -> AbstractContextManager[None]:
-    """Inside, the decoder layers of an engine's model train as one function each; `sights`: when a size is captured."""
+    """Inside, the decoder layers of an engine's model train as one function each."""
     # the last layers' activations are let go first, so it is the first layers that are recomputed
     keep = [number >= setting.recomputed for number in range(engine.model.config.num_hidden_layers)]
 
@@ -28,9 +28,9 @@ def fused_layers(
         console.line(labelled("launches", str(choice)))
 
     recorded = None
-    if setting.recorded:
+    if setting.graphs:
         room = setting.recordings_gb * GB
-        recorded = partial(Recorded, largest=setting.recorded, room=room, tell=tell, sights=sights)
+        recorded = partial(Recorded, graphs=setting.graphs, room=room, tell=tell)
     return fused_layer.layers(
         engine.model, engine.dtype, keep, decode_once=setting.decode_once, shards=shards, recorded=recorded
     )

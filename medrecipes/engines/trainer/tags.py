@@ -63,7 +63,6 @@ from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
 
 TAG_ROWS = 8  # windows that a CPU tags at once
-SIGHTS = 1  # a step is small, and waits for its launches: a size is captured when it comes again
 APART = 0.05  # of their logits, by which windows may differ in half precision from what they are by themselves
 
 
@@ -120,7 +119,7 @@ class Tagger:
             def train_with(micro_batch: int) -> dict[str, Any]:
                 used = replace(setting, micro_batch=micro_batch)
                 if rundir.state.get("out_of_memory"):
-                    used = replace(used, recorded=0)
+                    used = replace(used, graphs=None)
                 return self._train(found, train, seen, planned, used, rundir, console, tracked)
 
             stats = within_memory(
@@ -181,7 +180,7 @@ class Tagger:
         ids = [row.id for row in train]
         within: list[AbstractContextManager[Any]] = [self._attention(setting.layout)]
         if setting.fused:
-            within.append(fused_layers(self, setting, console, sights=SIGHTS))
+            within.append(fused_layers(self, setting, console))
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked, within)
         looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
         return {**stats, "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks]}
@@ -325,8 +324,10 @@ class Tagger:
 
         # the longest first: should memory run out, then at once
         order = sorted(range(len(found)), key=lambda i: -len(found[i].input_ids))
-        longest = len(found[order[0]].input_ids) if order else 1
-        rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, TAG_TOKENS // longest))
+        lengths = [len(found[i].input_ids) for i in order] or [1]
+        # without gradients, and nothing to fill up where they are packed
+        each = sum(lengths) / len(lengths) / 4 if self._layout == "flat" else lengths[0]
+        rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, int(TAG_TOKENS / each)))
         said = dict(zip(order, portions(order, rows, some), strict=True))
         yield from (said[i] for i in range(len(found)))
 
