@@ -89,9 +89,23 @@ def qwen(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
     return folder(str(tmp_path_factory.mktemp("qwen3")), real_data)
 
 
+@lru_cache
+def theirs(qwen: Path) -> Any:
+    """Plain transformers' tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(qwen)
+
+
+@lru_cache
+def tokenizer(qwen: Path) -> Tokenizer:
+    return Tokenizer(qwen)
+
+
+@lru_cache
 def template(qwen: Path, name: str = "qwen3", *, thinking: bool = True, **told: Any) -> ChatTemplate:
     text = own_text(qwen) if name == OWN else None
-    return ChatTemplate(name, Tokenizer(qwen), text, thinking=thinking, supervision=Supervision(**told))
+    return ChatTemplate(name, tokenizer(qwen), text, thinking=thinking, supervision=Supervision(**told))
 
 
 def chat(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -119,9 +133,6 @@ def proved(template: ChatTemplate, rows: Sequence[Conversation]) -> int:
 def test_no_id_differs_from_qwen3s_own_template_with_thoughts_on(
     name: str, rows: list[Conversation], supervise: str, qwen: Path
 ) -> None:
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(qwen)
     ours = template(qwen, name, supervise=supervise)
     assert proved(ours, rows) == sum(m.role == "assistant" for row in rows for m in row.messages)
     differing = []
@@ -132,8 +143,8 @@ def test_no_id_differs_from_qwen3s_own_template_with_thoughts_on(
             "enable_thinking": True,
             "tools": row.messages[0].more.get("tools"),
         }
-        whole = theirs.apply_chat_template(chat(row.messages), **told)["input_ids"]
-        asked = theirs.apply_chat_template(chat(row.prompt()), add_generation_prompt=True, **told)["input_ids"]
+        whole = theirs(qwen).apply_chat_template(chat(row.messages), **told)["input_ids"]
+        asked = theirs(qwen).apply_chat_template(chat(row.prompt()), add_generation_prompt=True, **told)["input_ids"]
         differing += [row.id] * (example.input_ids != whole or ours.prompts([row.prompt()]) != [asked])
         assert example.input_ids[: len(asked)] == asked
     assert differing == []
@@ -142,15 +153,12 @@ def test_no_id_differs_from_qwen3s_own_template_with_thoughts_on(
 @pytest.mark.parametrize("name", ["qwen3", OWN])
 @pytest.mark.parametrize("thinking", [True, False])
 def test_no_id_differs_once_reasoning_is_dropped(name: str, thinking: bool, qwen: Path) -> None:
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(qwen)
     ours = template(qwen, name, thinking=thinking, reasoning="drop")
     proved(ours, ROWS)
     for row, example in zip(ROWS, ours.examples(ROWS), strict=True):
         bare = [{"role": m.role, "content": m.content} for m in row.messages]
         told = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
-        assert example.input_ids == theirs.apply_chat_template(bare, **told)["input_ids"]
+        assert example.input_ids == theirs(qwen).apply_chat_template(bare, **told)["input_ids"]
 
 
 @pytest.mark.parametrize("name", ["qwen3", OWN])
@@ -198,15 +206,15 @@ def test_bits_are_shared_out_over_what_is_supervised(qwen: Path) -> None:
 
 def test_a_base_without_thoughts_gets_them_as_text_or_not_at_all() -> None:
     told = {name: bound(name).tokenizer for name in ("mistral-v1", "mistral-v3", "llama3", "gemma", "gpt-oss")}
-    for name, tokenizer in told.items():
-        kept = ChatTemplate(name, tokenizer)
+    for name, known in told.items():
+        kept = ChatTemplate(name, known)
         with pytest.raises(TemplateError, match="row one: holds reasoning, and template") as error:
             list(kept.examples(ROWS[:1]))
         assert "data.reasoning = " in str(error.value)
         if name == "gpt-oss":
             continue
-        text = ChatTemplate(name, tokenizer, supervision=Supervision("as_text"))
-        alone = ChatTemplate(name, tokenizer, supervision=Supervision("as_text", "answer"))
+        text = ChatTemplate(name, known, supervision=Supervision("as_text"))
+        alone = ChatTemplate(name, known, supervision=Supervision("as_text", "answer"))
         stop = text.stops[0]
         want = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}{stop}"
         assert proved(text, ROWS) == proved(alone, ROWS) == 7
@@ -215,7 +223,7 @@ def test_a_base_without_thoughts_gets_them_as_text_or_not_at_all() -> None:
         assert supervised(text, ROWS[1]) == supervised(alone, ROWS[1]) == supervised(bound(name), ROWS[1])
         assert len(supervised(text, ROWS[2])) == 2  # as text, earlier thoughts stay
         assert f"<think>\nAn earlier thought.\n</think>\n\n{ANSWER}" in text.render(ROWS[2].messages)
-        dropped = ChatTemplate(name, tokenizer, supervision=Supervision("drop"))
+        dropped = ChatTemplate(name, known, supervision=Supervision("drop"))
         [without], [bare] = dropped.examples(ROWS[:1]), dropped.examples([replace(ROWS[1], id="one")])
         assert without.input_ids == bare.input_ids
 
@@ -530,10 +538,10 @@ def test_a_template_that_takes_thoughts_within_contents_gets_them_as_its_own_tok
     assert proved(ours, ROWS) == proved(alone, ROWS) == 7
     assert supervised(ours, ROWS[0]) == [f"<think>\n{THOUGHT}\n</think>\n{ANSWER}<|im_end|>"]
     assert supervised(alone, ROWS[0]) == [f"{ANSWER}<|im_end|>"]
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "a" / "base")
+    plain = AutoTokenizer.from_pretrained(tmp_path / "a" / "base")
     for row, example in zip(ROWS, ours.examples(ROWS), strict=True):
         marked = [{"role": m.role, "content": f"<think>\n{m.reasoning}\n</think>\n{m.content}" if m.reasoning else m.content} for m in row.messages]  # fmt: skip
-        whole = theirs.apply_chat_template(marked, tokenize=True, return_dict=True, enable_thinking=True)
+        whole = plain.apply_chat_template(marked, tokenize=True, return_dict=True, enable_thinking=True)
         assert example.input_ids == whole["input_ids"]
     quiet = makers(tmp_path / "c", "qwen3", SMOLLM3, template={"thinking": False})
     assert "asks for an answer without a thought; set template.thinking = true" in str(quiet.problem(ROWS[0].messages))
