@@ -133,6 +133,10 @@ class Chat:
             rows.append([METRICS[name][0], *figures])
         for line in aligned(rows, console.width):
             console.line(line)
+        if thoughts := report.get("reasoning"):
+            console.line()
+            for line in aligned(chat_report.reasoning_rows(thoughts), console.width):
+                console.line(line)
         dev = chat_report.said_on_dev(report) if not report.get("dev", {}).get("helped") else ""
         for note in filter(None, (dev, report.get("extraction", {}).get("note"))):
             console.line(labelled("note", note))

@@ -8,7 +8,16 @@ from typing import Any
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.markup import code, fenced, plain
 from medrecipes.data.records import Message
-from medrecipes.evaluation.chat_report import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
+from medrecipes.evaluation.chat_report import (
+    BASE,
+    PARTS,
+    REASONING,
+    TUNED,
+    markdown_table,
+    one_line,
+    reasoning_rows,
+    said_on_dev,
+)
 from medrecipes.recipe.schema import Recipe, template_names
 from medrecipes.release.base_licences import shown, tiny
 from medrecipes.release.cards import text
@@ -18,7 +27,7 @@ from medrecipes.release.cards.use import snippets
 from medrecipes.release.personal_data import find
 from medrecipes.rendering.base_template import saved_template
 from medrecipes.scoring.predictions import read_predictions
-from medrecipes.scoring.tables import show
+from medrecipes.scoring.tables import markdown, show
 
 EXAMPLE = "One of the answers, the first of those that were evaluated:"
 LEARNED = {"answers": "answers and their stop tokens", "all": "whole texts"}
@@ -41,6 +50,9 @@ def figures(facts: Facts) -> Iterator[str]:
         )
     else:
         yield table(("measure", "figure"), list(_nested(report)))
+    if thoughts := report.get("reasoning"):
+        yield f"{REASONING[0].upper()}{REASONING[1:]}."
+        yield "\n".join(markdown(reasoning_rows(thoughts)))
     if dev := said_on_dev(report):
         yield f"{dev[0].upper()}{dev[1:]}."
     cases = report.get("cases") or {}
