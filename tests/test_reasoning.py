@@ -23,6 +23,7 @@ from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.engines import Decoding
 from medrecipes.evaluation.answers import held_out, predict
 from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
+from medrecipes.pipeline.build import build
 from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
 from medrecipes.rendering.answer_text import Answer, answer_of
 from medrecipes.rendering.base_template import base_template, own_text
@@ -33,6 +34,7 @@ from medrecipes.rendering.template_shapes import Supervision
 from medrecipes.rendering.tokenizer import Tokenizer
 from medrecipes.scoring.predictions import read_predictions
 from tests import families
+from tests.attack.harness import attack, refused
 from tests.test_evaluate import Listed
 from tests.test_templates import bound
 
@@ -545,3 +547,60 @@ def test_a_template_that_takes_thoughts_within_contents_gets_them_as_its_own_tok
         assert example.input_ids == whole["input_ids"]
     quiet = makers(tmp_path / "c", "qwen3", SMOLLM3, template={"thinking": False})
     assert "asks for an answer without a thought; set template.thinking = true" in str(quiet.problem(ROWS[0].messages))
+
+
+# --- around it
+
+
+def test_a_built_dataset_reads_back_as_it_was(tmp_path: Path) -> None:
+    call = {"id": "c1", **CALL}
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "What dose?"}, {"role": "assistant", "content": "", "tool_calls": [call], "weight": 0},
+                      {"role": "tool", "content": "2 mg", "tool_call_id": "c1"}, {"role": "assistant", "content": "Two.", "reasoning_content": "It says 2."}], "tools": TOOLS},
+        {"messages": [{"role": "user", "content": "What is gout?"}, {"role": "assistant", "content": "An arthritis.", "reasoning": "Uric acid."}]},
+    ]  # fmt: skip
+    before, _ = read(tmp_path, rows)
+    recipe = Recipe.model_validate({
+        "name": "traces", "model": {"base": "tiny:qwen3"}, "template": {"name": "qwen3", "thinking": True}, "train": {"keep_best": "last"},
+        "data": {"source": "jsonl", "path": tmp_path / "rows.jsonl", "split": {"train": 1.0, "dev": 0.0, "test": 0.0}},
+    })  # fmt: skip
+    [built] = build(recipe, tmp_path / "built", ["jsonl"])
+    files_ = Files(built.folder / "data" / "train.jsonl", Columns())
+    after = [row.messages for row in open_source("jsonl").read(files_, Ledger()) if isinstance(row, Conversation)]
+    assert sorted(after, key=len) == sorted((row.messages for row in before), key=len)
+    dropped = recipe.model_copy(update={"name": "bare", "data": recipe.data.model_copy(update={"reasoning": "drop"})})
+    [built] = build(dropped, tmp_path / "built", ["jsonl"])
+    assert "Uric acid" not in (built.folder / "data" / "train.jsonl").read_text(encoding="utf-8")
+
+
+def test_check_says_what_becomes_of_reasoning_and_refuses_what_cannot_be(tmp_path: Path) -> None:
+    data = "".join(json.dumps({"q": f"What is disease number {n}?", "a": f"It is number {n}.", "cot": f"Think of {n}."}) + "\n" for n in range(40))  # fmt: skip
+    (tmp_path / "t.jsonl").write_text(data, encoding="utf-8")
+    text = '[model]\nbase = "tiny:mistral"\n[data]\nsource = "jsonl"\npath = "t.jsonl"\ncolumns = { question = "q", answer = "a", reasoning = "cot" }\nmax_tokens = 256\n'
+    (tmp_path / "r.toml").write_text(text + 'reasoning = "as_text"\n', encoding="utf-8")
+    found = attack("check", "r.toml", cwd=tmp_path)
+    assert found.code == 0, found.err
+    assert "40 of 40 rows hold reasoning: text between <think> marks (data.reasoning = 'as_text')" in found.out
+    assert "eval.max_reasoning_tokens = 0 leaves reasoning and answer eval.max_new_tokens = 256 together" in found.out
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    refused(
+        attack("check", "r.toml", cwd=tmp_path),
+        "40 of 40 rows (",
+        "hold reasoning, and template 'mistral-v1' has no place for it; set data.reasoning",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('[train]\nturns = "last"\nloss_on = "all"\n', "train.turns = 'last' contradicts x.toml:3: train.loss_on = 'all'"),
+        ('[train]\nsupervise = "answer"\n[data]\nreasoning = "drop"\n', "train.supervise is about reasoning, which x.toml:4: data.reasoning = 'drop' leaves out"),
+        ('[eval]\nmax_reasoning_tokens = 9\n[data]\nreasoning = "drop"\n', "eval.max_reasoning_tokens is about reasoning"),
+        ('task = "tag"\n[train]\nturns = "last"\n', "train.turns: a tag recipe has no use for it"),
+    ],
+)  # fmt: skip
+def test_settings_that_contradict_are_one_line(lines: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(lines, encoding="utf-8")
+    found = attack("check", "--schema-only", "x.toml", cwd=tmp_path)
+    assert found.code == 2
+    assert words in found.err

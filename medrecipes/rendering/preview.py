@@ -114,6 +114,8 @@ def _message(where: str, turn: Any) -> Message:
         raise DataError(f"{where} has no text in content; write it as a string")
     if SURROGATE.search(content):
         raise DataError(f"{where} holds half a character; write it whole, or delete it")
+    if turn.get("tool_calls"):
+        raise DataError(f"{where} holds tool calls; preview a recipe whose source jsonl reads this file")
     thought = next((text for key in KEYS if isinstance(text := turn.get(key), str)), "")
     return Message(role, content, thought.strip(), turn.get("weight") != 0)
 
