@@ -23,6 +23,7 @@ from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.engines import Decoding
 from medrecipes.evaluation.answers import held_out, predict
 from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
+from medrecipes.evaluation.compare.figures import paired
 from medrecipes.pipeline.build import build
 from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
 from medrecipes.rendering.answer_text import Answer, answer_of
@@ -32,7 +33,7 @@ from medrecipes.rendering.overflow import UNSUPERVISED, fit, fit_parts
 from medrecipes.rendering.proofs import prove
 from medrecipes.rendering.template_shapes import Supervision
 from medrecipes.rendering.tokenizer import Tokenizer
-from medrecipes.scoring.predictions import read_predictions
+from medrecipes.scoring.predictions import Prediction, read_predictions
 from tests import families
 from tests.attack.harness import attack, refused
 from tests.test_evaluate import Listed
@@ -604,3 +605,20 @@ def test_settings_that_contradict_are_one_line(lines: str, words: str, tmp_path:
     found = attack("check", "--schema-only", "x.toml", cwd=tmp_path)
     assert found.code == 2
     assert words in found.err
+
+
+def test_bits_of_answers_and_of_reasoning_are_not_compared() -> None:
+    def said(size: int) -> list[Prediction]:
+        return [
+            Prediction(str(n), str(n), "qa", "q", "Asthma.", "Asthma.", "tuned", True, 3, 9, 8.0, size)
+            for n in range(3)
+        ]
+
+    assert "bits_per_byte" in paired(said(7), said(7))
+    assert "bits_per_byte" not in paired(said(7), said(90))
+    assert "rougeL" in paired(said(7), said(90))
+
+
+def test_rows_that_end_with_calls_alone_leave_nothing_to_score(qwen: Path) -> None:
+    with pytest.raises(DataError, match="all 1 held-out rows end with a tool call, and evaluation scores texts"):
+        held_out(Recipe(), fit(template(qwen), CALLING[2:], 2048, "drop"))

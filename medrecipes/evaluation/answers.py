@@ -30,7 +30,10 @@ Row = tuple[Conversation, Example]
 def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
     """The rows that are evaluated: at most eval.rows, the same ones for everybody who uses this seed."""
     pairs = list(zip(fitted.conversations, fitted.examples, strict=True))
-    pairs = [pair for pair in pairs if pair[0].answer.strip()]  # a tool call alone is learned, and no text to score
+    scored = [pair for pair in pairs if pair[0].answer.strip()]  # a tool call alone is learned, and no text to score
+    if pairs and not scored:
+        raise DataError(f"all {len(pairs):,} held-out rows end with a tool call, and evaluation scores texts; give some rows an answer behind it")  # fmt: skip
+    pairs = scored
     pairs.sort(key=lambda pair: digest(f"{recipe.seed}:{pair[0].id}"))
     return pairs[: recipe.eval.rows]
 
