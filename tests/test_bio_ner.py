@@ -199,7 +199,13 @@ def test_official_parts_stay_and_what_they_hold_leaves_train(tmp_path: Path) -> 
     }  # fmt: skip
     assert made.labels == ("O", "B-X", "I-X")  # Y is of the test set alone: it cannot be learned
     assert made.report["entities"] == {"train": {"X": 1}, "dev": {}, "test": {"Y": 1}}
-    assert made.report["leakage"]["grouped"]["test"] == {"rows": 4, "document": None, "block": 0, "sentence": 0}
+    assert made.report["leakage"]["grouped"]["test"] == {
+        "rows": 4,
+        "document": None,
+        "block": 0,
+        "sentence": 0,
+        "any": 0,
+    }
 
 
 def test_a_document_of_an_official_part_is_not_learned_from(tmp_path: Path) -> None:

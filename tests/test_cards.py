@@ -65,7 +65,7 @@ def test_the_run_s_own_card_says_what_happened(tiny_run: Path) -> None:
         f"12 steps of 8 rows, {stats['tokens']:,} tokens, of which {stats['supervised_tokens']:,} were learned.",
         "The 327 rows are 64 groups of rows that share a document, an article, a question or an answer",
         "| [MedQuAD](https://github.com/abachaa/MedQuAD) | CC-BY-4.0 | yes | `medquad`, sha256 `",
-        "grouped (used): test       52         0        -         0       0               -",
+        "grouped (used): test        52         0        -         0       0               -",
         "![Training and dev loss, by step](loss.png)",
         "<s>[INST] What is asthma? [/INST]",
         f"| engine | unsloth ({engine['reason']}) |",

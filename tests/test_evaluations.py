@@ -39,13 +39,13 @@ def test_how_many_evaluations_a_tenth_of_training_affords_with_a_fifth_of_that_l
     assert cost.share(count) <= 0.08 or count == 0
 
 
-def test_a_run_evaluates_four_to_twenty_times_and_the_last_step_is_among_them() -> None:
+def test_a_run_evaluates_four_to_ten_times_and_the_last_step_is_among_them() -> None:
     found = [schedule(recipe(epochs=e), ROWS, Cost(e * ROWS, 256, 256, DEV), 256) for e in (1.0, 3.0, 10.0)]
-    assert [(f.eval_steps, f.save_steps) for f in found] == [(335, 335), (224, 224), (670, 670)]
-    # 1,340 steps at 335, 4,020 at 224, 13,400 at 670
+    assert [(f.eval_steps, f.save_steps) for f in found] == [(335, 335), (402, 402), (1340, 1340)]
+    # 1,340 steps at 335, 4,020 at 402, 13,400 at 1,340
     assert found[0].why_eval == "4 evaluations of 256 dev rows, reckoned 10% of training"
-    assert found[1].why_eval == "18 evaluations of 256 dev rows, reckoned 8% of training"
-    assert found[2].why_eval == "20 evaluations of 256 dev rows, reckoned 3% of training"
+    assert found[1].why_eval == "10 evaluations of 256 dev rows, reckoned 5% of training"
+    assert found[2].why_eval == "10 evaluations of 256 dev rows, reckoned 2% of training"
     assert found[0].why_save == "a checkpoint with every evaluation"
 
 
@@ -83,12 +83,12 @@ def test_the_choices_of_a_run_count_tokens_not_rows() -> None:
     # one dev row of 4,000 tokens is not evaluated while it trains, and once at the end
     dev = [100] * 10 + [4_000]
     found = plan_evaluations(recipe(epochs=2.0), [100] * 1_600, dev, range(10), choices, first=True)
-    # (0.08 x 320,000 / 0.4 - 1,000 - 5,000) / 1,000 = 58, at most 20 of 400 steps
-    assert (found.eval_steps, found.save_steps) == (20, 20)
+    # (0.08 x 320,000 / 0.4 - 1,000 - 5,000) / 1,000 = 58, at most 10 of 400 steps
+    assert (found.eval_steps, found.save_steps) == (40, 40)
     assert {name: choice.value for name, choice in choices.items()} == {
         "eval_rows": 10,
-        "eval_steps": 20,
-        "save_steps": 20,
+        "eval_steps": 40,
+        "save_steps": 40,
     }
     assert choices["eval_rows"].reason == "of 11 dev rows, each source by its share"
     twice = plan_evaluations(recipe(epochs=2.0), [100] * 100, dev, range(10), {}, first=True, passes=2)

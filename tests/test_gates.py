@@ -140,6 +140,18 @@ def test_leaks_that_the_run_counted_are_told(run: Path) -> None:
     assert gates(run)["leakage"].found == ["data.json: 3 test rows share their document with train"]
 
 
+def test_a_run_that_is_judged_by_what_it_learned_is_kept_back_until_the_benchmark_is_kept_out(run: Path) -> None:
+    sources = json.loads((run / "data.json").read_text())["sources"]
+    change(run / "data.json", sources=[{**sources[0], "name": "medical_o1_reasoning", "title": "medical-o1"}])
+    change(run / "eval" / "report.json", suites=[{"tasks": ["medqa_4options", "hellaswag"]}])
+    gate = gates(run)["benchmarks"]
+    assert (gate.passed, gate.open) == (False, False)
+    assert gate.found == ["medqa_4options: judged the run, and medical-o1 is made of medqa, whose test questions were not kept out of training"]  # fmt: skip
+    assert gates(run, waived=["benchmarks"])["benchmarks"].open
+    change(run / "data.json", benchmarks={"medqa": {"questions": 1273, "rows": 4}})
+    assert gates(run)["benchmarks"].passed
+
+
 def test_a_stop_token_that_the_generation_config_lacks(run: Path) -> None:
     change(run / "adapter" / "generation_config.json", eos_token_id=[7])
     assert gates(run)["stop-tokens"].found == ["generation_config.json: </s> (id 2) is missing"]

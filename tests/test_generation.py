@@ -60,7 +60,7 @@ def test_packed_rows_are_as_likely_as_padded_ones(found: dict[str, Any]) -> None
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_in_half_precision_tokens_change_only_where_two_are_as_likely(found: dict[str, Any]) -> None:
     for name, family in found["families"].items():
-        assert all(tie < SURE for tie in family["ties"]), name
+        assert max(family["ties"], default=0) < SURE, name
         assert family["captured"], name
 
 

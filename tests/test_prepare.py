@@ -16,7 +16,7 @@ import pytest
 from medrecipes.core.errors import DataError
 from medrecipes.data.cleaning import clean, plain, tidy
 from medrecipes.data.grouping import sample, shares
-from medrecipes.data.leakage import leaks, table
+from medrecipes.data.leakage import headline, leaks, table
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Ledger, open_source
 from medrecipes.data.split import Split, prepare
@@ -365,8 +365,29 @@ def test_leaks_are_counted_row_by_row() -> None:
     part = np.array([0, 2, 2, 2, 2])  # the first row is train, the others test
     pairs = np.array([[0, 2], [1, 2], [2, 3]])  # the third row is near the first and the second, the fourth the third
     assert leaks(codes, pairs, part)["test"] == {
-        "rows": 4, "document": None, "article": None, "question": 1, "answer": None, "near_duplicate": 1,
+        "rows": 4, "document": None, "article": None, "question": 1, "answer": None, "near_duplicate": 1, "any": 2,
     }  # fmt: skip
+
+
+def test_the_headline_says_what_a_naive_split_would_leak() -> None:
+    def report(naive: dict[str, int], ours: dict[str, int]) -> dict[str, dict[str, dict[str, int]]]:
+        return {"by_row": {"dev": naive, "test": naive}, "grouped": {"dev": ours, "test": ours}}
+
+    clean = {"rows": 50, "document": 0, "any": 0}
+    assert headline(report({"rows": 1051, "document": 30, "question": 40, "any": 1049}, clean)) == (
+        "a naive random split would leak 1,049 of 1,051 test rows; this split leaks none"
+    )
+    # a report of an earlier version says of each relation alone how many share it
+    assert headline(report({"rows": 51, "document": 30, "question": 40}, clean)).startswith(
+        "a naive random split would leak 40 of 51"
+    )
+    assert (
+        headline(report(clean, clean))
+        == "a naive random split would leak none of 50 test rows, and this split leaks none"
+    )
+    assert headline(report(clean, {**clean, "any": 2})).endswith("of 50 test rows; this split leaks 2")
+    assert headline({"by_row": {"dev": clean}, "grouped": {"dev": clean, "test": {"rows": 0}}}).count("dev rows") == 1
+    assert headline({"by_row": {}, "grouped": {}}) == ""
 
 
 def test_the_report_reads_well() -> None:
@@ -387,5 +408,5 @@ def test_the_report_reads_well() -> None:
         "0.9)",
     ]
     assert lines[2].split() == ["grouped", "(used):", "test", str(len(made.test)), "0", "-", "0", "0", "0"]
-    assert lines[4].startswith("by row (not used): test")
-    assert int(lines[4].split()[6]) > 50  # documents
+    assert lines[4].startswith("naive random split: test")
+    assert int(lines[4].split()[5]) > 50  # documents

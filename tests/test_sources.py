@@ -45,8 +45,7 @@ def read(name: str, path: Path, columns: Columns | None = None) -> tuple[list[Co
     ledger = Ledger()
     files = Files(path, columns or Columns())
     rows = list(open_source(name.partition(":")[0]).read(files, ledger))
-    kind = Tagged if name.startswith("bio_ner") else Conversation
-    assert all(isinstance(row, kind) for row in rows)
+    assert {type(row) for row in rows} in ({Tagged}, {Conversation})
     return rows, ledger  # type: ignore[return-value]
 
 
@@ -236,6 +235,64 @@ def test_own_data_in_every_format(suffix: str, tmp_path: Path) -> None:
         path.write_text(json.dumps(rows) if suffix == "json" else "\n\n".join(map(json.dumps, rows)))
     found, _ = read("jsonl", path, Columns(question="q", answer="a"))
     assert [(row.question, row.answer) for row in found] == [(row["q"], row["a"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("own.csv", 'q;a\n"What is gout; and why?";A, B\n'),
+        ("own.tsv", '"q","a"\n"What is gout; and why?","A, B"\n'),
+        ("own.csv", "q\ta\nWhat is gout; and why?\tA, B\n"),
+        ("own.csv", '"q","a"\n"What is gout; and why?","A, B"\n'),
+    ],
+)
+def test_columns_kept_apart_by_another_mark_than_the_ending_says_are_read(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    [row], _ = read("jsonl", tmp_path / name, Columns(question="q", answer="a"))
+    assert (row.question, row.answer) == ("What is gout; and why?", "A, B")
+
+
+def test_alpacas_input_goes_behind_the_question_where_there_is_one(tmp_path: Path) -> None:
+    lines = [{"instruction": "Explain.", "input": "Gout", "output": "A disease.", "page": 7}, {"instruction": "Why?", "input": "", "output": "So.", "page": 7}]  # fmt: skip
+    (tmp_path / "own.json").write_text(json.dumps(lines))
+    columns = Columns(question="instruction", answer="output", context="input", document="page")
+    rows, _ = read("jsonl", tmp_path / "own.json", columns)
+    assert [(row.question, row.answer, row.group) for row in rows] == [
+        ("Explain.\n\nGout", "A disease.", "7"), ("Why?", "So.", "7"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"data\.columns\.context goes behind a question"):
+        read("jsonl", tmp_path / "own.json", Columns(context="input"))
+
+
+def test_an_excel_sheet_is_read_as_the_csv_of_it(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    path = tmp_path / "own.xlsx"
+    book = openpyxl.Workbook()
+    book.create_sheet("empty")
+    for row in (("q", "a", "page"), ("What is gout?", "A disease.", 5.0), (), ("How many bones?", 206, None)):
+        book.worksheets[0].append(row)
+    book.save(path)
+    columns = Columns(question="q", answer="a", document="page")
+    rows, _ = read("jsonl", path, columns)
+    assert [(row.id, row.question, row.answer, row.group) for row in rows] == [
+        ("own:2", "What is gout?", "A disease.", "5"), ("own:4", "How many bones?", "206", ""),
+    ]  # fmt: skip
+    book.worksheets[1].append(("q", "a"))
+    book.save(path)
+    with pytest.raises(DataError, match=r"own.xlsx: has rows on 2 sheets \(Sheet, empty\); keep the one that is meant"):
+        read("jsonl", path, columns)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DataError, match=r"own.xlsx: the archive is damaged"):
+        read("jsonl", path, columns)
+
+
+def test_without_openpyxl_an_excel_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "own.xlsx").write_bytes(b"PK")
+    with pytest.raises(
+        DataError, match=r"own.xlsx: is an Excel file, which openpyxl reads; pip install openpyxl, or save"
+    ):
+        read("jsonl", tmp_path / "own.xlsx", Columns(question="q", answer="a"))
 
 
 # What follows is about the real files.

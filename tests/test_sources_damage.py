@@ -160,12 +160,11 @@ def test_the_samples_are_not_damaged() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "columns", "line"),
     [
-        ("own.csv", "q;a\nx;y\n", ("q", "a"), "own.csv: row 2 has no column 'q', only q;a; its columns are kept apart by semicolons, not by commas: save it with commas as .csv, or with tabs as .tsv"),
-        ("own.tsv", "q,a\nx,y\n", ("q", "a"), "own.tsv: row 2 has no column 'q', only q,a; its columns are kept apart by commas, not by tabs: save it with commas as .csv, or with tabs as .tsv"),
         ("own.csv", "Question, Answer\nx,y\n", ("question", "answer"), "own.csv: row 2 has no column 'question', only Question,  Answer; did you mean 'Question'? Letters count: set data.columns.question to one of them"),
         ("own.csv", "q,b\nx,y\n", ("q", "a"), "own.csv: row 2 has no column 'a', only q, b; set data.columns.answer to one of them"),
         ("own.csv", "q,b\nx,y\n", None, "own.csv: row 2 has no column 'messages', only q, b; name its columns, such as data.columns = { question = \"...\", answer = \"...\" }"),
-        ("own.xlsx", "PK", ("q", "a"), "own.xlsx is a spreadsheet, which is not read; save its sheet as CSV (in UTF-8), and name that as data.path"),
+        ("own.ods", "PK", ("q", "a"), "own.ods is a spreadsheet of a kind that is not read; save its sheet as .xlsx or as CSV (in UTF-8), and name that as data.path"),
+        ("own.csv", "q;b\nx;y\n", ("q", "a"), "own.csv: row 2 has no column 'a', only q, b; set data.columns.answer to one of them"),
     ],
 )  # fmt: skip
 def test_a_hint_is_of_what_is_wrong(name: str, content: str, columns: tuple[str, str] | None, line: str, tmp_path: Path) -> None:  # fmt: skip

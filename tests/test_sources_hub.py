@@ -142,3 +142,26 @@ def test_without_the_hub_a_part_is_never_taken_for_the_whole(hub: Hub, tmp_path:
         assert (partly.returncode, partly.stderr) == (1, f"{REPO}@{sha}: {why}")
         path.write_bytes(content)
     assert run(hub, tmp_path, store="other", offline="1", source="medquad").returncode == 0
+
+
+TAGGED = CODE.replace("data.split import prepare", "data.tagged_split import prepare_tagged as prepare").replace("Recipe(", 'Recipe(task="tag", ')  # fmt: skip
+
+
+def test_tagged_words_are_read_from_the_hub_too(hub: Hub, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    files = {}
+    for part in ("train", "validation", "test"):
+        lines = (ROOT / f"data/bc2gm/{part}.jsonl").read_text().splitlines()
+        path = tmp_path / f"{part}.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(map(json.loads, lines))), path)
+        files[f"bc2gm_corpus/{part}-00000-of-00001.parquet"] = path.read_bytes()
+    hub.store.create("spyysalo/bc2gm_corpus", "dataset").put({**files, "README.md": b"x"})
+    environment = hub.environment(tmp_path / "hf", MEDRECIPES_CACHE=str(tmp_path / "store"))
+    arguments = [sys.executable, "-c", TAGGED, json.dumps({"source": "bc2gm"})]
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    source, seen, _ = json.loads(done.stdout)
+    assert (source["repo"], seen) == ("spyysalo/bc2gm_corpus", 17)
+    assert source["sha"] == hub.store.repos["dataset", "spyysalo/bc2gm_corpus"].resolve("main").sha

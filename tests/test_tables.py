@@ -44,5 +44,5 @@ def test_what_a_split_leaks_fits_eighty_columns(rows: int, threshold: float) -> 
     assert max(map(len, whole)) > 80
     assert max(map(len, narrow)) <= 80
     assert [line.split()[-6:] for line in whole[1:]] == [line.split()[-6:] for line in narrow[1:]]
-    assert [line.split(":")[0] for line in narrow[1:]] == ["grouped (used)"] * 2 + ["by row (unused)"] * 2
+    assert [line.split(":")[0] for line in narrow[1:]] == ["grouped (used)"] * 2 + ["naive random split"] * 2
     assert table(report, 120) == table(report)

@@ -23,14 +23,14 @@ from medrecipes.core.files import cache_root
 
 # one file each in this folder, in the order of --help
 COMMANDS = (
-    "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
-    "chat", "serve", "tag", "compare",
+    "init", "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
+    "chat", "serve", "tag", "compare", "list", "runs", "doctor", "completion",
 )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the user's mistakes become one line and exit code 2, and so does what nobody foresaw."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]  # `list` and `eval` are commands here, once they are imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an encoding that lacks what is printed is no reason to end
     debug = False

@@ -1,16 +1,25 @@
-"""Report all that is wrong with recipes, without training."""
+"""Report all that is wrong with recipes, or with a bare data file, without training."""
 
 from __future__ import annotations
 
 import argparse
 
 from medrecipes.commands import _options as options
-from medrecipes.core.errors import RecipeError
+from medrecipes.core.errors import MedRecipesError, RecipeError
+
+EXAMPLE = """example:
+  medrecipes check recipes/tiny_mistral.toml
+  medrecipes check data/own_columns.tsv      what a file of questions and answers holds; writes a first recipe for it"""
+# how the names of files with rows end, as data/sources/_files.py has it, which is too slow to import for --help; a test compares the two
+DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
+    parser.add_argument(
+        "recipes", nargs="+", metavar="RECIPE|DATA", help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …)"
+    )
     parser.add_argument(
         "--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer"
     )
@@ -22,9 +31,31 @@ def add(parser: argparse.ArgumentParser) -> None:
 def do(arguments: argparse.Namespace) -> int:
     """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
+
+    if files := [name for name in arguments.recipes if name.lower().removesuffix(".gz").endswith(DATA)]:
+        return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
     checked = check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only)
     if checked.problems:
         raise RecipeError(checked.problems)
     return int(arguments.strict and bool(checked.skipped))
+
+
+def _look(files: list[str], arguments: argparse.Namespace) -> int:
+    """What data files hold, and a first recipe for each."""
+    from pathlib import Path
+
+    from medrecipes.core.console import Console
+    from medrecipes.core.notes import labelled
+    from medrecipes.pipeline.first_look import first_look
+
+    if files != arguments.recipes or arguments.set or arguments.schema_only or arguments.trust_remote_code:
+        raise MedRecipesError(
+            "check: data files are checked by themselves; check recipes, and with options, in another command"
+        )
+    console = Console()
+    for name in files:
+        for label, text in first_look(Path(name)):
+            console.line(labelled(label, text))
+    return 0

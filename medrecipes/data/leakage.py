@@ -18,7 +18,7 @@ RELATIONS = ("document", "article", "question", "answer", "near_duplicate")
 def leaks(
     relations: Mapping[str, Ints], pairs: Near | Ints, part: Ints, names: Sequence[str] = RELATIONS
 ) -> dict[str, dict[str, int | None]]:
-    """For dev and test: rows, and how many share each relation with train; None where the data does not know it."""
+    """For dev and test: rows, how many share each relation with train (None where the data does not know it), and `any` of them."""
     report: dict[str, dict[str, int | None]] = {}
     seen = {name: alike(name, codes, pairs, part == 0) for name, codes in relations.items()}
     for number, name in enumerate(PARTS[1:], 1):
@@ -27,6 +27,8 @@ def leaks(
         for relation in names:
             known = relation in seen and bool((relations[relation] >= 0).any())
             report[name][relation] = int((seen[relation] & held).sum()) if known else None
+        every = [seen[relation] for relation in names if relation in seen]
+        report[name]["any"] = int((np.any(every, axis=0) & held).sum()) if every else 0
     return report
 
 
@@ -63,20 +65,43 @@ def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:
     return part
 
 
+NAIVE = "naive random split"
+
+
+def headline(leakage: Mapping[str, Any]) -> str:
+    """What a naive random split would leak, and this one: of test, or of dev where there is no test."""
+    naive, ours = leakage["by_row"], leakage["grouped"]
+    part = "test" if ours.get("test", {}).get("rows") else "dev"
+    if not naive.get(part, {}).get("rows"):
+        return ""
+    would, does = shared(naive[part]), shared(ours[part])
+    of = f"of {naive[part]['rows']:,} {part} rows"
+    if not would and not does:
+        return f"a {NAIVE} would leak none {of}, and this split leaks none"
+    return f"a {NAIVE} would leak {would:,} {of}; this split leaks {does or 'none'}"
+
+
+def shared(counts: Mapping[str, int | None]) -> int:
+    """The rows of a part that share anything with train; of reports that do not say, at least so many."""
+    return (
+        counts["any"] or 0 if "any" in counts else max(count or 0 for name, count in counts.items() if name != "rows")
+    )
+
+
 def table(leakage: Mapping[str, Any], width: float = math.inf) -> str:
     """The report as a few aligned lines, in shorter words and closer together where they would be wider than a terminal."""
-    whole = _lines(leakage, "rows shared with train", "by row (not used)", "near-duplicate (>= {:g})")
+    whole = _lines(leakage, "rows shared with train", "near-duplicate (>= {:g})")
     if max(map(len, whole)) <= width:
         return "\n".join(whole)
-    short = [_lines(leakage, "shared with train", "by row (unused)", "near >= {:g}", gap) for gap in ("  ", " ")]
+    short = [_lines(leakage, "shared with train", "near >= {:g}", gap) for gap in ("  ", " ")]
     return "\n".join(next((lines for lines in short if max(map(len, lines)) <= width), short[-1]))
 
 
-def _lines(leakage: Mapping[str, Any], title: str, unused: str, near: str, gap: str = "  ") -> list[str]:
+def _lines(leakage: Mapping[str, Any], title: str, near: str, gap: str = "  ") -> list[str]:
     threshold, names = leakage["threshold"], leakage.get("relations", RELATIONS)
     near = near.format(threshold) if threshold else "near-duplicate"
     rows = [[title, "rows", *(near if name == "near_duplicate" else name for name in names)]]
-    for kind, key in (("grouped (used)", "grouped"), (unused, "by_row")):
+    for kind, key in (("grouped (used)", "grouped"), (NAIVE, "by_row")):
         for part, counts in leakage[key].items():
             if counts["rows"]:
                 shown = ["-" if counts[name] is None else str(counts[name]) for name in names]

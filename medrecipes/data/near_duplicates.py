@@ -85,7 +85,7 @@ def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
         ends = np.cumsum(lengths)
         whole = np.ones(len(words), bool)  # False where a triple would reach into the next text
         whole[ends - 1] = whole[ends - 2] = False
-        more = _mixed(words)[whole[: len(words) - WIDTH + 1]]
+        more = mixed(words)[whole[: len(words) - WIDTH + 1]]
         if known + len(more) > len(hashes):
             hashes.resize(known + len(more) + len(hashes) // 4, refcheck=False)
         hashes[known : known + len(more)] = more
@@ -94,7 +94,7 @@ def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
     return hashes[:known], np.cumsum(np.concatenate(counts))
 
 
-def _mixed(words: Hashes) -> Hashes:
+def mixed(words: Hashes) -> Hashes:
     """One well-spread 64-bit hash for every three words in a row."""
     a, b, c = (words[k : len(words) - WIDTH + 1 + k] for k in range(WIDTH))
     x: Hashes = (

@@ -136,7 +136,7 @@ def read(places: Sequence[Place]) -> Rows:
             if cleaned is None:
                 continue
             question = _short(b"\n".join(plain(m.content) for m in cleaned.prompt() if m.role == "user"))
-            answer = _short(plain(cleaned.answer))
+            answer = _short((question if place.source.choices else b"") + plain(cleaned.answer))
             document = f"{place.source.name}/{cleaned.group}" if cleaned.group else ""
             values = (document or None, cleaned.meta.get("article"), question, answer)
             for name, value in zip(codes, values, strict=True):

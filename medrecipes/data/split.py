@@ -16,7 +16,9 @@ import numpy as np
 from medrecipes.core.errors import DataError
 from medrecipes.core.files import digest, digest_path, read_json, scratch, stage, write_json, writing
 from medrecipes.core.resources import PACKAGE
+from medrecipes.data.benchmarks import Excluded, to_keep_out
 from medrecipes.data.deduplicate import draw, drop_repeats, keep_official_apart
+from medrecipes.data.exclusion import exclude
 from medrecipes.data.grouping import PARTS, asked, assign, bind
 from medrecipes.data.leakage import by_row, chained, leaks
 from medrecipes.data.near_duplicates import near
@@ -29,7 +31,7 @@ from medrecipes.recipe.schema import Recipe, SplitRatios
 # what decides the split; a change in any of it makes a new one
 CODE = (
     "core/bounded_reading", "data/records", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
-    "data/grouping", "data/leakage", "data/reading", "data/deduplicate", "data/split",
+    "data/grouping", "data/leakage", "data/reading", "data/benchmarks", "data/light_edits", "data/exclusion", "data/deduplicate", "data/split",
 )  # fmt: skip
 Note = Callable[[str], None]
 Row = TypeVar("Row")
@@ -85,18 +87,25 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = Fa
         exclude={
             "path": True,
             "mix": {"__all__": {"path"}},
+            "exclude": True,
             "max_tokens": True,
             "on_overflow": True,
             "reasoning": True,
         },
     )
     contents = [place.content for place in places]
+    kept_out = to_keep_out(recipe.data, [place.source for place in places])
+    settings["exclude"] = [[one.name, one.content] for one in kept_out]
     key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": code_of()})
+
+    def build(folder: Path) -> dict[str, Any]:
+        return _build(recipe, places, kept_out, folder, note)
+
     if fresh:
         with scratch("split") as folder:
-            _build(recipe, places, contents, folder, note)
+            build(folder)
             return _load(folder)
-    folder = stage("split", key, lambda folder: _build(recipe, places, contents, folder, note))
+    folder = stage("split", key, build)
     note("load")
     return _load(folder)
 
@@ -109,12 +118,16 @@ def code_of(*more: str) -> str:
 
 
 def _build(
-    recipe: Recipe, places: Sequence[Place], contents: Sequence[str], folder: Path, note: Note
+    recipe: Recipe, places: Sequence[Place], kept_out: Sequence[Excluded], folder: Path, note: Note
 ) -> dict[str, Any]:
     """The stage itself, top to bottom."""
     data = recipe.data
+    contents = [place.content for place in places]
     note("read and clean")
     rows = read(places)
+    if kept_out:
+        note("benchmarks")
+    benchmarks = exclude(rows, kept_out)
     if data.near_duplicate:
         note("near-duplicates")
         rows.pairs = near(compared(rows), data.near_duplicate)
@@ -144,7 +157,7 @@ def _build(
     texts = rows.relations["near_duplicate"] if data.near_duplicate else NO_TEXTS
     alike = {"threshold": data.near_duplicate or None, "texts": len(np.unique(rows.pairs.links(texts)))}
     report = report_of(
-        places, contents, keys, near_duplicate=alike, leakage=leakage,
+        places, contents, keys, near_duplicate=alike, benchmarks=benchmarks, leakage=leakage,
         **split_report(part, group, atoms, official, data.split, relations, rows.pairs),
     )  # fmt: skip
     write_json(folder / "report.json", report)

@@ -18,7 +18,7 @@ from medrecipes.data.grouping import PARTS, assign, bind, sample
 from medrecipes.data.leakage import by_row, leaks
 from medrecipes.data.reading import Place, locate
 from medrecipes.data.records import Tagged
-from medrecipes.data.sources import Files
+from medrecipes.data.sources import Files, _hub
 from medrecipes.data.split import Parts, code_of, report_of, split_report
 from medrecipes.data.token_pairs import Ints
 from medrecipes.recipe.schema import Recipe
@@ -104,19 +104,14 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
 
 
 def _read(place: Place, recipe: Recipe) -> list[Tagged]:
-    if place.path is None:
-        raise DataError(
-            f"{place.source.name}: is not on the Hub; get it from {place.source.homepage} and set data.path"
-        )
+    path = place.path or _hub.fetch(place.source, str(place.sha))
     rows: list[Tagged] = []
     ids: set[str] = set()
-    for record in place.source.read(Files(place.path, unit=recipe.tag.unit), place.ledger):
+    for record in place.source.read(Files(path, unit=recipe.tag.unit), place.ledger):
         if not isinstance(record, Tagged):
             raise DataError(f"{place.source.name}: yields conversations, which a tag recipe cannot use; set data.source = 'bio_ner'")  # fmt: skip
         if record.id in ids:
-            raise DataError(
-                f"{place.path}: two rows have the id {record.id}; rename one of the files, or the documents"
-            )
+            raise DataError(f"{path}: two rows have the id {record.id}; rename one of the files, or the documents")
         ids.add(record.id)
         if record.tokens:
             rows.append(record)

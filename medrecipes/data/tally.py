@@ -11,6 +11,7 @@ MANY = 0.05  # a larger share of the rows left out is a warning, for figures the
 FAR = 0.25  # of what was asked; a part that misses by more is a warning
 # reasons that the recipe asked for
 ASKED = ("over data.limit", "over the limit of its dataset", "over its weight in the mixture")
+HOW = {"exact": "word for word", "near": "nearly word for word"}
 Said = tuple[str, str]  # what a line is (a note, or a warning), and its text
 
 
@@ -32,6 +33,8 @@ def told(report: Mapping[str, Any]) -> Iterator[Said]:
     yield "groups", f"{inside}; the largest has {groups['largest']:,} rows{_are(groups)}"
     if report["dropped"]:
         yield _dropped(report)
+    if report.get("benchmarks"):
+        yield "kept out", _kept_out(report["benchmarks"])
     yield from _missed(report)
     held = "test" if report["rows"]["test"] else "dev"
     if 0 < groups["in"][held] < FEW:
@@ -55,6 +58,17 @@ def _dropped(report: Mapping[str, Any]) -> Said:
     why = ", ".join(f"{reason}: {n:,}" for reason, n in report["dropped"].items())
     kind = "warning" if unasked > MANY * report["seen"] else "dropped"
     return kind, f"{count:,} of {report['seen']:,} rows ({count / report['seen']:.1%}) are left out: {why}"
+
+
+def _kept_out(benchmarks: Mapping[str, Any]) -> str:
+    """The benchmarks whose test questions were looked for, and the rows that held one."""
+    rows = sum(each["rows"] for each in benchmarks.values())
+    found = ", ".join(
+        f"{name} ({each['questions']:,} questions) in {each['rows']:,}" for name, each in benchmarks.items()
+    )
+    first = next((each["examples"][0] for each in benchmarks.values() if each["examples"]), None)
+    example = f"; e.g. row {first['row']} holds {first['question']}, {HOW[first['how']]}" if first else ""
+    return f"{rows:,} rows hold a test question and leave training: {found}{example}"
 
 
 def _missed(report: Mapping[str, Any]) -> Iterator[Said]:

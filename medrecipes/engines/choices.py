@@ -14,7 +14,7 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines import Choice, generation, has_varlen, plan
 from medrecipes.engines.kernels import fused_layer as fused
 from medrecipes.engines.kernels import varlen_attention
-from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
+from medrecipes.engines.plan.dimensions import Gpu, Shape, data_sheet
 from medrecipes.engines.plan.memory import GB, Way
 from medrecipes.engines.plan.pace import Graphs
 from medrecipes.recipe.schema import Recipe
@@ -168,10 +168,7 @@ def this_gpu() -> Gpu:
     free, _ = torch.cuda.mem_get_info()
     index = torch.cuda.current_device()
     ours = torch.cuda.memory_reserved(index)
-    name = torch.cuda.get_device_name(index).lower()
-    known = sorted((key for key in GPUS if key.split("-")[0] in name.replace(" ", "")), key=len)
-    sheet = GPUS[known[-1]] if known else GPUS["a100-40"]
-    return replace(sheet, name=name, gb=(free + ours) / GB, varlen=has_varlen())
+    return data_sheet(torch.cuda.get_device_name(index), (free + ours) / GB, varlen=has_varlen())
 
 
 def _tokens(lengths: Sequence[int], size: int, layout: Layout) -> tuple[int, int]:

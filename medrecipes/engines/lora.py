@@ -83,11 +83,6 @@ def open_adapter(base: Any, folder: Path) -> Any:
     return model
 
 
-def without_peft(model: Any) -> Any:
-    """The base as transformers knows it, with its adapter inside if there is one."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def answers(model: Any) -> bool:
     """Whether the adapter takes part in what the model answers."""
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]

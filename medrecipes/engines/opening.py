@@ -59,3 +59,8 @@ def bare(model: Any) -> Any:
             "model"  # Llama 4's class for text names its layers wrongly, and TRL looks them up by that name
         )
     return model
+
+
+def without_peft(model: Any) -> Any:
+    """The base as transformers knows it, with its adapter inside if there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -25,7 +25,7 @@ from medrecipes.core.files import (
 )
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
-from medrecipes.data.leakage import table
+from medrecipes.data.leakage import headline, table
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.split import Split, prepare
 from medrecipes.engines.bases import open_base
@@ -64,6 +64,8 @@ class Built:
         """A short account for the screen."""
         said = [labelled(kind, text) for kind, text in tally.told(self.report)]
         head = f"{self.name}: {tally.parts(self.report)} -> {self.folder}"
+        found = headline(self.report["leakage"])
+        said += [labelled("leakage", found)] if found else []
         return "\n".join([head, *said, table(self.report["leakage"], width)])
 
 

@@ -79,6 +79,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
         stage.says(f"{task.describe(split)}; {dropped:,} dropped, {repaired:,} repaired")
     _print(console, tally.told(split.report))
+    if said := leakage.headline(split.report["leakage"]):
+        console.line(labelled("leakage", said))
     console.line(leakage.table(split.report["leakage"], console.width))
     _print(console, held(split, pushes=recipe.publish.push))
 

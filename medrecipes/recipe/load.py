@@ -183,7 +183,7 @@ def _whys(field: Any) -> list[Why]:
 
 
 # what a key may be that otherwise takes words, as its message says
-OTHERS = {bool: "true, false", int: "a whole number", float: "a number"}
+OTHERS = {bool: "true, false", int: "a whole number", float: "a number", str: "a list of texts"}
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from medrecipes.core.bounded_reading import BoundsError, Whole, why
 from medrecipes.core.errors import RecipeError, nearest, short, shown
 from medrecipes.core.resources import shipped
+from medrecipes.recipe.benchmark_names import benchmark_entry
 from medrecipes.recipe.local_bases import means_path
 
 SET = "--set"
@@ -354,6 +355,8 @@ def _with_paths(key: str, value: Any, file: str) -> Any:
         return _base(value, file)
     if key == "sweep.model.base" and isinstance(value, list):
         return [_base(each, file) for each in value]
+    if key == "data.exclude" and isinstance(value, list):
+        return [_excluded(each, file) if isinstance(each, str) else each for each in value]
     if key == "data.mix" and isinstance(value, list):
         return [
             {**entry, "path": _beside(entry["path"], file)}
@@ -362,6 +365,14 @@ def _with_paths(key: str, value: Any, file: str) -> Any:
             for entry in value
         ]
     return value
+
+
+def _excluded(entry: str, file: str) -> str:
+    """A benchmark by its name, and the path of a file of questions or of a benchmark's copy as the recipe's file means it."""
+    name, path = benchmark_entry(entry)
+    if path is None:
+        return entry
+    return f"{name}={_beside(str(path), file)}" if name else _beside(entry, file)
 
 
 def _base(value: Any, file: str) -> Any:

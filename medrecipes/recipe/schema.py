@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from medrecipes.core.files import digest, digest_path
 from medrecipes.core.resources import PACKAGE, shipped
+from medrecipes.recipe.benchmark_names import benchmark_entry
 from medrecipes.recipe.local_bases import content, is_local
 
 TEMPLATES = shipped("templates")
@@ -115,6 +116,9 @@ class Columns(Section):
     reasoning: str | None = Field(
         None, description="Column with the reasoning before the (last) answer, such as `Complex_CoT`."
     )
+    context: str | None = Field(
+        None, description="Column with a text that the question is about, put behind it, such as Alpaca's `input`."
+    )
     system: str | None = Field(None, description="Column with a system message.")
     document: str | None = Field(None, description="Column that names what the row was taken from; never split.")
     type: str | None = Field(None, description="Column with the kind of question, to sample evenly.")
@@ -162,6 +166,12 @@ class Data(Section):
         0.0, description="Jaccard similarity of word triples from which rows count as the same; 0: only equal ones do."
     )
     answers: Literal["one", "all"] = Field("all", description="Answers kept for a question that has several.")
+    exclude: Literal["auto"] | Names = Field(
+        "auto",
+        description="Benchmarks whose test questions no row may hold: `medqa`, `medmcqa`, `pubmedqa`, `mmlu_medical`, `headqa`, "
+        "each from the Hub or, as `medqa=PATH`, from a local copy; or a PATH of questions (jsonl, csv, txt). `auto`: those "
+        "that the source was made of; see docs/splits.md.",
+    )
     limit: Rows | None = Field(
         None, description="Use at most this many rows, sampled evenly over collections and question types."
     )
@@ -186,6 +196,11 @@ class Data(Section):
             columns=self.columns,
         )  # fmt: skip
         return (own,)
+
+    @property
+    def excluded(self) -> tuple[tuple[str, Path | None], ...]:
+        """The benchmarks and paths that `exclude` names; none with `auto`, which the sources decide."""
+        return () if self.exclude == "auto" else tuple(map(benchmark_entry, self.exclude))
 
 
 class BuildSet(Section):
@@ -277,7 +292,7 @@ class Train(Section):
     eval_steps: Literal["auto", "epoch"] | Steps = Field(
         "auto",
         description="Steps between two evaluations of the dev rows, or `epoch`; `auto`: so many that evaluating and saving take "
-        "at most a tenth of training, with 4 to 20 evaluations a run.",
+        "at most a tenth of training, with 4 to 10 evaluations a run.",
     )
     save_steps: Literal["auto", "epoch"] | Steps = Field(
         "auto", description="Steps between two checkpoints, or `epoch`; `auto`: one with every evaluation."
@@ -411,7 +426,7 @@ DEFAULTS = 2
 UNREAD = {
     "chat": ("tag", "model.attention"),
     "tag": (
-        "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.on_overflow",
+        "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.exclude", "data.on_overflow",
         "data.reasoning", "train.supervise", "train.turns", "eval.max_reasoning_tokens",
         "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
         "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
@@ -471,6 +486,9 @@ class Recipe(Section):
         look = None if self.task == "tag" else self.template.name
         text = template_path(look).read_text(encoding="utf-8") if look else ""
         paths = [self.data.path, *(entry.path for entry in self.data.mix), self.eval.cases]
+        if "exclude" in settings.get("data", {}):
+            settings["data"]["exclude"] = [name or "a file" for name, _ in self.data.excluded]
+            paths += [path for _, path in self.data.excluded if path]
         return {
             "defaults": DEFAULTS,
             "settings": {name: value for name, value in settings.items() if value != {}},
@@ -489,7 +507,12 @@ class Recipe(Section):
     def shared(self) -> Recipe:
         """The recipe as others may read it: without paths of this machine, and as one run or one dataset."""
         data = self.data.model_copy(
-            update={"path": None, "mix": tuple(entry.model_copy(update={"path": None}) for entry in self.data.mix)}
+            update={
+                "path": None,
+                "mix": tuple(entry.model_copy(update={"path": None}) for entry in self.data.mix),
+                "exclude": tuple(name or str(path and path.name) for name, path in self.data.excluded),
+            }
+            | ({"exclude": "auto"} if self.data.exclude == "auto" else {})
         )
         named = Path(self.model.base).name if is_local(self.model.base) else self.model.base
         model = self.model.model_copy(update={"base": named})

@@ -357,7 +357,7 @@ CSV: list[tuple[str, str, str]] = [
     ("open.csv", 'question,response\na,"b\n', "broken CSV"),
     ("behind.csv", 'question,response\na,"b" c\n', "line 2: broken CSV"),
     ("twice.csv", "question,response,response\na,b,c\n", "the column 'response' stands 2 times; rename or delete"),
-    ("semicolon.csv", "question;response\na;b\n", "has no column 'question', only question;response"),
+    ("semicolon.csv", "question;answer\na;b\n", "has no column 'response', only question, answer"),
     ("header.csv", "question,response\n", "is empty"),
     ("blank.csv", "\n\n", "is empty|cells"),
     ("late.csv", "\nquestion,response\na,b\n", "cells under 0 column names|has no column"),
@@ -368,7 +368,7 @@ CSV: list[tuple[str, str, str]] = [
     ("huge.csv", "question,response\na," + "b" * (5 << 20) + "\n", "more than 4 MB"),
     ("huge2.csv", 'question,response\na,"' + "b\n" * (3 << 20), "broken CSV .*field limit"),
     ("wide.csv", ",".join(f"c{n}" for n in range(5000)) + "\n" + "," * 4999 + "\n", "has no column 'question', only c0, c1"),
-    ("one.tsv", "question,response\na,b\n", "has no column 'question', only question,response"),
+    ("one.tsv", "question,answer\na,b\n", "has no column 'response', only question, answer"),
     ("quote.tsv", 'question\tresponse\n"a"b\tc\n', "line 2: broken CSV"),
 ]  # fmt: skip
 

@@ -77,6 +77,15 @@ class Source:
     # what two rows are compared by for near-duplicates: what is learned, or, in extraction, the text it is taken from
     compared: Literal["answer", "question"] = "answer"
     keeps_layout: bool = False
+    # answers are picked from options: two that are the same say nothing of their rows
+    choices: bool = False
+    # the benchmarks that its questions were taken from or made after, whose test questions are kept out of training
+    seeds: tuple[str, ...] = ()
+
+    @property
+    def own_copy(self) -> str:
+        """The next move where the Hub does not answer."""
+        return "set data.path to a local copy"
 
 
 def open_source(name: str) -> Source:

@@ -24,7 +24,8 @@ TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 PACKED = (".gz", ".zip")
 # what is packed otherwise would be passed over without a word
 UNREAD = (".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".tar", ".tgz")
-SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+EXCEL = (".xlsx", ".xlsm")
+SHEETS = (".xls", ".xlsb", ".ods", ".numbers")  # which nothing here opens
 BESIDE = ("._", ".#")  # what macOS and editors put beside a file
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 CORRECT = "correct data.path"
@@ -111,12 +112,12 @@ def blobs(path: Path, suffixes: Sequence[str]) -> list[Blob]:
 
 
 def tables(path: Path) -> list[Blob]:
-    """The tables at a path; none is an error."""
-    found = blobs(path, TABLES)
+    """The tables at a path, or its Excel files where it has no others; none is an error."""
+    found = blobs(path, TABLES) or blobs(path, EXCEL)
     if not found:
         if sheet := next((file.name for file in sorted(files(path)) if file.suffix.lower() in SHEETS), None):
-            raise DataError(f"{path}: {sheet} is a spreadsheet, which is not read; save its sheet as CSV (in UTF-8), and name that as data.path")  # fmt: skip
-        raise DataError(f"{path}: holds none of {', '.join(TABLES)} (nor .gz or .zip of them); {CORRECT}")
+            raise DataError(f"{path}: {sheet} is a spreadsheet of a kind that is not read; save its sheet as .xlsx or as CSV (in UTF-8), and name that as data.path")  # fmt: skip
+        raise DataError(f"{path}: holds none of {', '.join(TABLES)}, {EXCEL[0]} (nor .gz or .zip of them); {CORRECT}")
     return found
 
 

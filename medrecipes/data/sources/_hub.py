@@ -5,14 +5,38 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from medrecipes.core.errors import DataError, MedRecipesError, UnreachableError, reason
 from medrecipes.core.files import write_text
 from medrecipes.core.hub import client_errors, hub_silence, promptly
-from medrecipes.data.sources import Source
 
 
-def resolve(source: Source, revision: str) -> str:
+class Published(Protocol):
+    """A repository of the Hub with what is read of it: a source, or a benchmark."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def repo(self) -> str | None:
+        """Its repository."""
+
+    @property
+    def homepage(self) -> str:
+        """Where else it is to be found."""
+
+    @property
+    def hub_files(self) -> tuple[str, ...]:
+        """What is fetched, as patterns."""
+
+    @property
+    def own_copy(self) -> str:
+        """The next move where the Hub does not answer."""
+
+
+def resolve(source: Published, revision: str) -> str:
     """The commit that a branch or tag of the source's repository stands for, or last stood for where the Hub is silent."""
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
@@ -40,7 +64,7 @@ def resolve(source: Source, revision: str) -> str:
     return str(sha)
 
 
-def fetch(source: Source, sha: str) -> Path:
+def fetch(source: Published, sha: str) -> Path:
     """The folder with the source's files at that commit, from the Hub's own cache where they are there."""
     from huggingface_hub import snapshot_download
 
@@ -69,21 +93,21 @@ def _fetched(repo: str, sha: str, files: list[str] | None) -> Path | None:
         return None
 
 
-def _repo(source: Source) -> str:
+def _repo(source: Published) -> str:
     if source.repo is None:
         raise DataError(f"{source.name}: has no repository on the Hub; set data.path (see {source.homepage})")
     return source.repo
 
 
-def _failed(source: Source, revision: str, error: Exception) -> DataError:
+def _failed(source: Published, revision: str, error: Exception) -> DataError:
     return DataError(
-        f"{source.repo}@{revision}: cannot be had from the Hub ({reason(error)}); set data.path to a local copy, "
+        f"{source.repo}@{revision}: cannot be had from the Hub ({reason(error)}); {source.own_copy}, "
         "or check the network, HF_ENDPOINT and the token"
     )
 
 
-def _unreachable(source: Source, revision: str, why: str) -> UnreachableError:
+def _unreachable(source: Published, revision: str, why: str) -> UnreachableError:
     return UnreachableError(
         f"{source.repo}@{revision}: cannot be had from the Hub ({why}) and was never fetched whole before; check the "
-        "network, or set data.path to a local copy"
+        f"network, or {source.own_copy}"
     )

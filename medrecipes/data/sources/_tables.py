@@ -1,16 +1,20 @@
-"""JSON, JSON lines, CSV, TSV and Parquet as streams of rows; what is wrong is one line with file, row and next move."""
+"""JSON, JSON lines, CSV, TSV, Parquet and Excel as streams of rows; what is wrong is one line with file, row and next move."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import importlib
+import importlib.util
 import io
 import json
 import math
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import suppress
+from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 from medrecipes.core.bounded_reading import LONGEST, BoundsError, JsonError, Meter, decode, loads
@@ -24,13 +28,16 @@ ROWS_AT_ONCE = 512  # of Parquet
 SHOWN = 12  # columns that a message names
 MOST_PACKED = 1 << 30  # bytes of a Parquet file in an archive, which must lie in memory whole
 MOST_COLUMNS = 1000  # that a column which is not there is looked for among
-OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+MARKS = {
+    ".csv": (",", ";", "\t", "|"),
+    ".tsv": ("\t", ",", ";", "|"),
+}  # between columns; the first that the header is cut by
 Row = dict[str, Any]
 
 
 def rows(blob: Blob, required: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """The rows of a table with their numbers (lines where the format has them); every row has the required columns."""
-    kind = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}[blob.suffix]
+    kind = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(blob.suffix, _excel)
     empty = True
     with blob.open() as file:
         for number, row in kind(blob, file):
@@ -91,11 +98,7 @@ def _no_column(blob: Blob, number: int, column: str, row: Row) -> DataError:
 def no_column(blob: Blob, number: int, column: str, row: Row, cure: str) -> DataError:
     """The error for a column that a row has not; `cure`: the next move, where the row's own columns tell no better one."""
     names = [str(name) for name in islice(row, MOST_COLUMNS)]
-    mark = next((mark for mark in OTHER_MARKS if len(row) == 1 and mark in names[0]), None)
-    if mark and blob.suffix in (".csv", ".tsv"):
-        kept = "commas" if blob.suffix == ".csv" else "tabs"
-        cure = f"its columns are kept apart by {OTHER_MARKS[mark]}, not by {kept}: save it with commas as .csv, or with tabs as .tsv"
-    elif meant := [name for name in names if name.strip().casefold() == column.strip().casefold()]:
+    if meant := [name for name in names if name.strip().casefold() == column.strip().casefold()]:
         cure = f"did you mean {shown(meant[0], 60)}? Letters count: {cure}"
     return DataError(f"{blob.name}: row {number} has no column {shown(column, 60)}, only {columns_of(row)}; {cure}")
 
@@ -205,7 +208,9 @@ def _once(blob: Blob, names: Sequence[str]) -> None:
 
 
 def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
-    reader = csv.reader(lines(blob, file), delimiter="\t" if blob.suffix == ".tsv" else ",", strict=True)
+    text = lines(blob, file)
+    first = list(islice(text, 1))
+    reader = csv.reader(chain(first, text), delimiter=_mark(blob, first), strict=True)
     try:
         header = _cells(reader) or []
         _once(blob, header)
@@ -220,6 +225,15 @@ def _csv(blob: Blob, file: BinaryIO) -> Iterator[tuple[int, Row]]:
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DataError(f"{blob.name}: line {reader.line_num}: broken CSV ({error}); mend the quotes there") from None
+
+
+def _mark(blob: Blob, header: Sequence[str]) -> str:
+    """What keeps the columns apart: the mark of the file's ending, or the one that cuts its header where that does not."""
+    for mark in MARKS[blob.suffix]:
+        with suppress(csv.Error):
+            if any(len(cells) > 1 for cells in csv.reader(header, delimiter=mark, strict=True)):
+                return mark
+    return MARKS[blob.suffix][0]
 
 
 def _cells(reader: Iterator[list[str]]) -> list[str] | None:
@@ -253,3 +267,43 @@ def _parquet(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Row]]:
                 yield number, row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{blob.name}: cannot be read as Parquet ({reason(error)}); fetch it again") from None
+
+
+def _excel(blob: Blob, file: io.BufferedReader) -> Iterator[tuple[int, Row]]:
+    """The rows of the one sheet that has any, every cell as the text that a CSV would hold."""
+    if importlib.util.find_spec("openpyxl") is None:
+        raise DataError(f"{blob.name}: is an Excel file, which openpyxl reads; pip install openpyxl, or save its sheet as CSV (in UTF-8)")  # fmt: skip
+    whole = io.BytesIO(file.read(MOST_PACKED + 1))
+    size = len(whole.getbuffer())
+    if size > MOST_PACKED:
+        raise BoundsError(f"is an Excel file of more than {MOST_PACKED >> 20} MB; save its sheet as CSV")
+    Meter(size).count(sum(entry.file_size for entry in zipfile.ZipFile(whole).infolist()))
+    try:
+        book = importlib.import_module("openpyxl").load_workbook(whole, read_only=True, data_only=True)
+        filled = [sheet for sheet in book.worksheets if any(any(row) for row in islice(sheet.values, 100))]
+        if len(filled) > 1:
+            names = ", ".join(sheet.title for sheet in filled[:SHOWN])
+            raise DataError(f"{blob.name}: has rows on {len(filled)} sheets ({names}); keep the one that is meant")
+        numbered = ((number, cells) for sheet in filled for number, cells in enumerate(sheet.values, 1) if any(cells))
+        header = [_cell(value) for value in next(numbered, (1, ()))[1]]
+        while header and not header[-1]:
+            header.pop()
+        _once(blob, header)
+        for number, values in numbered:
+            cells = [_cell(value) for value in values]
+            if any(cells[len(header) :]):
+                raise DataError(f"{blob.name}: row {number}: has cells beside the columns that the first row names; name them there")  # fmt: skip
+            yield number, dict(zip(header, [*cells, *[""] * len(header)], strict=False))
+    except (DataError, BoundsError):
+        raise
+    except Exception as error:  # a damaged workbook fails in as many ways as it has parts
+        raise DataError(f"{blob.name}: cannot be read as Excel ({reason(error)}); save its sheet as CSV (in UTF-8)") from None  # fmt: skip
+
+
+def _cell(value: Any) -> str:
+    """A cell of a sheet as text: 5 and not 5.0, a date without the hour of midnight."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).removesuffix(" 00:00:00")

@@ -13,6 +13,7 @@ from medrecipes.data.records import Tagged
 from medrecipes.data.segment import Place, covering, sentences, words
 from medrecipes.data.sources import Defect, Files, Ledger, Source
 from medrecipes.data.sources._files import Blob, blobs, lines
+from medrecipes.data.sources._parts import part_of
 from medrecipes.data.sources._pubtator import Article, Mention, articles
 from medrecipes.data.sources._tables import Row, rows, text
 
@@ -21,9 +22,6 @@ COLUMNS = (".tsv", ".conll", ".iob", ".bio", ".txt")
 PUBTATOR = re.compile(r"\w+\|t\|")
 DOCUMENT = "-DOCSTART-"  # how CoNLL files part documents
 BLOCK = 10  # sentences bound together where a file names no documents: about an abstract
-# the official part that a file is, by its name: train.tsv, CDR_DevelopmentSet.PubTator.txt, NCBItestset_corpus.txt
-PART = re.compile(r"(?<![a-z])(?i:(train)|(dev|valid)|(test))")
-NAMES = ("train", "dev", "test")
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Tagged]:
@@ -38,18 +36,13 @@ def read(files: Files, ledger: Ledger) -> Iterator[Tagged]:
         held = " and ".join(f"{kind} ({found[kind][0].inside}, …)" for kind in kinds) or "no tagged words"
         raise DataError(f"{files.path}: holds {held}; set data.path to files of one kind: {', '.join(found)}")
     readers = dict(zip(found, (_rows, _columns, _pubtator), strict=True))
-    parts = {blob.name: _part(blob) for blob in found[kinds[0]]}
+    parts = {blob.name: part_of(blob.inside) for blob in found[kinds[0]]}
     # names mean something only where they part the files into what is learned and what is held out
     official = {"train", "test"} <= set(parts.values())
     for blob in found[kinds[0]]:
         part = parts[blob.name]
         meta = {"official": part} if official and part != "train" else {}
         yield from readers[kinds[0]](blob, files.unit, meta, ledger)
-
-
-def _part(blob: Blob) -> str:
-    match = PART.search(blob.inside.name)
-    return next((name for name, group in zip(NAMES, match.groups(), strict=True) if group), "") if match else ""
 
 
 def _is_pubtator(blob: Blob) -> bool:
@@ -179,19 +172,24 @@ def _joined(found: Sequence[tuple[str, list[str], list[str]]]) -> list[tuple[str
 
 
 def _pubtator(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterator[Tagged]:
-    """Articles, whole or cut into sentences; what of their mentions the words cannot say is counted."""
+    """The articles of a file."""
     for article in articles(blob):
-        whole = f"{article.title} {article.abstract}"
-        cut = len(article.title)
-        places = [(0, len(whole))]
-        if unit == "sentence":
-            places = sentences(article.title)
-            places += [(start + cut + 1, end + cut + 1) for start, end in sentences(article.abstract)]
-        mentions = _outermost(article, ledger)
-        at = [m.start for m in mentions]
-        for number, (start, end) in enumerate(places, 1):
-            inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
-            yield _cut(article, whole, (start, end), inside, number, meta, ledger)
+        yield from of_article(article, unit, meta, ledger)
+
+
+def of_article(article: Article, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterator[Tagged]:
+    """An article, whole or cut into sentences; what of its mentions the words cannot say is counted."""
+    whole = f"{article.title} {article.abstract}"
+    cut = len(article.title)
+    places = [(0, len(whole))]
+    if unit == "sentence":
+        places = sentences(article.title)
+        places += [(start + cut + 1, end + cut + 1) for start, end in sentences(article.abstract)]
+    mentions = _outermost(article, ledger)
+    at = [m.start for m in mentions]
+    for number, (start, end) in enumerate(places, 1):
+        inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
+        yield _cut(article, whole, (start, end), inside, number, meta, ledger)
 
 
 def _outermost(article: Article, ledger: Ledger) -> list[Mention]:

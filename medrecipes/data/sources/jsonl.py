@@ -1,4 +1,4 @@
-"""Anyone's own data: conversations, or named columns, as JSONL, JSON, CSV, TSV or Parquet."""
+"""Anyone's own data: conversations, or named columns, as JSONL, JSON, CSV, TSV, Parquet or Excel."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     paired = columns.question is not None and columns.answer is not None
     if (columns.question is None) != (columns.answer is None) or (paired and columns.messages):
         raise DataError("data.columns: name question and answer together, or messages alone")
+    if columns.context and not paired:
+        raise DataError("data.columns.context goes behind a question; name question and answer too")
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None and key != "messages"}
     found = [blob for blob in tables(files.path) if blob.inside.name not in NO_ROWS]
     held_out = [blob for blob in found if TEST.match(blob.inside.name)]
@@ -53,12 +55,14 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                     raise no_column(blob, number, name, row, f"set data.columns.{key} to one of them")
             if paired:
                 question, answer = (text(blob, number, row, str(c)) for c in (columns.question, columns.answer))
+                if columns.context and (context := text(blob, number, row, columns.context).strip()):
+                    question = f"{question}\n\n{context}"
                 messages = [Message("user", question), _thinking(Message("assistant", answer))]
             else:
                 turns = row.get(columns.messages or "messages")
                 first = turns[0] if isinstance(turns, list) and turns and isinstance(turns[0], dict) else {}
                 tools = row.get("tools") or first.get("tools")
-                messages = _with_tools(_messages(blob, number, row, columns.messages), tools)
+                messages = _with_tools(messages_of(blob, number, row, columns.messages), tools)
             if columns.reasoning and messages and (thought := text(blob, number, row, columns.reasoning).strip()):
                 messages[-1] = replace(messages[-1], reasoning=thought)
             if columns.system and (system := text(blob, number, row, columns.system).strip()):
@@ -71,7 +75,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 continue
             check_turns(f"{blob.name}:{number}", messages)
             named = {"qtype": columns.type, "official": columns.split, "document": columns.document}
-            known = {key: text(blob, number, row, column).strip() for key, column in named.items() if column}
+            known = {key: _name(blob, number, row, column) for key, column in named.items() if column}
             document = known.pop("document", "")
             test = known.pop("official", "").casefold() == "test" or (blob in held_out and len(held_out) < len(found))
             if test:  # only a test set binds; train and dev are this project's to choose
@@ -99,7 +103,13 @@ def _thinking(answer: Message) -> Message:
     return replace(answer, content=said, reasoning=answer.reasoning or reasoning) if reasoning or said != answer.content else answer  # fmt: skip
 
 
-def _messages(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:
+def _name(blob: Blob, number: int, row: Row, column: str) -> str:
+    """A cell that names something: a document's number is a name too."""
+    value = row[column]
+    return str(value) if type(value) is int else text(blob, number, row, column).strip()
+
+
+def messages_of(blob: Blob, number: int, row: Row, column: str | None) -> list[Message]:
     """The turns of a row, each an object with role and content, or with ShareGPT's from and value."""
     name = column or ("messages" if "messages" in row or "conversations" not in row else "conversations")
     if name not in row:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import AttentionInterface
 
 from medrecipes.engines.generation.cache import Batch, Cache, How, attend_prompts
@@ -22,7 +23,7 @@ from medrecipes.engines.kernels import fused_layer, pointwise
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
-from medrecipes.engines.lora import without_peft
+from medrecipes.engines.opening import without_peft
 
 NAME = "medrecipes_generation"
 Attend = Callable[[int, Tensor, Tensor, Tensor, How], Tensor]
@@ -183,11 +184,11 @@ class _Held(Projection):
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x times weights and updates; the second is of no use here."""
         if self.decoded is not None or self.quantised or len(self.bases) == 1:
-            out = x @ self.weight().t()
+            out = linear(x, self.weight(), self.bias)
         else:
-            out = torch.cat([x @ base.to(self.dtype).t() for base in self.bases], dim=-1)
-        if self.bias is not None:
-            out.add_(self.bias)
+            biases = [None] * len(self.bases) if self.bias is None else self.bias.split(self._rows)
+            parts = [linear(x, base.to(self.dtype), bias) for base, bias in zip(self.bases, biases, strict=True)]
+            out = torch.cat(parts, dim=-1)
         if not self.blocks:
             return out, out
         low = x @ self.a.t()

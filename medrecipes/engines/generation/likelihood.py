@@ -12,11 +12,12 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines.generation.body import Body, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
 from medrecipes.engines.kernels.varlen_attention import Rows
-from medrecipes.engines.lora import without_peft
+from medrecipes.engines.opening import without_peft
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import collate, pack
 
-TOKENS, LOGITS = 8192, 2**28  # at most, that one forward pass over packed rows takes in and puts out
+TOKENS, LOGITS = 8192, 2**28  # at most, that one forward pass over packed rows takes in and puts out, ...
+ROOM = 16e9  # ... for every so many bytes that are free, up to four times: a small base waits for its launches
 
 
 def nats(
@@ -62,7 +63,7 @@ def packed_nats(
     """The same with rows laid end to end and no padding, through a body that attends within each."""
     found: dict[int, tuple[float, float]] = {}
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
-    tokens, start = TOKENS, 0
+    tokens, start = TOKENS * _passes(device), 0
     while start < len(order):
         taken: list[int] = []
         held = kept = 0
@@ -87,6 +88,12 @@ def packed_nats(
         found |= dict(zip(taken, values, strict=True))
         start += len(taken)
     return [found[i] for i in range(len(examples))]
+
+
+def _passes(device: torch.device) -> int:
+    """How many times the tokens of a pass fit into one."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    return max(1, min(4, int(free / ROOM)))
 
 
 def _packed(

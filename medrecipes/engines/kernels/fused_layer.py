@@ -22,8 +22,8 @@ from medrecipes.engines import plan
 from medrecipes.engines.kernels import pointwise, varlen_attention
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
-from medrecipes.engines.lora import without_peft
 from medrecipes.engines.multi_gpu.shared_layers import Shards
+from medrecipes.engines.opening import without_peft
 from medrecipes.recipe.schema import Recipe
 
 Way = Callable[[Tensor, Tensor, Tensor, varlen_attention.Rows], Tensor]

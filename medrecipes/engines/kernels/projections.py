@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 
 class Projection:
@@ -78,7 +79,7 @@ class Projection:
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x times weights and updates, and x times A alone, which the backward pass needs."""
-        out = x @ self.weight().t() if self.bias is None else torch.addmm(self.bias, x, self.weight().t())
+        out = linear(x, self.weight(), self.bias)
         low = x @ self.a.t()
         if self.scale != 1:
             low.mul_(self.scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -39,6 +39,13 @@ GPUS = {
         Gpu("h200", 149.9, 989, 4800, link_gbps=300),
     )
 }
+
+
+def data_sheet(name: str, gb: float, *, varlen: bool) -> Gpu:
+    """A GPU by the name that its driver gives, with the memory it can have; one that is not known is taken for an A100."""
+    name = name.lower()
+    known = sorted((key for key in GPUS if key.split("-")[0] in name.replace(" ", "")), key=len)
+    return replace(GPUS[known[-1]] if known else GPUS["a100-40"], name=name, gb=gb, varlen=varlen)
 
 
 def capped(config: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from medrecipes.recipe.schema import Recipe
 
 BUDGET = 0.1  # of training, for all evaluations of dev rows and all checkpoints
 SAVING = 0.02  # of training, what of that is left to checkpoints: how long a disk takes is not known before
-LEAST, MOST = 4, 20  # evaluations of a run, whatever they cost; the last is that of its last step
+LEAST, MOST = 4, 10  # evaluations of a run, whatever they cost; the last is that of its last step
 CHECKPOINTS = 10  # of a run without dev rows
 # a token that is evaluated, against one that is trained: a third to a half of its operations, and 0.36 of its time
 # where 1,114 dev rows took as long as 50 steps of 8 rows (7B shape, one H200)

@@ -58,7 +58,7 @@ def html(
         if panel.why:
             parts.append(f"<p>{escape(panel.why)}</p>")
         parts.append(_legend([curve.name for curve in panel.curves], colours))
-        plots = [_figure(panel, view, colours) for view in drawn(panel.curves)]
+        plots = [figure(panel, view, colours) for view in drawn(panel.curves)]
         parts.append(f'<div class="plots">{"".join(plots)}</div>')
     parts += ["<h2>Figures</h2>", _table(figures)]
     if len(settings) > 1:
@@ -68,12 +68,12 @@ def html(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Runs side by side</title>\n'
-        f"<style>{STYLE}{_colour_style(colours)}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+        f"<style>{STYLE}{colour_style(colours)}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
 
 
-def _colour_style(colours: Mapping[str, int]) -> str:
-    """A class a run, so that black can turn white in the dark."""
+def colour_style(colours: Mapping[str, int]) -> str:
+    """The colour of each run as a class, so that black can turn white in the dark."""
     light, dark = [], []
     for number in colours.values():
         colour = COLOURS[number % len(COLOURS)]
@@ -96,7 +96,7 @@ def _legend(names: Sequence[str], colours: Mapping[str, int]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _figure(panel: Panel, view: View, colours: Mapping[str, int]) -> str:
+def figure(panel: Panel, view: View, colours: Mapping[str, int]) -> str:
     """One plot with its axes; what is above its top is cut off, and said to be."""
     lines = {curve.name: view.line(curve) for curve in panel.curves if view.points(curve)}
     raw = {curve.name: view.points(curve) for curve in panel.curves if view.points(curve)} if view.raw else {}

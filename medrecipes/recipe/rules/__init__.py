@@ -13,6 +13,7 @@ RULES = (
     model.bits,
     data.name,
     data.datasets,
+    data.exclusion,
     data.mixture,
     data.templates,
     data.build,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from medrecipes.core.errors import did_you_mean, shown
+from medrecipes.recipe.benchmark_names import BENCHMARKS
 from medrecipes.recipe.repository_names import folder_problem
 from medrecipes.recipe.rules.where import Problem, Where, unknown
 from medrecipes.recipe.schema import Data, Mix, Recipe, source_names, template_names
@@ -54,6 +55,18 @@ def datasets(recipe: Recipe, at: Where) -> Iterator[Problem]:
             ("eval.cases",),
             f"{at('eval.cases')} = {shown(str(cases), 300)} does not exist; correct it, or leave it out",
         )
+
+
+def exclusion(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """What is kept out of training is a known benchmark, or questions that exist."""
+    for name, path in recipe.data.excluded:
+        if path is None or os.path.exists(path):
+            continue
+        given = shown(str(path), 300)
+        if name:
+            yield ("data.exclude",), f"{at('data.exclude')}: {given}, the copy of {name}, does not exist; correct it, or leave the path out"  # fmt: skip
+        else:
+            yield ("data.exclude",), f"{at('data.exclude')}: {given} is neither a benchmark nor a file of questions{did_you_mean(path.name, BENCHMARKS)}"  # fmt: skip
 
 
 def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:

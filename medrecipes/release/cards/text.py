@@ -73,11 +73,15 @@ def version(source: Mapping[str, Any]) -> Markup:
 
 
 def counts_tables(data: Mapping[str, Any]) -> list[str]:
-    """What was left out, and what was mended, each reason with its count."""
-    dropped, repaired = data.get("dropped", {}), data.get("repaired", {})
+    """What was left out, what was mended, each reason with its count, and which benchmarks were kept out."""
+    dropped, repaired, benchmarks = data.get("dropped", {}), data.get("repaired", {}), data.get("benchmarks", {})
     return [
         table(("left out because", "rows"), list(dropped.items())) or ("Nothing was left out." if data else ""),
         table(("mended", "rows"), list(repaired.items())),
+        table(
+            ("benchmark kept out of training", "test questions", "rows that held one"),
+            [(name, each["questions"], each["rows"]) for name, each in benchmarks.items()],
+        ),
     ]
 
 
@@ -87,8 +91,8 @@ def leakage(data: Mapping[str, Any]) -> list[str]:
     if not report:
         return []
     return [
-        "Rows of dev and test that share something with train, in this split and, for comparison, in one that is cut "
-        "row by row as most scripts do it:",
+        "Rows of dev and test that share something with train, in this split and, for comparison, in a naive random one, "
+        "which is cut row by row as most scripts do it:",
         fenced("text", leakage_table(report)),
     ]
 

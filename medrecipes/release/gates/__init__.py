@@ -16,6 +16,7 @@ from medrecipes.core.files import read_json
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.gates.files import personal_files, pickled
 from medrecipes.release.gates.rows import (
+    contaminated,
     leaked,
     licences,
     personal_rows,
@@ -35,6 +36,7 @@ ADVICE = {
     "licence": "get the right to share it, leave that source out, or waive it where you have the right; the licence of data of your own stands in the recipe as data.licence",
     "personal-data": "take these rows or files out, or mask them; waive it where all of them are public or an institution's",
     "leakage": "make the split again; figures of such rows say nothing",
+    "benchmarks": 'train again with data.exclude = ["NAME"], or leave those figures out of eval/report.json; figures of questions that were learned say nothing',
     "secrets": "delete it from the file, and revoke it where it was issued",
     "pickles": "save weights as safetensors; a pickle can run anything on the machine that opens it",
     "reload": "bring base, data and adapter back as they were, or train again",
@@ -76,6 +78,8 @@ def check_run(
     _known(waived)
     data = read_json(run / "data.json") if (run / "data.json").exists() else {}
     state = read_json(run / "run.json") if (run / "run.json").exists() else {}
+    judged = run / "eval" / "report.json"
+    report = read_json(judged) if judged.exists() else {}
     rows, silence = rows_of_run(recipe, data)
     found = {
         "licence": [*licences(data), *(refilled(rows) if not silence else unseen(data, silence))],
@@ -84,6 +88,7 @@ def check_run(
             *(personal_rows(trained(rows)) if not silence else [f"training rows: not looked at ({silence})"]),
         ],
         "leakage": list(leaked(data, rows)),
+        "benchmarks": list(contaminated(data, report)),
         "secrets": [f"{name}: {what}" for name, path in files.items() for what in secrets_of(path)],
         "pickles": [f"{name}: {what}" for name, path in files.items() if (what := pickled(path))],
         "reload": ["not recomputed, for it is waived"]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from medrecipes.core.errors import MedRecipesError
+from medrecipes.data.benchmarks import judged
 from medrecipes.data.cleaning import plain
 from medrecipes.data.records import Record, Tagged
+from medrecipes.data.sources import open_source
 from medrecipes.data.split import Split, prepare
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
-from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Recipe, source_names
 from medrecipes.release.gates.secrets import secrets_in
 from medrecipes.release.personal_data.second import look
 from medrecipes.release.personal_data.survey import joined, texts_of
@@ -121,13 +123,31 @@ def unseen(data: Mapping[str, Any], silence: str) -> Iterator[str]:
         yield f"MedQuAD: removed answers may have been filled in again; its rows cannot be looked at ({silence})"
 
 
+def contaminated(data: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
+    """Benchmarks that judged the run, and whose questions its sources were made of, but whose test was not kept out of training."""
+    known, sources = source_names(), data.get("sources", ())
+    made_of = {
+        benchmark: source.get("title")
+        for source in sources
+        if source.get("name") in known
+        for benchmark in open_source(source["name"]).seeds
+    }
+    tasks = [task for suite in report.get("suites", ()) for task in suite.get("tasks", ())]
+    judges = {task: judged(task) for task in tasks}
+    if data.get("got", {"test": 1}).get("test") is None:  # the publisher's own test set
+        judges |= {f"the official test set of {source.get('title')}": source.get("name") for source in sources}
+    for judge, benchmark in judges.items():
+        if benchmark in made_of and benchmark not in data.get("benchmarks", {}):
+            yield f"{judge}: judged the run, and {made_of[benchmark]} is made of {benchmark}, whose test questions were not kept out of training"
+
+
 def leaked(data: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
     """What the run's own report counted; its rows where they are at hand."""
     counted = data.get("leakage", {}).get("grouped")
     if counted is None:
         yield "data.json: is missing or has no leakage report"
         return
-    leaks = [(part, relation, n) for part, counts in counted.items() for relation, n in counts.items() if relation != "rows" and n]  # fmt: skip
+    leaks = [(part, relation, n) for part, counts in counted.items() for relation, n in counts.items() if relation not in ("rows", "any") and n]  # fmt: skip
     if leaks and (named := list(shared(rows))):
         yield from named
         return
