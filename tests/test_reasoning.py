@@ -17,6 +17,7 @@ import pytest
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError, TemplateError
+from medrecipes.data.exclusion import Texts
 from medrecipes.data.reasoning import split_reasoning
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.sources import Files, Ledger, open_source
@@ -26,6 +27,7 @@ from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
 from medrecipes.evaluation.compare.figures import paired
 from medrecipes.pipeline.build import build
 from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
+from medrecipes.release.personal_data import survey
 from medrecipes.rendering.answer_text import Answer, answer_of
 from medrecipes.rendering.base_template import base_template, own_text
 from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
@@ -622,3 +624,9 @@ def test_bits_of_answers_and_of_reasoning_are_not_compared() -> None:
 def test_rows_that_end_with_calls_alone_leave_nothing_to_score(qwen: Path) -> None:
     with pytest.raises(DataError, match="all 1 held-out rows end with a tool call, and evaluation scores texts"):
         held_out(Recipe(), fit(template(qwen), CALLING[2:], 2048, "drop"))
+
+
+def test_a_benchmarks_question_is_found_in_a_thought_too() -> None:
+    row = Conversation.of("1", "", "Go on.", "Yes.", reasoning="They ask which nerve drops the wrist.")
+    assert b"which nerve drops the wrist" in Texts.of(row).whole
+    assert survey.texts_of(row) == ("Go on.", "Yes.", "They ask which nerve drops the wrist.")  # so is personal data

@@ -30,7 +30,7 @@ from medrecipes.recipe.schema import Recipe, SplitRatios
 
 # what decides the split; a change in any of it makes a new one
 CODE = (
-    "core/bounded_reading", "data/records", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
+    "core/bounded_reading", "data/records", "data/reasoning", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
     "data/grouping", "data/leakage", "data/reading", "data/benchmarks", "data/light_edits", "data/exclusion", "data/deduplicate", "data/split",
 )  # fmt: skip
 Note = Callable[[str], None]
