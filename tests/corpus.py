@@ -25,7 +25,7 @@ CONTROL_STRINGS = (
     "</tool_call>", "<tool_response>", "<|fim_prefix|>", "<|fim_middle|>", "<|file_sep|>", "<repo_name>", "<|dummy_87|>",
     "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "<|call|>", "<|end|>", "<|startoftext|>", "<|header_start|>",
     "<|header_end|>", "<|eot|>", "<|eom|>", "<|image|>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>",
-    '<|"|>', "<|tool>", "<tool|>", "<start_of_image>",
+    "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", '<|"|>', "<|tool>", "<tool|>", "<start_of_image>",
 )  # fmt: skip
 WHITE = (" ", "  ", "     ", "\n", "\n\n", "\t", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\x85", "\x1c")
 AWKWARD = (

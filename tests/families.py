@@ -290,6 +290,10 @@ FAMILIES: dict[str, Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = {
         (*TOOLS, *FIM, "<tool_response>", "</tool_response>", "<think>", "</think>"),
         words=QWEN, normalizer={"type": "NFC"}, eos_token="<|im_end|>", pad_token="<|endoftext|>",
     ),
+    "deepseek-r1": lambda: learned(
+        ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<｜User｜>", "<｜Assistant｜>"), ("<think>", "</think>"),
+        words=QWEN, bos_token="<｜begin▁of▁sentence｜>", eos_token="<｜end▁of▁sentence｜>", pad_token="<｜▁pad▁｜>",
+    ),
     "smollm2": lambda: learned(
         ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"), words=GPT2,
         bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>", unk_token="<|endoftext|>",

@@ -255,7 +255,7 @@ def test_a_base_that_speaks_as_one_of_ours_gets_ours(text: str, tmp_path: Path) 
 # the makers' own templates, as TRL bundles them, and the one of ours that each behaves as
 MAKERS = {
     "qwen2_5": "qwen25", "qwen3": "qwen3", "gemma": "gemma", "gemma3": "gemma3", "gemma4": "gemma4", "gemma4_v5": "gemma4",
-    "gptoss": "gpt-oss", "llama3": "llama3", "llama3_1": "llama3",
+    "gptoss": "gpt-oss", "deepseek_r1_distill": "deepseek-r1", "llama3": "llama3", "llama3_1": "llama3",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from medrecipes.evaluation.cases import read_cases
 from medrecipes.evaluation.chat_report import kept, on_dev, report, said_on_dev, write_report
 from medrecipes.pipeline.tasks import Answers
 from medrecipes.pipeline.tasks.chat import Chat
-from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Eval, Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction, read_predictions
@@ -95,7 +95,7 @@ def answered(tmp_path: Path, recipe: Recipe) -> tuple[Any, Any]:
     found = []
     for name, answers in (("base", BASE), ("tuned", TUNED)):
         engine: Engine = Listed(template, [answers[conversation.id] for conversation, _ in asked])
-        found.append(predict(name, engine, template, asked, recipe.eval.max_new_tokens, tmp_path, Console()))
+        found.append(predict(name, engine, template, asked, recipe.eval, tmp_path, Console()))
     return found[0], found[1]
 
 
@@ -111,13 +111,13 @@ def test_every_answer_is_streamed_with_what_scoring_needs(tmp_path: Path) -> Non
 def test_an_interrupted_evaluation_goes_on_where_it_stopped_even_within_a_line(tmp_path: Path) -> None:
     template = bound("mistral-v1")
     asked = rows(template)
-    whole = predict("base", Listed(template, ["one", "two", "three", "four"]), template, asked, 64, tmp_path / "whole", Console())  # fmt: skip
+    whole = predict("base", Listed(template, ["one", "two", "three", "four"]), template, asked, Eval(max_new_tokens=64), tmp_path / "whole", Console())  # fmt: skip
     path = tmp_path / "torn" / "predictions.jsonl"
     path.parent.mkdir()
     lines = (tmp_path / "whole" / "predictions.jsonl").read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:2]) + lines[2][:25])
     engine = Listed(template, ["three", "four"])
-    assert predict("base", engine, template, asked, 64, path.parent, Console()) == whole
+    assert predict("base", engine, template, asked, Eval(max_new_tokens=64), path.parent, Console()) == whole
     assert engine.asked == 2
     assert path.read_text() == "".join(lines)
 
@@ -125,7 +125,15 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped_even_within_a_line(t
 def test_a_limit_that_was_hit_is_not_a_stop(tmp_path: Path) -> None:
     template = bound("mistral-v1")
     asked = rows(template)
-    found = predict("base", Listed(template, ["a b c"] * 4, stop=False), template, asked, 3, tmp_path, Console())
+    found = predict(
+        "base",
+        Listed(template, ["a b c"] * 4, stop=False),
+        template,
+        asked,
+        Eval(max_new_tokens=3),
+        tmp_path,
+        Console(),
+    )
     assert {(p.stopped, p.tokens) for p in found} == {
         (False, len(template.tokenizer.encode(["a b c"], continuing=False)[0]))
     }
@@ -182,7 +190,9 @@ def test_decoding_is_recorded_and_a_penalty_on_lists_is_noted(tmp_path: Path) ->
 def test_what_no_row_speaks_of_is_named_and_not_shown_as_zero(tmp_path: Path) -> None:
     template = bound("mistral-v1")
     asked = [row for row in rows(template) if row[0].id == "q1"]
-    found = predict("base", Listed(template, ["An answer."]), template, asked, 64, tmp_path, Console())
+    found = predict(
+        "base", Listed(template, ["An answer."]), template, asked, Eval(max_new_tokens=64), tmp_path, Console()
+    )
     made = report(Recipe(), "test", "k", found, found)
     assert made["absent"] == ["doses_contradicted", "doses_kept", "units_contradicted"]
     assert "doses_kept" not in made["base"]
@@ -212,7 +222,7 @@ def test_cases_are_answered_and_shown_with_their_exact_matches(tmp_path: Path) -
     template = bound("mistral-v1")
     cases = read_cases(ROOT / "data" / "cases" / "ner_instruct.toml")
     said = [cases[0].expect.upper(), "- none", "- minocycline | hyperpigmentation", "", "- allopurinol"]
-    found = answer_cases(Listed(template, said), template, cases, 64, tmp_path)
+    found = answer_cases(Listed(template, said), template, cases, Eval(max_new_tokens=64), tmp_path)
     base, tuned = answered(tmp_path, Recipe())
     made = report(Recipe(), "test", "k", base, tuned, found)
     assert made["cases"] == {"rows": 5, "exact_match": 2}

@@ -83,9 +83,11 @@ def test_merges_that_spell_a_control_token_are_left_out(tmp_path: Path) -> None:
 
 def test_a_system_message_of_the_recipe_is_put_before_conversations_that_have_none() -> None:
     template = ChatTemplate("llama3", tokenizer("llama3"), system="Be kind.")
-    given = [("system", "Be kind."), ("user", "What is asthma?"), ("assistant", "A disease.")]
+    given = [
+        Message("system", "Be kind."), Message("user", "What is asthma?"), Message("assistant", "A disease."),
+    ]  # fmt: skip
     assert template.turns(QUESTION.messages) == given
-    assert template.turns(DIALOGUE)[0] == ("system", "Be brief.")
+    assert template.turns(DIALOGUE)[0] == Message("system", "Be brief.")
     assert template.render(QUESTION.messages).count("Be kind.") == 1
 
 

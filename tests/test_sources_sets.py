@@ -68,9 +68,9 @@ OPENMED = {
     ]
 }
 MEDITRON = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]}  # fmt: skip
-THOUGHT = "<think>\nLet me see.\n</think>\n\nBecause."
+THOUGHT = ("Let me see.", "Because.")  # before the answer, and the answer
 
-CHAT: dict[str, tuple[dict[str, Any], str, str, tuple[tuple[str, str], ...], str, dict[str, str]]] = {
+CHAT: dict[str, tuple[dict[str, Any], str, str, tuple[tuple[str, str | tuple[str, str]], ...], str, dict[str, str]]] = {
     # source: row, file as published, id, turns, document, what else is known
     "medmcqa": (MEDMCQA, "data/validation-00000-of-00001.parquet", "data/validation-00000-of-00001:1", (
         ("user", "Wrist drop follows injury of the:\n\nA. Ulnar nerve\nB. Radial nerve\nC. Median nerve\nD. Axillary nerve"),
@@ -86,9 +86,9 @@ CHAT: dict[str, tuple[dict[str, Any], str, str, tuple[tuple[str, str], ...], str
     "ultramedical": (ULTRA, "data/train-00000-of-00003.parquet", "data/train-00000-of-00003:1", (
         ("user", "Why?"), ("assistant", "Because.")), "MedQA,7", {"qtype": "Exam", "collection": "MedQA"}),
     "medreason": (MEDREASON, "medreason.jsonl", "medreason:1", (
-        ("user", "Why?\n\nA. Salt\nB. Sugar"), ("assistant", "<think>\nPaths.\n</think>\n\nSalt")), "medqa/7", {"collection": "medqa"}),
+        ("user", "Why?\n\nA. Salt\nB. Sugar"), ("assistant", ("Paths.", "Salt"))), "medqa/7", {"collection": "medqa"}),
     "m23k": (M23K, "data/train-00000-of-00001.parquet", "data/train-00000-of-00001:1", (
-        ("user", "Why?\nA. Salt"), ("assistant", "<think>\nOkay.\n</think>\n\nSalt.")), "", {"collection": "train/medqa"}),
+        ("user", "Why?\nA. Salt"), ("assistant", ("Okay.", "Salt."))), "", {"collection": "train/medqa"}),
     "openmed_reasoning": (OPENMED, "data/train-00000-of-00012.parquet", "data/train-00000-of-00012:1", (
         ("system", "Be brief."), ("user", "Why?"), ("assistant", THOUGHT)), "", {}),
     "fully_open_meditron": (MEDITRON, "data/guidelines_qa/train-00000-of-00001.parquet", "data/guidelines_qa/train-00000-of-00001:1", (
@@ -117,7 +117,8 @@ def test_a_row_in_the_publishers_shape(name: str, tmp_path: Path) -> None:
     published(name, tmp_path)
     rows, ledger = read(name, tmp_path)
     [row] = [row for row in rows if row.id == id]
-    assert tuple((message.role, message.content) for message in row.messages) == turns
+    said = [(message.role, (message.reasoning, message.content) if message.reasoning else message.content) for message in row.messages]  # fmt: skip
+    assert tuple(said) == turns
     assert (row.group, dict(row.meta)) == (document, known)
     assert ledger.dropped == {}
 
@@ -183,7 +184,7 @@ def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
 
 def test_a_turn_without_a_thought_is_the_answer_alone() -> None:
     rows, _ = read("openmed_reasoning", DATA / "openmed_reasoning.jsonl")
-    thoughts = [[message.content.startswith("<think>\n") for message in row.messages if message.role == "assistant"] for row in rows]  # fmt: skip
+    thoughts = [[bool(message.reasoning) for message in row.messages if message.role == "assistant"] for row in rows]  # fmt: skip
     assert thoughts[5] == [False]
     assert thoughts[2] == [True, True]
     assert rows[5].messages[-1] == Message("assistant", rows[5].answer)

@@ -121,6 +121,12 @@ PROOFS = {
         "<|im_start|>assistant\nA disease.<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n"
         "<|im_start|>assistant\nWelcome<|im_end|>\n",
     ),
+    "deepseek-r1": (
+        "deepseek-r1",
+        "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜><think>\n\n</think>\n\n",
+        "<｜begin▁of▁sentence｜>Be brief.<｜User｜> What is asthma?\n<｜Assistant｜>A disease.<｜end▁of▁sentence｜>"
+        "<｜User｜>Thanks<｜Assistant｜><think>\n\n</think>\n\nWelcome<｜end▁of▁sentence｜>",
+    ),
     "phi4": (
         "phi4",
         "<|im_start|>user<|im_sep|>q<|im_end|><|im_start|>assistant<|im_sep|>",
@@ -149,7 +155,7 @@ PROOFS = {
     ),
 }
 # thoughts are dropped from earlier answers, so that these alone are asked for after another prompt than they were trained after
-FORGETFUL = ("qwen3",)
+FORGETFUL = ("qwen3", "deepseek-r1")
 FAMILY = {name: tokenizer for name, (tokenizer, _, _) in PROOFS.items()}
 DIALOGUE = (
     Message("system", "Be brief."),
@@ -365,7 +371,7 @@ def test_a_dialogue_is_rendered_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_head_names_models_source_control_tokens_stop_and_system_rule(name: str) -> None:
     template = bound(name)
-    assert set(template.head) - {"bos", "thinking"} == {"models", "source", "control", "stop", "system"}
+    assert set(template.head) - {"bos", "thinking", "tools"} == {"models", "source", "control", "stop", "system"}
     assert all(template.head.values())
 
 

@@ -46,8 +46,8 @@ def do(arguments: argparse.Namespace) -> None:
             return
         data, split = recipe.data, prepare(recipe)
         with Console().quiet(cache_root() / "log.txt"):
-            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base)
-        rows = [*split.train, *split.dev, *split.test]
+            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base, split.rows)
+        rows = split.rows
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.rendering.tokenizer import Tokenizer
 

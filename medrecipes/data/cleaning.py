@@ -56,12 +56,12 @@ def plain(text: str) -> bytes:
 
 def clean(record: Conversation, source: Source, ledger: Ledger) -> Conversation | None:
     """The record with tidy text, or None where nothing can be learned from it; either is counted."""
-    messages = tuple(
-        m if (text := tidy(m.content, keeps_layout=source.keeps_layout)) == m.content else Message(m.role, text)
-        for m in record.messages
-    )
+    messages = tuple(_tidied(m, keeps_layout=source.keeps_layout) for m in record.messages)
     if any(new is not old for new, old in zip(messages, record.messages, strict=True)):
-        if any(new.content != old.content.strip() for new, old in zip(messages, record.messages, strict=True)):
+        if any(
+            (new.content, new.reasoning, new.extra) != (old.content.strip(), old.reasoning.strip(), old.extra)
+            for new, old in zip(messages, record.messages, strict=True)
+        ):
             ledger.repair("text normalised", record.id)
         record = replace(record, messages=messages)
     names = {"": record.group, **record.meta}
@@ -77,9 +77,19 @@ def clean(record: Conversation, source: Source, ledger: Ledger) -> Conversation 
     return record
 
 
+def _tidied(message: Message, *, keeps_layout: bool) -> Message:
+    """A turn with tidy texts; itself where they are."""
+    text = tidy(message.content, keeps_layout=keeps_layout)
+    thought = tidy(message.reasoning, keeps_layout=keeps_layout) if message.reasoning else ""
+    extra = UNSEEN.sub("", message.extra) if message.extra else ""
+    if (text, thought, extra) == (message.content, message.reasoning, message.extra):
+        return message
+    return replace(message, content=text, reasoning=thought, extra=extra)
+
+
 def _hopeless(record: Conversation, source: Source) -> str | None:
     """Why nothing can be learned from a record, if so."""
-    if not all(plain(m.content) for m in record.messages if m.role == "assistant"):
+    if not all(plain(m.content) or m.calls for m in record.messages if m.role == "assistant"):
         return "empty answer"
     texts = {"question": record.question, "answer": record.answer}
     for defect in source.defects:

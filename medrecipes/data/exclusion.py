@@ -53,7 +53,7 @@ class Texts:
         asked = [message.content for message in record.messages if message.role == "user"]
         lines = [line for text in asked for line in text.splitlines()]
         pieces = [piece for line in lines if len(parts := BREAK.split(line.strip())) > 1 for piece in parts]
-        whole = b" ".join(plain(message.content) for message in record.messages)
+        whole = b" ".join(plain(text) for m in record.messages for text in (m.content, m.reasoning) if text)
         return cls(whole, b" ".join(map(plain, asked)), [plain(text) for text in (*lines, *pieces)])
 
 

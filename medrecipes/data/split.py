@@ -30,7 +30,7 @@ from medrecipes.recipe.schema import Recipe, SplitRatios
 
 # what decides the split; a change in any of it makes a new one
 CODE = (
-    "core/bounded_reading", "data/records", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
+    "core/bounded_reading", "data/records", "data/reasoning", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
     "data/grouping", "data/leakage", "data/reading", "data/benchmarks", "data/light_edits", "data/exclusion", "data/deduplicate", "data/split",
 )  # fmt: skip
 Note = Callable[[str], None]
@@ -70,6 +70,11 @@ class Parts(Generic[Row]):
 class Split(Parts[Conversation]):
     """A split of conversations."""
 
+    @property
+    def rows(self) -> list[Conversation]:
+        """All of them."""
+        return [*self.train, *self.dev, *self.test]
+
 
 def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = False) -> Split:
     """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage.
@@ -85,6 +90,7 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = Fa
             "exclude": True,
             "max_tokens": True,
             "on_overflow": True,
+            "reasoning": True,
         },
     )
     contents = [place.content for place in places]
@@ -276,7 +282,7 @@ def _write(path: Path, rows: Rows, kept: Sequence[int], group: Ints, part: Ints)
         for row, root, number in zip(kept, group.tolist(), part.tolist(), strict=True):
             record, place = rows.records[row], rows.places[rows.place[row]]
             id = _id(rows.places, place, record.id)
-            messages = [[m.role, m.content] for m in record.messages]
+            messages = [m.row() for m in record.messages]
             meta = {**record.meta, "source": place.source.name}
             if rows.document[row]:
                 meta["document"] = rows.document[row]

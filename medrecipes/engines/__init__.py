@@ -62,9 +62,7 @@ class Decoding:
     def of(cls, recipe: Recipe) -> Decoding:
         """What the recipe says."""
         evaluated = recipe.eval
-        return cls(
-            evaluated.max_new_tokens, evaluated.temperature, evaluated.top_p, evaluated.repetition_penalty, recipe.seed
-        )
+        return cls(evaluated.longest, evaluated.temperature, evaluated.top_p, evaluated.repetition_penalty, recipe.seed)
 
     def as_dict(self) -> dict[str, Any]:
         """What answers depend on, as reports keep it: a greedy answer knows no seed."""
@@ -288,7 +286,7 @@ def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate
     """What an engine is opened with besides its recipe: its libraries loaded, the base, and the template on it."""
     choice = load_libraries(recipe)
     base = recipe_base(recipe, split)
-    return choice, base, base_template(recipe, base.tokenizer, recipe.model.base)
+    return choice, base, base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
 
 
 def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:

@@ -19,6 +19,7 @@ from medrecipes.engines.bases import Base
 from medrecipes.engines.generation import Generator, Loaded, Request, Shared, spoken, text_pieces, vllm_backend
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.answer_text import written_by
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
 from medrecipes.scoring.text_overlap import bits
 
@@ -176,7 +177,7 @@ class Speaker:
         """Answers to plain questions, as text."""
         self.model.eval()
         prompts = self.template.prompts([Message("user", question)] for question in questions)
-        return [text.strip() for text in self.template.tokenizer.decode(self.generate(prompts))]
+        return [written_by(self.template, ids).text for ids in self.generate(prompts)]
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's answer text."""

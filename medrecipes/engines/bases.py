@@ -171,7 +171,7 @@ def contradictions(recipe: Recipe, facts: Facts) -> Iterator[str]:
                 hint = did_you_mean(name, modules)
                 hint = hint if hint.startswith("; did") else ""
                 yield f"{key}: {name!r} matches no module of this base{hint} (it has {known})"
-    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens if recipe.task == "chat" else 0)):  # fmt: skip
+    for key, tokens in (("data.max_tokens", recipe.data.max_tokens), ("eval.max_new_tokens", recipe.eval.max_new_tokens if recipe.task == "chat" else 0), ("eval.max_reasoning_tokens", recipe.eval.max_reasoning_tokens)):  # fmt: skip
         if facts.context and tokens > facts.context:
             yield f"{key} = {tokens} is beyond the base's context of {facts.context} tokens; lower it"
     if facts.bits and facts.bits != recipe.model.bits:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from medrecipes.data.split import Split
 from medrecipes.engines import Engine
 from medrecipes.evaluation.cases import Case
 from medrecipes.evaluation.chat_report import TUNED
-from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Eval, Recipe
+from medrecipes.rendering.answer_text import answer_of
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 from medrecipes.rendering.overflow import Fitted
 from medrecipes.scoring.entities import TASKS
@@ -31,17 +30,23 @@ Row = tuple[Conversation, Example]
 def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
     """The rows that are evaluated: at most eval.rows, the same ones for everybody who uses this seed."""
     pairs = list(zip(fitted.conversations, fitted.examples, strict=True))
+    scored = [pair for pair in pairs if pair[0].answer.strip()]  # a tool call alone is learned, and no text to score
+    if pairs and not scored:
+        raise DataError(f"all {len(pairs):,} held-out rows end with a tool call, and evaluation scores texts; give some rows an answer behind it")  # fmt: skip
+    pairs = scored
     pairs.sort(key=lambda pair: digest(f"{recipe.seed}:{pair[0].id}"))
     return pairs[: recipe.eval.rows]
 
 
 def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Example]) -> dict[str, int]:
-    """Tokens of rows and bytes of their answers: what turns a loss a token into bits per byte of answer."""
-    answers = [m.content for c in conversations for m in c.messages if m.role == "assistant"]
+    """Tokens of rows and bytes of their answers: what turns a loss a token into bits per byte of answer; and of how many
+    rows an answer has reasoning, where some has."""
+    thoughts = {"reasoning": sum(any(m.reasoning for m in c.messages) for c in conversations)}
     return {
         "tokens": sum(len(e.input_ids) for e in examples),
         "supervised": sum(e.supervised for e in examples),
-        "answer_bytes": sum(len(answer.encode()) for answer in answers),
+        "answer_bytes": sum(e.answer_bytes for e in examples),
+        **(thoughts if thoughts["reasoning"] else {}),
     }
 
 
@@ -52,37 +57,47 @@ def data_report(split: Split, fitted: Mapping[str, Fitted]) -> dict[str, Any]:
 
 
 def predict(
-    model: str, engine: Engine, template: ChatTemplate, rows: Sequence[Row], limit: int, folder: Path, console: Console
+    model: str,
+    engine: Engine,
+    template: ChatTemplate,
+    rows: Sequence[Row],
+    settings: Eval,
+    folder: Path,
+    console: Console,
 ) -> list[Prediction]:
     """Answer every row, a line of predictions.jsonl each as it comes; lines of an earlier attempt are kept."""
     path = folder / "predictions.jsonl"
+    limit = settings.max_new_tokens
     done = {p.id: p for p in _earlier(path, rows, limit) if p.model == model}
     # neighbours of similar length waste little padding; the order is the same in every attempt
     todo = sorted((row for row in rows if row[0].id not in done), key=lambda row: len(row[1].input_ids))
     nats = engine.answer_nats([example for _, example in todo])
     prompts = template.prompts([conversation.prompt() for conversation, _ in todo])
-    stops = set(template.stop_ids)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with own_file(path) as file, console.bar(model, len(rows), len(done)) as bar:
-            for (conversation, _), ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
+            for row, ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
+                said = answer_of(template, ids, settings)
                 prediction = Prediction(
-                    **stated(conversation, limit),
-                    prediction=template.tokenizer.decode([ids])[0].strip(),
+                    **stated(row, limit),
+                    prediction=said.text,
                     model=model,
-                    stopped=bool(ids) and ids[-1] in stops,
-                    tokens=len(ids),
+                    stopped=said.stopped,
+                    tokens=said.tokens,
                     bits=bits(value),
+                    reasoning_tokens=said.reasoning_tokens,
+                    reasoning_finished=said.reasoning_finished,
                 )
-                file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+                file.write(prediction.line())
                 file.flush()
                 done[prediction.id] = prediction
                 bar.at(len(done))
     return [done[conversation.id] for conversation, _ in rows]
 
 
-def stated(row: Conversation, limit: int) -> dict[str, Any]:
+def stated(pair: Row, limit: int) -> dict[str, Any]:
     """What a line of predictions.jsonl says of its row, whatever a model answers."""
+    row, example = pair
     return {
         "id": row.id,
         "group": row.group,
@@ -90,24 +105,24 @@ def stated(row: Conversation, limit: int) -> dict[str, Any]:
         "prompt": "\n\n".join(m.content for m in row.prompt() if m.role != "system"),
         "gold": row.answer,
         "limit": limit,
-        "bytes": row.answer_bytes,
+        "bytes": example.answer_bytes,
     }
 
 
 def answer_cases(
-    engine: Engine, template: ChatTemplate, cases: Sequence[Case], limit: int, folder: Path
+    engine: Engine, template: ChatTemplate, cases: Sequence[Case], settings: Eval, folder: Path
 ) -> list[Prediction]:
     """Put hand-written cases to the tuned model; the answers are a predictions file too."""
     prompts = template.prompts([[Message("user", case.prompt)] for case in cases])
-    stops = set(template.stop_ids)
+    found = [answer_of(template, ids, settings) for ids in engine.generate(prompts)]
     answers = [
         Prediction(
-            case.id, case.id, case.task, case.prompt, case.expect, template.tokenizer.decode([ids])[0].strip(),
-            TUNED, bool(ids) and ids[-1] in stops, len(ids), limit,
+            case.id, case.id, case.task, case.prompt, case.expect, said.text, TUNED, said.stopped, said.tokens,
+            settings.max_new_tokens, reasoning_tokens=said.reasoning_tokens, reasoning_finished=said.reasoning_finished,
         )
-        for case, ids in zip(cases, engine.generate(prompts), strict=True)
+        for case, said in zip(cases, found, strict=True)
     ]  # fmt: skip
-    write_text(folder / "cases.jsonl", "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in answers))
+    write_text(folder / "cases.jsonl", "".join(answer.line() for answer in answers))
     return answers
 
 
@@ -115,7 +130,7 @@ def _earlier(path: Path, rows: Sequence[Row], limit: int) -> list[Prediction]:
     """The answers of an earlier attempt; lines that are no whole answer to a row, or two of them, are taken off the file."""
     if not path.exists():
         return []
-    asked = {conversation.id: stated(conversation, limit) for conversation, _ in rows}
+    asked = {row[0].id: stated(row, limit) for row in rows}
     *lines, torn = path.read_bytes().split(b"\n")
     found: dict[tuple[str, str], set[bytes]] = {}
     answers: dict[bytes, Prediction] = {}

@@ -12,7 +12,7 @@ from medrecipes.core.markup import fenced, plain
 from medrecipes.engines import Decoding
 from medrecipes.evaluation.benchmarks import suite_rows
 from medrecipes.evaluation.cases import exactly
-from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Eval, Recipe
 from medrecipes.scoring.bootstrap import Figure, difference, draw_weights, estimate
 from medrecipes.scoring.entities import NORMALISATION
 from medrecipes.scoring.figures import (
@@ -24,6 +24,7 @@ from medrecipes.scoring.figures import (
     extraction_report,
     intervals,
     listed,
+    reasoning_figures,
     task_counts,
 )
 from medrecipes.scoring.predictions import Prediction, groups
@@ -34,6 +35,7 @@ PARTS = (BASE, TUNED, "difference")
 PENALISED = (
     "a repetition penalty of {:g}, as the recipe asks: it works against copying from the text, which lists are made by"
 )
+REASONING = "reasoning is taken off an answer before it is scored; bits per byte are of all that is supervised"
 SHOWN = 5  # answers that report.md shows in full
 
 
@@ -55,10 +57,14 @@ def report(
         "split_key": key,
         "rows": len(base),
         "groups": len(set(groups(base))),
-        "decoding": decoding.as_dict() | ({"backend": "vllm"} if recipe.eval.backend == "vllm" else {}),
+        "decoding": decoding.as_dict()
+        | _limits(recipe.eval)
+        | ({"backend": "vllm"} if recipe.eval.backend == "vllm" else {}),
         "intervals": intervals(draws, seed, len(set(groups(base)))),
         **figures,
     }
+    if any(p.reasoning_tokens is not None for p in (*base, *tuned)):
+        value["reasoning"] = {BASE: reasoning_figures(base), TUNED: reasoning_figures(tuned)}
     if computed:
         value["computed"] = computed
     if recipe.template.foreign:
@@ -111,6 +117,15 @@ def as_markdown(
     if value["absent"]:
         names = ", ".join(METRICS[name][0] for name in value["absent"])
         lines += [f"Not available from these rows: {names}.", ""]
+    if thoughts := value.get("reasoning"):
+        lines += [
+            "## Reasoning",
+            "",
+            f"{REASONING[0].upper()}{REASONING[1:]}.",
+            "",
+            *markdown(reasoning_rows(thoughts)),
+            "",
+        ]
     if dev := said_on_dev(value):
         lines += [f"{dev[0].upper()}{dev[1:]}.", ""]
     if "extraction" in value:
@@ -136,6 +151,24 @@ def as_markdown(
             f"- tuned: {plain(one_line(after.prediction))}{'' if after.stopped else ' (hit the limit)'}", "",
         ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _limits(settings: Eval) -> dict[str, int]:
+    """The limits of an answer and of its reasoning, where they are two."""
+    budget = settings.max_reasoning_tokens
+    return {"max_new_tokens": settings.max_new_tokens, "max_reasoning_tokens": budget} if budget else {}
+
+
+def reasoning_rows(thoughts: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """What base and tuned thought before their answers, as the rows of a table."""
+    parts = [thoughts[part] for part in (BASE, TUNED)]
+    means = ["-" if part["mean_tokens"] is None else f"{part['mean_tokens']:,.1f}" for part in parts]
+    return [
+        ["reasoning", BASE, TUNED],
+        ["answers with reasoning", *(f"{part['rows']:,} of {part['of_rows']:,}" for part in parts)],
+        ["its mean length, in tokens", *means],
+        ["unfinished, so without an answer", *(f"{part['unfinished']:,}" for part in parts)],
+    ]
 
 
 def kept(stats: Mapping[str, Any]) -> str:
@@ -174,7 +207,8 @@ def spoken(decoding: Mapping[str, Any]) -> str:
     drawn = ", ".join(f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding)
     penalty = decoding["repetition_penalty"]
     return (
-        f"{decoding['method']} decoding{f' ({drawn})' if drawn else ''}, at most {decoding['max_new_tokens']} tokens, "
+        f"{decoding['method']} decoding{f' ({drawn})' if drawn else ''}, at most {decoding['max_new_tokens']} tokens"
+        f"{f' behind at most {budget} of reasoning' if (budget := decoding.get('max_reasoning_tokens')) else ''}, "
         f"{'no repetition penalty' if penalty == 1 else f'a repetition penalty of {penalty:g}'}"
         f"{', answered by vLLM' if decoding.get('backend') == 'vllm' else ''}"
     )

@@ -67,17 +67,16 @@ def evaluate(
     if run.tags:
         evaluate_tags(run, recipe, adapter, folder, console)
         return folder
-    limit = recipe.eval.max_new_tokens
     with (
         file_hashes.mending(rundir, folder),
         opened(recipe, rundir, adapter, console) as (engine, template, rows, split),
     ):
         with console.stage("base") as stage, console.quiet(rundir.log):
             with engine.base():
-                before = answers.predict(chat_report.BASE, engine, template, rows, limit, folder, console)
+                before = answers.predict(chat_report.BASE, engine, template, rows, recipe.eval, folder, console)
             stage.says(f"answered {len(rows)} {split.held_out_name} questions")
         with console.stage("tuned") as stage, console.quiet(rundir.log):
-            after = answers.predict(chat_report.TUNED, engine, template, rows, limit, folder, console)
+            after = answers.predict(chat_report.TUNED, engine, template, rows, recipe.eval, folder, console)
             cases = _cases(recipe, engine, template, folder)
             stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
         # answers in the run's own folder are the run's; those in another were all given just now
@@ -108,7 +107,7 @@ def loss_again(path: Path, console: Console) -> tuple[float, float]:
     again, rows = adapter_loss(run.own, run.rundir, console)
     if {p.id for p in recorded} != {conversation.id for conversation, _ in rows}:
         raise RunError(f"{path}/eval/predictions.jsonl: is not of the rows that the recipe evaluates; answer them again with `medrecipes eval {path} --fresh`")  # fmt: skip
-    size = sum(conversation.answer_bytes for conversation, _ in rows)
+    size = sum(example.answer_bytes for _, example in rows)
     return sum(p.bits or 0.0 for p in recorded) / size, again
 
 
@@ -121,13 +120,15 @@ def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[floa
     ):
         nats = sum(map(bits, engine.answer_nats([example for _, example in rows])))
         stage.says(f"{len(rows)} answers of the saved adapter")
-    return nats / sum(conversation.answer_bytes for conversation, _ in rows), rows
+    return nats / sum(example.answer_bytes for _, example in rows), rows
 
 
 def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -> Path:
     """A folder by its settings; asked for a fresh one, the first that is free."""
+    # a key that the schema gained changes no folder's name where it says what was done before
+    settings = recipe.eval.model_dump(mode="json", exclude=set() if recipe.eval.max_reasoning_tokens else {"max_reasoning_tokens"})  # fmt: skip
     at = "" if checkpoint is None else f"-checkpoint-{checkpoint}"
-    first = folder = path / f"eval-{digest(recipe.eval.model_dump(mode='json'))[:8]}{at}"
+    first = folder = path / f"eval-{digest(settings)[:8]}{at}"
     number = 2
     while fresh and folder.exists():
         folder = first.with_name(f"{first.name}-{number}")
@@ -201,5 +202,4 @@ def _cases(recipe: Recipe, engine: Any, template: Any, folder: Path) -> list[Any
 
     if not recipe.eval.cases:
         return []
-    limit = recipe.eval.max_new_tokens
-    return answers.answer_cases(engine, template, read_cases(recipe.eval.cases), limit, folder)
+    return answers.answer_cases(engine, template, read_cases(recipe.eval.cases), recipe.eval, folder)

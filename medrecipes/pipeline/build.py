@@ -26,7 +26,7 @@ from medrecipes.core.files import (
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
 from medrecipes.data.leakage import headline, table
-from medrecipes.data.records import Conversation
+from medrecipes.data.records import Conversation, Message
 from medrecipes.data.split import Split, prepare
 from medrecipes.engines.bases import open_base
 from medrecipes.recipe.repository_names import folder_name
@@ -35,7 +35,7 @@ from medrecipes.recipe.schema import Recipe, template_path
 from medrecipes.release.cards import dataset_card
 from medrecipes.release.cards.dataset import COLUMNS, SPLITS
 from medrecipes.rendering.base_template import base_template
-from medrecipes.rendering.template_shapes import Shapes
+from medrecipes.rendering.template_shapes import Shapes, Supervision
 
 # how the bases of a template's family spell the two tokens that a template leaves to the tokenizer
 SPELLING = {"gemma": ("<bos>", "<eos>"), "gemma3": ("<bos>", "<eos>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>")}
@@ -115,13 +115,16 @@ def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequenc
     rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items()}
     keys = {key for part in rows.values() for row in part for key in row.meta} - {"source", "instruction"}
     known = ["id", *sorted(keys)]
+    # what only some datasets have beside role and content: reasoning, weights, tool calls
+    system = recipe.template.system
+    turns = (shapes.prepared(row.messages, system) for part in rows.values() for row in part)
+    told = dict.fromkeys(key for messages in turns for m in messages for key in turn(m))
     text = Value("string")
     features = Features(
-        dict.fromkeys(COLUMNS, text)
-        | {"messages": [{"role": text, "content": text}], "meta": dict.fromkeys(known, text)}
+        dict.fromkeys(COLUMNS, text) | {"messages": [dict.fromkeys(told, text)], "meta": dict.fromkeys(known, text)}
     )
     parts = {
-        part: (_row(record, recipe.template.system, shapes, known) for record in records)
+        part: (_row(record, system, shapes, (known, list(told))) for record in records)
         for part, records in rows.items()
         if records
     }
@@ -143,7 +146,8 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
         return template.name, template.text, template.shapes
     text = template_path(look).read_text(encoding="utf-8")
     bos, eos = SPELLING.get(look, ("<s>", "</s>"))
-    return look, text, Shapes(text, {}, (), {"bos_token": bos, "eos_token": eos})
+    told = {"bos_token": bos, "eos_token": eos, "enable_thinking": recipe.template.thinking}
+    return look, text, Shapes(text, {}, (), told, supervision=Supervision.of(recipe))
 
 
 def save(
@@ -222,15 +226,22 @@ def _file(dataset: Any, path: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _row(record: Conversation, system: str | None, shapes: Shapes, known: Sequence[str]) -> Row:
-    turns = [(message.role, message.content) for message in record.messages]
-    if system and turns[0][0] != "system":
-        turns = [("system", system), *turns]
-    asked = [content for role, content in turns[:-1] if role != "system"]
+def turn(message: Message) -> dict[str, str]:
+    """A turn as source jsonl reads it back."""
+    more = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in message.more.items()}  # fmt: skip
+    thought = {"reasoning_content": message.reasoning} if message.reasoning else {}
+    weight = {} if message.supervised else {"weight": "0"}
+    return {"role": message.role, "content": message.content, **thought, **weight, **more}
+
+
+def _row(record: Conversation, system: str | None, shapes: Shapes, keys: tuple[Sequence[str], Sequence[str]]) -> Row:
+    known, told = keys
+    turns = shapes.prepared(record.messages, system)
+    asked = [m.content for m in turns[:-1] if m.role != "system"]
     return {
-        "messages": [{"role": role, "content": content} for role, content in turns],
+        "messages": [{key: turn(m).get(key) for key in told} for m in turns],
         "prompt": shapes.text(turns, ask=False),
-        "instruction": turns[0][1] if turns[0][0] == "system" else record.meta.get("instruction", ""),
+        "instruction": turns[0].content if turns[0].role == "system" else record.meta.get("instruction", ""),
         "input": asked[0] if len(asked) == 1 else "\n\n".join(asked),
         "output": record.answer,
         "group": record.group,

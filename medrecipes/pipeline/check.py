@@ -240,16 +240,16 @@ def _prove(recipe: Recipe, base: Base, split: Split | None, look: _Look) -> None
     """The template over every row, or over an example where the rows are not at hand."""
     from medrecipes.rendering.base_template import base_template
     from medrecipes.rendering.chat_template import generation_config
-    from medrecipes.rendering.overflow import fit_parts, told
+    from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
     from medrecipes.rendering.proofs import prove, template_notes
 
-    template = base_template(recipe, base.tokenizer, recipe.model.base)
+    template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows if split else ())
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
     fitted = fit_parts(template, rows, recipe.data if split else Data())
     for name, part in fitted.items():
         look.note(name, str(prove(template, part.conversations, part.examples, stops)))
-    for kind, text in told(fitted, recipe.data):
+    for kind, text in [*told(fitted, recipe.data), *told_of_reasoning(fitted, recipe)]:
         look.note(kind, text)
     for note in template_notes(template):
         look.note("note", note)

@@ -168,9 +168,9 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
     entries = recipe.data.entries
     if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
         return Counted()
-    parts = prepare(recipe).parts()
-    template = base_template(recipe, base.tokenizer, recipe.model.base)
-    fitted = fit_parts(template, parts, recipe.data)
+    split = prepare(recipe)
+    template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
+    fitted = fit_parts(template, split.parts(), recipe.data)
     train, asked = fitted["train"].examples, held_out(recipe, fitted["held out"])
     prompts = [len(example.input_ids) - example.supervised for _, example in asked]
     return Counted(

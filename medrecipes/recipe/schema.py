@@ -113,6 +113,9 @@ class Columns(Section):
     messages: str | None = Field(None, description="Column with the turns, each a role and a content.")
     question: str | None = Field(None, description="Column with the question.")
     answer: str | None = Field(None, description="Column with the answer.")
+    reasoning: str | None = Field(
+        None, description="Column with the reasoning before the (last) answer, such as `Complex_CoT`."
+    )
     context: str | None = Field(
         None, description="Column with a text that the question is about, put behind it, such as Alpaca's `input`."
     )
@@ -175,6 +178,12 @@ class Data(Section):
     max_tokens: Tokens = Field(2048, description="Longest conversation, in tokens.")
     on_overflow: Literal["drop", "shorten_context", "shorten_answer", "error"] = Field(
         "drop", description="What happens to a conversation that is longer than max_tokens."
+    )
+
+    reasoning: Literal["keep", "drop", "as_text"] = Field(
+        "keep",
+        description="What becomes of an answer's reasoning: written as the base's family writes it, left out, or, for a base that "
+        "writes none, text between `<think>` marks.",
     )
 
     @property
@@ -267,6 +276,13 @@ class Train(Section):
     loss_on: Literal["answers", "all"] = Field(
         "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."
     )
+    supervise: Literal["answer", "reasoning_and_answer"] = Field(
+        "reasoning_and_answer",
+        description="What of an answer is learned where it has reasoning; the stop token always.",
+    )
+    turns: Literal["all", "last"] = Field(
+        "all", description="Which answers of a dialogue are learned; never those of weight 0."
+    )
     logging_steps: Steps = Field(1, description="Steps between two rows of loss.csv.")
     eval_rows: Literal["all"] | Rows = Field(
         256,
@@ -313,6 +329,11 @@ class Tag(Section):
 class Eval(Section):
     rows: Rows = Field(200, description="Held-out rows that are answered and scored.")
     max_new_tokens: Tokens = Field(256, description="Longest answer, in tokens.")
+    max_reasoning_tokens: Annotated[int, Field(ge=0, le=1_048_576), Why("no base writes more tokens")] = Field(
+        0,
+        description="Longest reasoning before an answer, in tokens, besides max_new_tokens; longer reasoning leaves no answer. "
+        "0: reasoning and answer share max_new_tokens.",
+    )
     temperature: Annotated[float, Field(ge=0, le=100), Why("tokens are drawn evenly long before")] = Field(
         0.0, description="0: the likeliest token every time; above: tokens are drawn, by the recipe's seed."
     )
@@ -338,6 +359,11 @@ class Eval(Section):
     filter: Literal["none", "in_text"] = Field(
         "none", description="`in_text`: a second score of lists, without items that the text does not contain."
     )
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that are drawn for an answer, its reasoning included."""
+        return self.max_new_tokens + self.max_reasoning_tokens
 
     def at_once(self, most: int) -> int:
         """Questions answered at once, where the recipe leaves it to us so many."""
@@ -401,6 +427,7 @@ UNREAD = {
     "chat": ("tag", "model.attention"),
     "tag": (
         "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.exclude", "data.on_overflow",
+        "data.reasoning", "train.supervise", "train.turns", "eval.max_reasoning_tokens",
         "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
         "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
         "eval.filter",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medrecipes.core.errors import LimitError, MedRecipesError, TemplateError, reason
 from medrecipes.core.files import read_json
-from medrecipes.data.records import Message
+from medrecipes.data.records import Conversation, Message, uses_tools
 from medrecipes.recipe.schema import Recipe, template_names, template_path
 from medrecipes.rendering.chat_template import OWN, TEMPLATE, ChatTemplate
-from medrecipes.rendering.template_shapes import Shapes
+from medrecipes.rendering.template_shapes import Shapes, Supervision
 from medrecipes.rendering.tokenizer import Tokenizer
 
 
@@ -35,6 +35,7 @@ def _dialogue(*contents: str, system: str | None = None) -> tuple[Message, ...]:
     return tuple([Message("system", system), *turns] if system else turns)
 
 
+EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 ASKED, ANSWERED = "What is asthma?", "A disease of the airways.\n\nIt comes and goes."
 PROBES = (
     Probe("a question", _dialogue(ASKED), ask=True),
@@ -45,7 +46,7 @@ PROBES = (
     Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
 )
 # what the head of a template may leave out of the comparison, as `differs: TAG: why`
-TAGS = ("blanks", "system", "default system", "cue")
+TAGS = ("blanks", "system", "default system", "cue", "thoughts")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     alike = (name for name in template_names() if template_path(name).read_text(encoding="utf-8") == text)
     name = settings.name or next(alike, OWN)
     try:
-        template = ChatTemplate(name, Tokenizer(folder), text, settings.system, thinking=settings.thinking)
+        template = _bound(recipe, name, Tokenizer(folder), text)
         template.render([Message("user", ASKED)], ask=True)  # what is wrong with it is said of the file that holds it
         return template
     except TemplateError as error:
@@ -97,18 +98,19 @@ def own_text(folder: Path) -> str | None:
     return written if isinstance(written, str) and written.strip() else None
 
 
-def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTemplate:
+def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, rows: Iterable[Conversation] = ()) -> ChatTemplate:
     """The template of a recipe on its base: the named one if it behaves as the base's own, or the base's own.
 
-    A base's own template that behaves as one of `templates/` gets that one, whose answers are marked.
+    A base's own template that behaves as one of `templates/` gets that one, whose answers are marked, unless `rows` use
+    tools, which the base's own may write and ours does not.
     """
     try:
-        return _base_template(recipe, tokenizer, base)
+        return _base_template(recipe, tokenizer, base, tools=uses_tools(rows))
     except LimitError as error:
         raise LimitError(f"{base}: its own chat template, or that of the recipe: {error}") from None
 
 
-def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTemplate:
+def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, *, tools: bool) -> ChatTemplate:
     settings, own = recipe.template, own_text(tokenizer.folder)
     if settings.name is None:
         if own is None:
@@ -117,9 +119,9 @@ def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTempl
                 "template.foreign = true"
             )
         name = _alike(own, tokenizer, thinking=settings.thinking)
-        text = None if name else own
-        return ChatTemplate(name or OWN, tokenizer, text, settings.system, thinking=settings.thinking)
-    template = ChatTemplate(settings.name, tokenizer, None, settings.system, thinking=settings.thinking)
+        template = _bound(recipe, name or OWN, tokenizer, None if name else own)
+        return template if template.tools or not tools else _bound(recipe, OWN, tokenizer, own)
+    template = _bound(recipe, settings.name, tokenizer, None)
     if settings.foreign:
         return template
     if own is None:
@@ -134,6 +136,14 @@ def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str) -> ChatTempl
             "with template.foreign = true that this is meant"
         )
     return template
+
+
+def _bound(recipe: Recipe, name: str, tokenizer: Tokenizer, text: str | None) -> ChatTemplate:
+    """A template with the recipe's system message, thinking, and what it supervises."""
+    settings = recipe.template
+    return ChatTemplate(
+        name, tokenizer, text, settings.system, thinking=settings.thinking, supervision=Supervision.of(recipe)
+    )
 
 
 def differences(template: ChatTemplate, own: str) -> Iterator[Difference]:
@@ -159,6 +169,8 @@ def _same(ours: str, theirs: str, probe: Probe, left_out: set[str], bos: str) ->
         return True
     if probe.ask and "cue" in left_out and ours.startswith(theirs):
         return True
+    if not probe.ask and "thoughts" in left_out and ours.replace(EMPTY_THOUGHT, "") == theirs:
+        return True
     # all of ours behind the BOS is the end of theirs, which begins with a system turn of its own making
     return "default system" in left_out and theirs.endswith(ours.removeprefix(bos))
 
@@ -166,7 +178,7 @@ def _same(ours: str, theirs: str, probe: Probe, left_out: set[str], bos: str) ->
 def _written(shapes: Shapes, probe: Probe) -> str:
     """The text of a probe, or how the template refuses it."""
     try:
-        return shapes.text([(message.role, message.content) for message in probe.messages], ask=probe.ask)
+        return shapes.text(probe.messages, ask=probe.ask)
     except LimitError:
         raise
     except TemplateError as error:

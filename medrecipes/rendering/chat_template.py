@@ -14,7 +14,21 @@ from medrecipes.core.errors import TemplateError, did_you_mean
 from medrecipes.core.files import digest, write_json, write_text, writing
 from medrecipes.data.records import Conversation, Message, check_turns, kind
 from medrecipes.recipe.schema import template_names, template_path
-from medrecipes.rendering.template_shapes import Control, Parts, Run, Shapes, shape_of, until_answer_ends
+from medrecipes.rendering.template_shapes import (
+    ALL,
+    EXCHANGE,
+    READS,
+    WITHOUT_REASONING,
+    Control,
+    Parts,
+    Run,
+    Shapes,
+    Supervision,
+    Thoughts,
+    shape_of,
+    texts_of,
+    until_answer_ends,
+)
 from medrecipes.rendering.tokenizer import Tokenizer
 
 OWN = "the base's own"  # the name of a template that is not one of `templates/`
@@ -58,20 +72,27 @@ class ChatTemplate:
         system: str | None = None,
         *,
         thinking: bool = False,
+        supervision: Supervision = ALL,
     ) -> None:
         if text is None:
             path = template_path(name)
             if not path.exists():
                 raise TemplateError(f"template {name!r} is unknown{did_you_mean(name, template_names())}")
             text = path.read_text(encoding="utf-8")
-        self.name, self.text, self.system, self.thinking = name, text, system, thinking
+        self.name, self.text, self.system, self.thinking, self.supervision = name, text, system, thinking, supervision
         head = HEAD.match(text)
         lines: list[tuple[str, str]] = re.findall(r"^\s*(\w+): *(.*?) *$", head[1] if head else "", re.MULTILINE)
         self.head = {key: value for key, value in lines if key != "differs"}
         self.differs = [value for key, value in lines if key == "differs"]
         self.own = name == OWN
+        self.stops: list[str] = []
+        self.ends: list[str] = []
         with _about(name):
             self._bind_own(tokenizer) if self.own else self._bind(tokenizer)
+            # a token that closes a thought ends no answer, e.g. gpt-oss' <|end|>, though it may end an earlier one
+            self.ends = list(dict.fromkeys([*self.ends, *self.stops]))
+            if isinstance(self.thoughts, Thoughts) and thinking:
+                self.stops = [stop for stop in self.stops if stop not in self.thoughts.behind]
 
     def _bind(self, tokenizer: Tokenizer) -> None:
         """A template of ours: its head names the control tokens, `{% generation %}` stands around its answers."""
@@ -87,20 +108,26 @@ class ChatTemplate:
         names = self.tokenizer.named
         known = {*control, *self.stops, *(names.get(n, "") for n in ("bos_token", "eos_token"))} - {""}
         controls = {token: self.tokenizer.control_id(token) for token in sorted(known)}
-        self.shapes = Shapes(self.text, controls, self.tokenizer.control.keys() - known, self.variables)
+        foreign = self.tokenizer.control.keys() - known
+        self.shapes = Shapes(self.text, controls, foreign, self.variables, supervision=self.supervision)
         self._check_end()
 
     def _bind_own(self, tokenizer: Tokenizer) -> None:
         """A base's own template: every control token that it writes is one, and the answers end with the one behind them."""
         self.tokenizer = tokenizer.with_control(tokenizer.mentioned(self.text))
-        self.shapes = Shapes(self.text, self.tokenizer.control, (), self.variables, finds=True)
-        ends = [part for part in self.shapes.parts((("user", None), ("assistant", None)), False) if part.supervised]
+        control, told = self.tokenizer.control, self.supervision
+        self.shapes = Shapes(self.text, control, (), self.variables, finds=True, supervision=told)
+        ends = [part for part in self.shapes.parts(EXCHANGE, False) if part.supervised]
+        # an answer that another question follows may end with another token, as gpt-oss' do
+        earlier = self.shapes.parts(EXCHANGE * 2, False)
+        learned = [a for a, b in zip(earlier, [*earlier[1:], None], strict=True) if a.supervised and not (b and b.supervised)]  # fmt: skip
         if not ends or not isinstance(ends[-1], Control):
             raise TemplateError(
                 "writes no answer that ends with a control token; name one of templates/ as template.name"
             )
         eos = self.tokenizer.named.get("eos_token", "")
         self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
+        self.ends = [*self.stops, *(part.text for part in learned if isinstance(part, Control))]
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -157,19 +184,66 @@ class ChatTemplate:
 
     def _check_end(self) -> None:
         """Every answer must end with its stop token inside the generation marks, or it is never learned."""
-        parts = self.shapes.parts((("user", None), ("assistant", None)), False)
+        parts = self.shapes.parts(EXCHANGE, False)
         learned = [part for part in parts if part.supervised]
         if not learned or learned[-1] != Control(self.stop_id, self.stops[0], True):
             raise TemplateError(
                 f"does not end an answer with {self.stops[0]} inside its {{% generation %}} marks; move it"
             )
 
-    def turns(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
-        """Roles and contents, with the recipe's system message where the conversation has none."""
-        pairs = [(message.role, message.content) for message in messages]
-        if self.system and pairs[0][0] != "system":
-            return [("system", self.system), *pairs]
-        return list(pairs)
+    @property
+    def thoughts(self) -> Thoughts | TemplateError:
+        """How it writes the reasoning of an answer, or why it cannot."""
+        return self.shapes.thoughts
+
+    @property
+    def tools(self) -> bool:
+        """Whether it writes tool calls and tool results: its head says so, or a base's own reads them."""
+        return bool(re.search(READS.format("tool_calls"), self.text)) if self.own else "tools" in self.head
+
+    def turns(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as they are rendered: under the recipe's system message where the conversation has none, without
+        reasoning where that is dropped, and with weight 0 for what the recipe does not supervise."""
+        return self.shapes.prepared(messages, self.system)
+
+    def problem(self, messages: Sequence[Message]) -> str | None:
+        """Why a conversation cannot be rendered, as `hold reasoning, …; the next move`, if so: the template knows no tools,
+        or no place for reasoning."""
+        turns = self.turns(messages)
+        if any(m.role == "tool" or m.extra for m in turns):
+            if not self.tools:
+                return f"hold tool calls or tool results, which template {self.name!r} does not write; drop them, or leave template.name out for a base whose own template does"  # fmt: skip
+            if found := self._control_in(m.extra for m in turns):
+                return f"hold the control token {found} in a tool call or a tool's description; take it out"
+        if not any(m.reasoning for m in turns):
+            return None
+        if self.supervision.reasoning == "as_text":
+            if self.shapes.key:
+                return f"hold reasoning, which template {self.name!r} writes in its family's own way and data.reasoning = 'as_text' writes as text; set data.reasoning = 'keep'"  # fmt: skip
+            return None
+        if not self.shapes.writes_thoughts:
+            return f"hold reasoning, and template {self.name!r} has no place for it; {WITHOUT_REASONING}"
+        if isinstance(self.thoughts, TemplateError):
+            cure = "set template.thinking = true" if not self.thinking else "name one of templates/ as template.name"
+            return f"hold reasoning, and template {self.name!r} {self.thoughts}; {cure}, or data.reasoning = 'drop'"
+        return None
+
+    def ids_of(self, text: str) -> list[int]:
+        """The ids of a text of the template's own, control tokens among it."""
+        ids: list[int] = []
+        for piece in self.shapes.pieces(text):
+            known = self.tokenizer.control.get(piece)
+            ids += self.tokenizer.encode([piece], continuing=False)[0] if known is None else [known]
+        return ids
+
+    def has_control(self, text: str) -> bool:
+        """Whether a text of the template's own holds control tokens."""
+        return any(piece in self.tokenizer.control for piece in self.shapes.pieces(text))
+
+    def _control_in(self, texts: Iterable[str]) -> str | None:
+        """A control token that is spelled in one of the texts, which are rendered as they stand."""
+        held = "\n".join(texts)
+        return next((token for token in self.tokenizer.control if token in held), None)
 
     def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
         """The plain text, control tokens spelled out; `ask`: ready for the assistant's next answer."""
@@ -177,7 +251,7 @@ class ChatTemplate:
             return self.shapes.text(self.turns(messages), ask=ask)
 
     def render_answers(self, messages: Sequence[Message], *, ask: bool = False) -> tuple[str, list[str]]:
-        """The plain text just as transformers renders it, and the answers in it, stop tokens included."""
+        """The plain text just as transformers renders it, and its supervised answers where the template marks them."""
         with _about(self.name):
             return self.shapes.render(self.turns(messages), ask=ask)
 
@@ -185,7 +259,7 @@ class ChatTemplate:
         """The parts of a conversation: control tokens and runs of text, in order."""
         return self._parts(self.turns(messages), ask)
 
-    def _parts(self, turns: Sequence[tuple[str, str]], ask: bool) -> Parts:
+    def _parts(self, turns: Sequence[Message], ask: bool) -> Parts:
         with _about(self.name):
             return self.shapes.parts(shape_of(turns), ask)
 
@@ -211,37 +285,37 @@ class ChatTemplate:
     def cut_example(self, conversation: Conversation) -> Example:
         """An example that breaks off with the text of its last answer: no stop token, for there is more to say."""
         turns = self.turns(conversation.messages)
-        [(ids, labels)] = self._encode([turns], [until_answer_ends(self._parts(turns, False))])
-        return self._example(conversation, ids, labels, cut=True)
-
-    def _example(self, conversation: Conversation, ids: list[int], labels: list[int], *, cut: bool = False) -> Example:
-        of = kind(conversation.meta)
-        return Example(conversation.id, conversation.group, ids, labels, conversation.answer_bytes, cut, of)
+        parts = until_answer_ends(self._parts(turns, False))
+        [(ids, labels)] = self._encode([turns], [parts])
+        size = answer_bytes(turns, parts)
+        return Example(conversation.id, conversation.group, ids, labels, size, True, kind(conversation.meta))
 
     def _examples(self, batch: Sequence[Conversation]) -> Iterator[Example]:
         rows = [self.turns(c.messages) for c in batch]
+        for conversation in batch:
+            if why := self.problem(conversation.messages):
+                raise TemplateError(f"row {conversation.id}: {why.replace('hold', 'holds', 1)}")
+        shapes = [self._parts(row, False) for row in rows]
         try:
-            encoded = self._encode(rows, [self._parts(row, False) for row in rows])
+            encoded = self._encode(rows, shapes)
         except TypeError:  # what the Rust library says to half of a surrogate pair
             for conversation in batch:
-                if any(SURROGATE.search(message.content) for message in conversation.messages):
+                if any(SURROGATE.search(text) for text in texts_of(conversation.messages)):
                     raise TemplateError(
                         f"row {conversation.id}: holds half of a surrogate pair, which is no text; "
                         "mend the file's encoding, or drop the row"
                     ) from None
             raise
-        for conversation, (ids, labels) in zip(batch, encoded, strict=True):
-            yield self._example(conversation, ids, labels)
+        for c, turns, parts, (ids, labels) in zip(batch, rows, shapes, encoded, strict=True):
+            yield Example(c.id, c.group, ids, labels, answer_bytes(turns, parts), False, kind(c.meta))
 
-    def _encode(
-        self, rows: Sequence[Sequence[tuple[str, str]]], shapes: Sequence[Parts]
-    ) -> list[tuple[list[int], list[int]]]:
+    def _encode(self, rows: Sequence[Sequence[Message]], shapes: Sequence[Parts]) -> list[tuple[list[int], list[int]]]:
         """Ids and labels of many conversations: all runs go through the Rust tokenizer in two calls."""
         known: dict[bool, dict[str, int]] = {False: {}, True: {}}  # each distinct run is tokenised once
         places: list[list[int]] = []
         for row, parts in zip(rows, shapes, strict=True):
-            contents = [content for _, content in row]
-            runs = [(known[p.continuing], p.fill(contents)) for p in parts if isinstance(p, Run)]
+            filled = texts_of(row)
+            runs = [(known[p.continuing], p.fill(filled)) for p in parts if isinstance(p, Run)]
             places.append([texts.setdefault(text, len(texts)) for texts, text in runs])
         ids = {flag: self.tokenizer.encode(list(texts), continuing=flag) for flag, texts in known.items()}
         encoded = []
@@ -255,6 +329,15 @@ class ChatTemplate:
                 labels += piece if part.supervised else [MASKED] * len(piece)
             encoded.append((input_ids, labels))
         return encoded
+
+
+def answer_bytes(turns: Sequence[Message], parts: Parts) -> int:
+    """How long all that is supervised of the assistant's texts is, in UTF-8: what its bits are shared out over."""
+    runs = (part for part in parts if isinstance(part, Run) and part.supervised)
+    learned = {place[0] for run in runs for place in run.pieces if not isinstance(place, str)}
+    spoken = [m for m in turns if m.role == "assistant" and m.supervised]
+    thoughts = [m.reasoning for i, m in enumerate(turns) if 2 * i + 1 in learned]
+    return sum(len(text.encode()) for text in [*(m.content + m.extra for m in spoken), *thoughts])
 
 
 @contextmanager

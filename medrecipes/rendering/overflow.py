@@ -10,11 +10,16 @@ from typing import Any, Literal
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.tally import MANY, Said
-from medrecipes.recipe.schema import Data
+from medrecipes.recipe.schema import Data, Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 
 Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
 TOO_LONG = "longer than max_tokens"
+UNSUPERVISED = "nothing supervised"
+# what is done with reasoning, by data.reasoning
+BECOMES = {
+    "keep": "written as the base's family writes it", "drop": "left out", "as_text": "text between <think> marks",
+}  # fmt: skip
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Fitted:
     @property
     def rows(self) -> int:
         """How many there were."""
-        return len(self.examples) + len(self.over)
+        return len(self.examples) + sum(map(len, self.dropped.values()))
 
     def to_json(self) -> dict[str, Any]:
         """As data.json holds it."""
@@ -39,6 +44,7 @@ class Fitted:
 
 def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data) -> dict[str, Fitted]:
     """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none."""
+    refuse_unwritten(template, parts)
     fitted = {name: fit(template, rows, data.max_tokens, data.on_overflow) for name, rows in parts.items()}
     gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
     if gone:
@@ -47,6 +53,18 @@ def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]
             f"{data.on_overflow}"
         )
     return fitted
+
+
+def refuse_unwritten(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]]) -> None:
+    """Raise where rows hold what the template does not write, tool calls or reasoning, with how many and which."""
+    found: dict[str, list[str]] = {}
+    rows = [row for part in parts.values() for row in part]
+    for row in rows:
+        if why := template.problem(row.messages):
+            found.setdefault(why, []).append(row.id)
+    if found:
+        why, ids = max(found.items(), key=lambda item: len(item[1]))
+        raise TemplateError(f"{len(ids):,} of {len(rows):,} rows ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}) {why}")  # fmt: skip
 
 
 def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
@@ -63,6 +81,19 @@ def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
     if cut := {name: f for name, f in fitted.items() if f.counts}:
         shares = (f"{f.counts.total():,} of {f.rows:,} {name} rows ({f.counts.total() / f.rows:.1%})" for name, f in cut.items())  # fmt: skip
         said.append(("note", f"data.on_overflow = {data.on_overflow!r} cut {', '.join(shares)} to data.max_tokens = {data.max_tokens}"))  # fmt: skip
+    return said
+
+
+def told_of_reasoning(fitted: Mapping[str, Fitted], recipe: Recipe) -> list[Said]:
+    """How many rows hold reasoning and what becomes of it, as lines for the screen; nothing where none does."""
+    rows = [row for f in fitted.values() for row in f.conversations]
+    held = sum(any(m.reasoning for m in row.messages) for row in rows)
+    if not held:
+        return []
+    what = BECOMES[recipe.data.reasoning]
+    said: list[Said] = [("note", f"{held:,} of {len(rows):,} rows hold reasoning: {what} (data.reasoning = {recipe.data.reasoning!r})")]  # fmt: skip
+    if recipe.data.reasoning != "drop" and not recipe.eval.max_reasoning_tokens:
+        said.append(("note", f"eval.max_reasoning_tokens = 0 leaves reasoning and answer eval.max_new_tokens = {recipe.eval.max_new_tokens} together; give reasoning a budget of its own"))  # fmt: skip
     return said
 
 
@@ -85,6 +116,9 @@ def fit(
                 continue
             fitted.counts[on_overflow] += 1
             conversation, example = shorter
+        if not example.supervised:
+            fitted.dropped.setdefault(UNSUPERVISED, []).append(conversation.id)
+            continue
         fitted.examples.append(example)
         fitted.conversations.append(conversation)
     return fitted
@@ -97,7 +131,9 @@ def _shorten_answer(
     room = max_tokens - len(template.prompts([conversation.prompt()])[0])
     text = conversation.answer.strip()
     while text := template.tokenizer.prefix(text, room).strip():
-        shorter = replace(conversation, messages=(*conversation.prompt(), Message("assistant", text)))
+        shorter = replace(
+            conversation, messages=(*conversation.prompt(), replace(conversation.messages[-1], content=text))
+        )
         example = template.cut_example(shorter)
         if len(example.input_ids) <= max_tokens:
             return shorter, example
@@ -117,15 +153,19 @@ def _shorten_context(
 
     first = 1 if conversation.messages[0].role == "system" else 0
     head, turns = conversation.messages[:first], conversation.messages[first:]
-    for dropped in range(2, len(turns), 2):
-        if found := fitting((*head, *turns[dropped:])):
+    questions = [at for at, turn in enumerate(turns) if turn.role == "user"]
+    for at in questions[1:]:
+        # what the first turn brings along, such as the tools, goes to the one that is first now
+        begins = turns[at] if head else replace(turns[at], extra=turns[0].extra)
+        if found := fitting((*head, begins, *turns[at + 1 :])):
             return found
-    question, answer = turns[-2:]
+    question, *answer = turns[questions[-1] :]
+    question = question if head else replace(question, extra=turns[0].extra)
     context, cue = split_cue(question.content)
     best, low, high = None, 0, len(context)
     while low <= high:  # the most characters of the context that can stay
         keep = (low + high) // 2
-        found = fitting((*head, Message("user", cut_middle(context, keep) + cue), answer))
+        found = fitting((*head, replace(question, content=cut_middle(context, keep) + cue), *answer))
         best, low, high = (found, keep + 1, high) if found else (best, low, keep - 1)
     return best
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from medrecipes.core.bounded_reading import SURROGATE, JsonError, loads, read_text
 from medrecipes.core.errors import DataError, did_you_mean
+from medrecipes.data.reasoning import KEYS
 from medrecipes.data.records import Conversation, Message, Role, Tagged, check_turns
 from medrecipes.recipe.schema import Data
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
@@ -113,7 +114,10 @@ def _message(where: str, turn: Any) -> Message:
         raise DataError(f"{where} has no text in content; write it as a string")
     if SURROGATE.search(content):
         raise DataError(f"{where} holds half a character; write it whole, or delete it")
-    return Message(role, content)
+    if turn.get("tool_calls"):
+        raise DataError(f"{where} holds tool calls; preview a recipe whose source jsonl reads this file")
+    thought = next((text for key in KEYS if isinstance(text := turn.get(key), str)), "")
+    return Message(role, content, thought.strip(), turn.get("weight") != 0)
 
 
 def _share(learned: int, tokens: int) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
-from medrecipes.rendering.template_shapes import Control, Parts, until_answer_ends
+from medrecipes.rendering.template_shapes import Control, Parts, texts_of, until_answer_ends
 from medrecipes.rendering.tokenizer import BLANK, Tokenizer, merge_pairs, parts
 
 Ids = npt.NDArray[np.int32]
@@ -61,7 +61,7 @@ def prove(
         raise TemplateError("the examples are not those of the conversations; prove what fit() returned, in its order")
     problems = list(_settings(template, generation_stop_ids))
     if examples:
-        texts, literal, answers = _texts(template, conversations)
+        texts, literal, marked, answers = _texts(template, conversations)
         shapes = [template.parts(c.messages) for c in conversations]
         shapes = [until_answer_ends(s) if e.cut else s for s, e in zip(shapes, examples, strict=True)]
         found = _Rows(template, examples)
@@ -69,6 +69,7 @@ def prove(
             examples,
             {
                 "the text is not what plain Jinja renders": texts,
+                "what is supervised is not what the template marks as its answer": marked,
                 "a content holds a literal \\n; turn it into a line break": literal,
                 "not exactly one BOS" + (" a user turn" if template.bos_every_turn else ""): found.wrong_bos(shapes),
                 "control tokens that the template did not write": found.wrong_control(shapes),
@@ -85,13 +86,18 @@ def prove(
     supervised = sum(example.supervised for example in examples)
     return Proof(
         rows=len(examples),
-        answers=sum(sum(m.role == "assistant" for m in c.messages) for c in conversations),
+        answers=answers_of(template, conversations),
         tokens=sum(len(example.input_ids) for example in examples),
         supervised=supervised,
         cut=sum(example.cut for example in examples),
         template_sha256=template.sha256,
         tokenizer_sha256=template.tokenizer.hash,
     )
+
+
+def answers_of(template: ChatTemplate, conversations: Sequence[Conversation]) -> int:
+    """How many answers are supervised."""
+    return sum(m.role == "assistant" and m.supervised for c in conversations for m in template.turns(c.messages))
 
 
 def _settings(template: ChatTemplate, generation_stop_ids: Sequence[int]) -> Iterator[str]:
@@ -115,31 +121,25 @@ def _failures(examples: Sequence[Example], checks: dict[str, Sequence[bool]]) ->
 
 def _texts(
     template: ChatTemplate, conversations: Sequence[Conversation]
-) -> tuple[list[bool], list[bool], list[list[str]]]:
-    """Which rows' text is not plain Jinja's, which hold a literal backslash-n, and Jinja's answers, stop tokens off."""
-    wrong, literal, answers = [], [], []
+) -> tuple[list[bool], list[bool], list[bool], list[list[str]]]:
+    """Which rows' text is not plain Jinja's, which hold a literal backslash-n, where what is supervised is not what plain
+    Jinja marks, and the supervised texts, control tokens off."""
+    wrong, literal, marked, answers = [], [], [], []
+    whole = template.supervision.supervise == "reasoning_and_answer"
     for conversation in conversations:
         text, spans = template.render_answers(conversation.messages)
-        contents = [content for _, content in template.turns(conversation.messages)]
+        filled = texts_of(template.turns(conversation.messages))
         parts = template.parts(conversation.messages)
-        ours = [p.text if isinstance(p, Control) else p.fill(contents) for p in parts]
-        wrong.append("".join(ours) != text)
-        literal.append(any("\\n" in content for content in contents))
-        answers.append(spans if template.own else [_text(*pair) for pair in zip(spans, _spans(parts), strict=True)])
-    return wrong, literal, answers
-
-
-def _spans(shape: Parts) -> list[list[str]]:
-    """The control tokens of each learned stretch."""
-    stretches = groupby(shape, key=lambda part: part.supervised)
-    return [[part.text for part in stretch if isinstance(part, Control)] for learned, stretch in stretches if learned]
-
-
-def _text(span: str, controls: Sequence[str]) -> str:
-    """An answer without the control tokens that its template wrote: its stop token, and those of a thought before it."""
-    for control in controls[:-1]:
-        span = span.replace(control, "", 1)
-    return span.removesuffix(controls[-1])
+        pieces = [(p.supervised, isinstance(p, Control), p.text if isinstance(p, Control) else p.fill(filled)) for p in parts]  # fmt: skip
+        stretches = [list(stretch) for learned, stretch in groupby(pieces, key=lambda piece: piece[0]) if learned]
+        ours = ["".join(piece for _, _, piece in stretch) for stretch in stretches]
+        wrong.append("".join(piece for _, _, piece in pieces) != text)
+        literal.append(any("\\n" in content for content in filled))
+        # with the answer alone, what the template marks begins with the thought before it
+        same = ours == spans if whole else all(map(str.endswith, spans, ours))
+        marked.append(not template.own and not (same and len(ours) == len(spans)))
+        answers.append(["".join(piece for _, control, piece in stretch if not control) for stretch in stretches])
+    return wrong, literal, marked, answers
 
 
 def _wrong_ids(
@@ -153,7 +153,7 @@ def _wrong_ids(
     looks = re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
     theirs = template.tokenizer.read_whole([template.render(c.messages) for c in conversations])
     return [
-        not example.cut and example.input_ids != ids and not any(looks.search(m.content) for m in conversation.messages)
+        not example.cut and example.input_ids != ids and not any(map(looks.search, texts_of(conversation.messages)))
         for conversation, example, ids in zip(conversations, examples, theirs, strict=True)
     ]
 
@@ -223,7 +223,8 @@ class _Rows:
 
     def wrong_stops(self) -> list[bool]:
         """Every span ends with a stop token, but for the last one of a row that was cut."""
-        stops = self._count(self.ends[np.isin(self.ids[self.ends], self.template.stop_ids)])
+        ends = [self.template.tokenizer.control_id(token) for token in self.template.ends]
+        stops = self._count(self.ends[np.isin(self.ids[self.ends], ends)])
         wrong: list[bool] = (stops != self._count(self.ends) - self.cut).tolist()
         return wrong
 
@@ -238,7 +239,7 @@ class _Rows:
             wanted = [
                 self.template.tokenizer.normalised(text).replace(BLANK, " ") for text in answer
             ]  # SentencePiece knows but one kind of blank
-            if cut:
+            if cut and wanted:
                 wanted[-1] = wanted[-1].rstrip()
             same = len(texts) == len(wanted) and all(
                 text in (want, dummy + want) for text, want in zip(texts, wanted, strict=True)

@@ -29,13 +29,22 @@ def answer_figures(rows: Sequence[Prediction]) -> dict[str, Figure]:
     if all(p.stopped is not None for p in rows):
         figures["stops"] = Ratio.mean([float(bool(p.stopped)) for p in rows])
     if all(p.tokens is not None and p.limit is not None for p in rows):
-        figures["limit"] = Ratio.mean([float(not p.stopped and (p.tokens or 0) >= (p.limit or 0)) for p in rows])
+        cut = [not p.stopped and ((p.tokens or 0) >= (p.limit or 0) or p.reasoning_tokens is not None) for p in rows]
+        figures["limit"] = Ratio.mean([float(each) for each in cut])
     spoken = [(len(p.prediction.split()), len(p.gold.split())) for p in rows]
     figures["length_ratio"] = _ratio(spoken)
     figures["repeated_ngrams"] = _ratio([repeated_ngrams(p.prediction) for p in rows], whole=True)
     figures["repeated_items"] = _ratio([repeated_items(p.prediction) for p in rows], whole=True)
     figures["exact_match"] = Ratio.mean([float(exact(p)) for p in rows])
     return figures
+
+
+def reasoning_figures(rows: Sequence[Prediction]) -> dict[str, Any]:
+    """How many answers had reasoning before them, how long it was, and how often it never ended within its budget."""
+    thoughts = [p for p in rows if p.reasoning_tokens is not None]
+    mean = sum(p.reasoning_tokens or 0 for p in thoughts) / len(thoughts) if thoughts else None
+    unfinished = sum(not p.reasoning_finished for p in thoughts)
+    return {"rows": len(thoughts), "of_rows": len(rows), "mean_tokens": mean, "unfinished": unfinished}
 
 
 def claim_figures(rows: Sequence[Prediction]) -> dict[str, Figure]:

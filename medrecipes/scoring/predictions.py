@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ REQUIRED = ("id", "group", "task", "prompt", "gold", "prediction")
 # what may stand beside them, with its types
 MEASURED: dict[str, tuple[type, ...]] = {
     "model": (str,), "stopped": (bool,), "tokens": (int,), "limit": (int,), "bits": (float, int), "bytes": (int,),
+    "reasoning_tokens": (int,), "reasoning_finished": (bool,),
 }  # fmt: skip
 
 
@@ -43,6 +44,13 @@ class Prediction:
     limit: int | None = None
     bits: float | None = None
     bytes: int | None = None
+    reasoning_tokens: int | None = None  # of the thought before the answer, where there was one, and whether it ended
+    reasoning_finished: bool | None = None
+
+    def line(self) -> str:
+        """A line of predictions.jsonl, silent on reasoning where there was none."""
+        values = {name: value for name, value in asdict(self).items() if value is not None or "reasoning" not in name}
+        return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def read_predictions(path: Path, *, own: bool = False) -> list[Prediction]:

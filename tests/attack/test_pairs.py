@@ -24,6 +24,7 @@ from medrecipes.evaluation.answers import predict
 from medrecipes.evaluation.chat_report import BASE, TUNED
 from medrecipes.pipeline.sweep import recipes
 from medrecipes.recipe.load import load
+from medrecipes.recipe.schema import Eval
 from medrecipes.runs.folder import LOCK, holding, open_run, run_path
 from medrecipes.scoring.predictions import read_predictions
 from tests.attack.harness import attack, fingerprint, refused
@@ -200,6 +201,7 @@ MAKE = """
 import sys, time
 from pathlib import Path
 from medrecipes.core.files import stage
+from medrecipes.recipe.schema import Eval
 def build(folder):
     (folder / "a.txt").write_text("the same for all")
     time.sleep(0.3)  # the others have begun as well
@@ -334,7 +336,9 @@ def test_spoiled_predictions_are_answered_again_and_never_scored(
     path = tmp_path / "predictions.jsonl"
 
     def answered(model: str, said: list[str]) -> Any:
-        return predict(model, Listed(template, said), template, asked, 64, tmp_path, Console.silent())
+        return predict(
+            model, Listed(template, said), template, asked, Eval(max_new_tokens=64), tmp_path, Console.silent()
+        )
 
     whole = {model: answered(model, answers) for model in (BASE, TUNED)}
     lines = path.read_bytes().splitlines(keepends=True)
@@ -363,5 +367,13 @@ def test_answers_are_not_added_to_what_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "predictions.jsonl").symlink_to(tmp_path / "precious.txt")
     with pytest.raises(MedRecipesError, match="cannot be written"):
-        predict(BASE, Listed(template, ["one"]), template, rows(template)[:1], 64, tmp_path / "eval", Console.silent())
+        predict(
+            BASE,
+            Listed(template, ["one"]),
+            template,
+            rows(template)[:1],
+            Eval(max_new_tokens=64),
+            tmp_path / "eval",
+            Console.silent(),
+        )
     assert (tmp_path / "precious.txt").read_text() == ""

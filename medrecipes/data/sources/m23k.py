@@ -12,7 +12,6 @@ from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Defect, Files, Ledger, Source
 from medrecipes.data.sources._files import tables
 from medrecipes.data.sources._tables import rows, text
-from medrecipes.data.sources._thoughts import thought
 
 COLUMNS = ("prompt", "reasoning", "distilled_answer_string", "source")
 
@@ -25,7 +24,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
             id = f"{blob.stem}:{number}"
             prompt, reasoning, answer, source = (text(blob, number, row, column) for column in COLUMNS)
             if answer.strip():
-                yield Conversation.of(id, "", prompt, thought(reasoning, answer), collection=source.strip())
+                yield Conversation.of(id, "", prompt, answer, reasoning=reasoning.strip(), collection=source.strip())
             else:
                 ledger.drop("empty answer", id)
 

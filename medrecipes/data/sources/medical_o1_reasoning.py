@@ -12,7 +12,6 @@ from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Defect, Files, Ledger, Source
 from medrecipes.data.sources._files import tables
 from medrecipes.data.sources._tables import rows, text
-from medrecipes.data.sources._thoughts import thought
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
@@ -25,7 +24,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 text(blob, number, row, name) for name in ("Question", "Complex_CoT", "Response")
             )
             if answer.strip():
-                yield Conversation.of(id, "", question, thought(reasoning, answer))
+                yield Conversation.of(id, "", question, answer, reasoning=reasoning.strip())
             else:
                 ledger.drop("empty answer", id)
 

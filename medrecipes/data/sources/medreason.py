@@ -12,7 +12,6 @@ from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Defect, Files, Ledger, Source
 from medrecipes.data.sources._files import tables
 from medrecipes.data.sources._tables import rows, text
-from medrecipes.data.sources._thoughts import thought
 
 COLUMNS = ("dataset_name", "question", "answer", "reasoning", "options")
 
@@ -29,7 +28,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 continue
             asked = f"{question}\n\n{options}" if options else question
             document = f"{name}/{row['id_in_dataset']}"
-            yield Conversation.of(id, document, asked, thought(reasoning, answer), collection=name)
+            yield Conversation.of(id, document, asked, answer, reasoning=reasoning, collection=name)
 
 
 SOURCE = Source(

@@ -7,13 +7,11 @@ content and reasoning_content. The other sets of the series have the same column
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from medrecipes.data.records import Conversation, Message, check_turns
+from medrecipes.data.records import Conversation, check_turns
 from medrecipes.data.sources import Defect, Files, Ledger, Source
-from medrecipes.data.sources._files import Blob, tables
-from medrecipes.data.sources._tables import Row, rows, text
-from medrecipes.data.sources._thoughts import thought
+from medrecipes.data.sources._files import tables
+from medrecipes.data.sources._tables import rows
 from medrecipes.data.sources.jsonl import messages_of
 
 
@@ -28,14 +26,7 @@ def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
                 ledger.drop("empty answer", id)
                 continue
             check_turns(f"{blob.name}:{number}", messages)
-            turns = zip(messages, row["messages"], strict=True)
-            yield Conversation(id, "", tuple(_with_thought(blob, number, *turn) for turn in turns))
-
-
-def _with_thought(blob: Blob, number: int, message: Message, turn: Row) -> Message:
-    """A message with the thought that its turn holds."""
-    reasoning = text(blob, number, turn, "reasoning_content") if "reasoning_content" in turn else ""
-    return replace(message, content=thought(reasoning, message.content)) if reasoning.strip() else message
+            yield Conversation(id, "", tuple(messages))
 
 
 SOURCE = Source(

@@ -136,7 +136,7 @@ def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], fr
     """
     if recipe.model.bits == 8 or not gpu.varlen or not prompts:
         return None
-    new, mean = recipe.eval.max_new_tokens, sum(prompts) / len(prompts)
+    new, mean = recipe.eval.longest, sum(prompts) / len(prompts)
     decodes = recipe.model.bits == 4 and 2 * shape.matrices > DECODED_SHARE * free_gb * 1e9  # anew in every step
     free = free_gb - (0 if decodes or recipe.model.bits == 16 else 2 * shape.matrices / 1e9)
     batch = answered_at_once(recipe, shape, prompts, free)
@@ -152,7 +152,7 @@ def answering(recipe: Recipe, shape: Shape, gpu: Gpu, prompts: Sequence[int], fr
 
 def answered_at_once(recipe: Recipe, shape: Shape, prompts: Sequence[int], free_gb: float) -> int:
     """Rows of a batch of answers: those the recipe names, or as many as the rest of the memory caches."""
-    mean = (sum(prompts) / len(prompts) + recipe.eval.max_new_tokens) * cached(shape)
+    mean = (sum(prompts) / len(prompts) + recipe.eval.longest) * cached(shape)
     return max(1, min(recipe.eval.at_once(ROWS), len(prompts), int(free_gb * 1e9 / mean)))
 
 

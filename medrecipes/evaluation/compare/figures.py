@@ -71,6 +71,9 @@ def pair_rows(runs: Sequence[History]) -> list[list[str]]:
             verdict = _verdict(name, found, one.name, other.name)
             shown = show(name, found.as_dict(), signed=True)
             rows.append([f"{other.name} - {one.name}", METRICS[name][0], shown, verdict, str(len(common))])
+        if _other_texts(first, second):
+            title = METRICS["bits_per_byte"][0]
+            rows.append([f"{other.name} - {one.name}", title, "-", "not comparable: one supervises reasoning too", str(len(common))])  # fmt: skip
     return rows
 
 
@@ -78,11 +81,17 @@ def paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> dict[st
     """Second minus first on the same resamples of groups, for every headline figure that both have."""
     before, after = _headlines(first), _headlines(second)
     found = {}
-    for name in (name for name in HEADLINES if name in before and name in after):
+    left_out = {"bits_per_byte"} if _other_texts(first, second) else set()
+    for name in (name for name in HEADLINES if name in before and name in after and name not in left_out):
         rows = listed(first) if name in ("micro_f1", "macro_f1") else list(first)
         weights, of_row = draw_weights(groups(rows), DRAWS, SEED)
         found[name] = difference(after[name], before[name], weights, of_row)
     return found
+
+
+def _other_texts(first: Sequence[Prediction], second: Sequence[Prediction]) -> bool:
+    """Whether the bits of the same rows are of different texts: of answers here, of reasoning and answers there."""
+    return [p.bytes for p in first] != [p.bytes for p in second]
 
 
 def _headlines(rows: Sequence[Prediction]) -> dict[str, Figure]:

@@ -22,7 +22,7 @@ from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template, said_of
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config
-from medrecipes.rendering.overflow import fit_parts, told
+from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
 from medrecipes.rendering.proofs import Proof, prove, template_notes
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction
@@ -64,7 +64,7 @@ class Chat:
         """The engine's libraries, the base, and the chat template on its tokenizer."""
         choice, base = engine_ahead(self.recipe), recipe_base(self.recipe, split)
         require_base(self.recipe, base)
-        template = base_template(self.recipe, base.tokenizer, self.recipe.model.base)
+        template = base_template(self.recipe, base.tokenizer, self.recipe.model.base, split.rows)
         said = f"{self.recipe.model.base}, {said_of(self.recipe, template)}, stops at {' '.join(template.stops)}"
         return Foundation(choice, base, template, said, load_ahead(choice))
 
@@ -76,7 +76,7 @@ class Chat:
         return Rendered(
             train, dev, answers.held_out(self.recipe, fitted["held out"]), split.held_out_name, answers.data_report(split, fitted),
             f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised",
-            told(fitted, self.recipe.data), fitted,
+            [*told(fitted, self.recipe.data), *told_of_reasoning(fitted, self.recipe)], fitted,
         )  # fmt: skip
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> dict[str, Proof]:
@@ -110,8 +110,8 @@ class Chat:
     def answers(self, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation) -> Answers:
         """The tuned model's answers to the same rows, and to the hand-written cases."""
         rows = self._answered(chat_report.TUNED, engine, foundation, rendered, run)
-        template, limit, cases = _template(foundation), self.recipe.eval.max_new_tokens, self.cases
-        answered = answers.answer_cases(engine, template, cases, limit, run.folder) if cases else []
+        template, cases = _template(foundation), self.cases
+        answered = answers.answer_cases(engine, template, cases, self.recipe.eval, run.folder) if cases else []
         also = f", and {len(cases)} hand-written cases" if cases else ""
         return Answers(rows, f"the tuned model answered the same {len(rows)} questions{also}", answered)
 
@@ -133,6 +133,10 @@ class Chat:
             rows.append([METRICS[name][0], *figures])
         for line in aligned(rows, console.width):
             console.line(line)
+        if thoughts := report.get("reasoning"):
+            console.line()
+            for line in aligned(chat_report.reasoning_rows(thoughts), console.width):
+                console.line(line)
         dev = chat_report.said_on_dev(report) if not report.get("dev", {}).get("helped") else ""
         for note in filter(None, (dev, report.get("extraction", {}).get("note"))):
             console.line(labelled("note", note))
@@ -158,8 +162,8 @@ class Chat:
     def _answered(
         self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation
     ) -> list[Prediction]:
-        template, limit = _template(foundation), self.recipe.eval.max_new_tokens
-        return answers.predict(model, engine, template, rendered.held_out, limit, run.folder, run.console)
+        template, settings = _template(foundation), self.recipe.eval
+        return answers.predict(model, engine, template, rendered.held_out, settings, run.folder, run.console)
 
     def next_move(self, path: Path) -> str:
         """How to talk to it."""

@@ -21,6 +21,7 @@ RULES = (
     model.lora,
     training.names,
     training.steps,
+    training.supervision,
     training.best,
     training.evaluation,
     training.task,

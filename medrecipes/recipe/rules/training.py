@@ -64,6 +64,26 @@ def unshared(batch: int, micro_batch: int | Literal["auto"], gpus: int) -> str |
     return None
 
 
+def supervision(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """What is said of answers is of a loss on answers, and of reasoning that is there."""
+    train = recipe.train
+    for key, value, default in (
+        ("train.supervise", train.supervise, "reasoning_and_answer"),
+        ("train.turns", train.turns, "all"),
+    ):
+        if train.loss_on == "all" and value != default:
+            keys = key, "train.loss_on"
+            yield (
+                keys,
+                f"{at(key)} = {value!r} contradicts {at(keys[1])} = 'all', which learns whole texts; leave one out",
+            )
+    if recipe.data.reasoning == "drop":
+        for key, said in (("train.supervise", train.supervise == "answer"), ("eval.max_reasoning_tokens", recipe.eval.max_reasoning_tokens)):  # fmt: skip
+            if said and not recipe.template.thinking:
+                keys = key, "data.reasoning"
+                yield keys, f"{at(key)} is about reasoning, which {at(keys[1])} = 'drop' leaves out; leave one out"
+
+
 def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """The best checkpoint was evaluated."""
     train = recipe.train

@@ -8,7 +8,16 @@ from typing import Any
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.markup import code, fenced, plain
 from medrecipes.data.records import Message
-from medrecipes.evaluation.chat_report import BASE, PARTS, TUNED, markdown_table, one_line, said_on_dev
+from medrecipes.evaluation.chat_report import (
+    BASE,
+    PARTS,
+    REASONING,
+    TUNED,
+    markdown_table,
+    one_line,
+    reasoning_rows,
+    said_on_dev,
+)
 from medrecipes.recipe.schema import Recipe, template_names
 from medrecipes.release.base_licences import shown, tiny
 from medrecipes.release.cards import text
@@ -18,7 +27,7 @@ from medrecipes.release.cards.use import snippets
 from medrecipes.release.personal_data import find
 from medrecipes.rendering.base_template import saved_template
 from medrecipes.scoring.predictions import read_predictions
-from medrecipes.scoring.tables import show
+from medrecipes.scoring.tables import markdown, show
 
 EXAMPLE = "One of the answers, the first of those that were evaluated:"
 LEARNED = {"answers": "answers and their stop tokens", "all": "whole texts"}
@@ -41,6 +50,9 @@ def figures(facts: Facts) -> Iterator[str]:
         )
     else:
         yield table(("measure", "figure"), list(_nested(report)))
+    if thoughts := report.get("reasoning"):
+        yield f"{REASONING[0].upper()}{REASONING[1:]}."
+        yield "\n".join(markdown(reasoning_rows(thoughts)))
     if dev := said_on_dev(report):
         yield f"{dev[0].upper()}{dev[1:]}."
     cases = report.get("cases") or {}
@@ -56,6 +68,7 @@ def _drawn(decoding: Mapping[str, Any]) -> str:
     penalty = decoding.get("repetition_penalty")
     said = [f"{name} {decoding[name]:g}" for name in ("temperature", "top_p", "seed") if name in decoding]
     said += [f"at most {decoding['max_new_tokens']} tokens"] if "max_new_tokens" in decoding else []
+    said += [f"behind at most {decoding['max_reasoning_tokens']} of reasoning"] if "max_reasoning_tokens" in decoding else []  # fmt: skip
     said += [f"repetition penalty {penalty:g}"] if penalty not in (None, 1) else []
     said += ["answered by vLLM"] if decoding.get("backend") == "vllm" else []
     return ", ".join([f"{decoding['method']} decoding", *said])

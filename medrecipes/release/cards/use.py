@@ -37,7 +37,7 @@ def snippets(
     turns = (json.dumps({"role": role, "content": content}, ensure_ascii=False) for role, content in messages)
     asked = "[\n" + "".join(f"    {turn},\n" for turn in turns) + "]"
     system = f" --system {shlex.quote(recipe.template.system)}" if recipe.template.system else ""
-    base, limit = recipe.model.base, recipe.eval.max_new_tokens
+    base, limit = recipe.model.base, recipe.eval.longest
     how = ', attn_implementation="eager"' if caps else ""
     serve = " --trust-remote-code" if recipe.model.trust_remote_code else ""
     if recipe.model.trust_remote_code:

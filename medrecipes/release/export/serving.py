@@ -35,7 +35,7 @@ class Turns:
 def turns_of(template: ChatTemplate) -> Turns:
     """Read the literals off the template's own renderings; raise where they are not the same at every turn."""
     bare = ChatTemplate(
-        template.name, template.tokenizer, template.text, thinking=template.thinking
+        template.name, template.tokenizer, template.text, thinking=template.thinking, supervision=template.supervision
     )  # the recipe's system message is SYSTEM's
     plain, system = _literals(bare, TURNS), _literals(bare, ("system", *TURNS))
     first, *between, cue = [text for text, _ in plain]

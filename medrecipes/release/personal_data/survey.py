@@ -27,7 +27,7 @@ BEFORE_STOP = re.compile(r" (?=[.,;:!?)])")
 def texts_of(record: Record) -> tuple[str, ...]:
     """The texts of a row; of tagged words the text as it was written, or one that is put together again."""
     if not isinstance(record, Tagged):
-        return tuple(message.content for message in record.messages)
+        return tuple(text for m in record.messages for text in (m.content, *filter(None, (m.reasoning, m.extra))))
     return (str(record.meta.get("text") or joined(record.tokens)),)
 
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -177,8 +177,7 @@ class Evidence:
             found = read_predictions(self.path / name, own=True)
         except MedRecipesError as error:
             raise SpoiledError(reason(error).replace(f"{self.path}/", "")) from None
-        lines = (asdict(p) for p in found)
-        if self.own.task == "chat" and "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines) != text:
+        if self.own.task == "chat" and "".join(p.line() for p in found) != text:
             raise SpoiledError(f"{name} holds more than the answers that can be read from it")
         models = dict.fromkeys(p.model for p in found)
         rows = {model: [p for p in found if p.model == model] for model in models}
@@ -236,7 +235,7 @@ class Evidence:
     @once
     def template(self) -> ChatTemplate:
         """The recipe's template on the base's own tokenizer."""
-        return base_template(self.own, self.base.tokenizer, self.own.model.base)
+        return base_template(self.own, self.base.tokenizer, self.own.model.base, self.split.rows)
 
     @once
     def fitted(self) -> dict[str, Fitted]:

@@ -13,6 +13,7 @@ from medrecipes.recipe.rules.names import TINY
 from medrecipes.recipe.schema import DEFAULTS
 from medrecipes.release.verify.claims import Found, as_json, unlike
 from medrecipes.release.verify.evidence import Evidence
+from medrecipes.rendering.proofs import answers_of
 from medrecipes.runs import file_hashes
 
 KEYED = re.compile(r"-([0-9a-f]{8})(?:-\d+)?$")  # how the folder of a run ends
@@ -102,7 +103,7 @@ def _proof(e: Evidence, name: str) -> dict[str, Any]:
     fitted = e.fitted[name]
     return {
         "rows": len(fitted.examples),
-        "answers": sum(sum(m.role == "assistant" for m in c.messages) for c in fitted.conversations),
+        "answers": answers_of(e.template, fitted.conversations),
         "tokens": sum(len(example.input_ids) for example in fitted.examples),
         "supervised": sum(example.supervised for example in fitted.examples),
         "cut": sum(example.cut for example in fitted.examples),

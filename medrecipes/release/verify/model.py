@@ -18,6 +18,7 @@ from medrecipes.evaluation.finished_run import ENGINE
 from medrecipes.release.gates.runs import TOLERANCE
 from medrecipes.release.verify.claims import Claim, Found, as_json, settle, unlike
 from medrecipes.release.verify.evidence import Evidence
+from medrecipes.rendering.answer_text import answer_of
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.rendering.word_windows import Decoded, decode, gather
 from medrecipes.runs import environment
@@ -62,7 +63,9 @@ class Model:
 def with_model(e: Evidence, console: Console) -> Iterator[Claim]:
     """The claims of a run of conversations; where its model cannot be opened, each says why."""
     limit = min(TOKENS, e.own.eval.max_new_tokens)
-    recipe = e.recipe.model_copy(update={"eval": e.own.eval.model_copy(update={"max_new_tokens": limit})})
+    recipe = e.recipe.model_copy(
+        update={"eval": e.own.eval.model_copy(update={"max_new_tokens": limit, "max_reasoning_tokens": 0})}
+    )
     looks: dict[str, Callable[[Evidence, Model], Found]] = {LOSS: loss, BASE: base, ANSWERS: answers}
     claims: list[Claim] = []
 
@@ -126,15 +129,15 @@ def base(e: Evidence, model: Model) -> Found:
 
 def _likelihood(e: Evidence, model: Model, rows: Sequence[evaluate.Row], nats: Sequence[float], name: str) -> Found:
     """Bits per byte of these rows as they are now, as the answers' lines have them, and as the report does."""
-    size = sum(conversation.answer_bytes for conversation, _ in rows)
+    size = sum(example.answer_bytes for _, example in rows)
     made = [bits(value) for value in nats]
     mean, reported, wrong = sum(made) / size, e.report[name]["bits_per_byte"]["value"], []
     claimed, room = reported, EXACT if exact(e, model.engine.choices) else ROUGH
     if not e.manifest:  # the answers are not released
         lines = {p.id: p.bits for p in e.predictions[name]}
         said = [lines[conversation.id] for conversation, _ in rows]
-        for (conversation, _), one, other in zip(rows, made, said, strict=True):
-            if other is None or not abs(one - other) <= room.per_byte * conversation.answer_bytes + room.bits:
+        for (conversation, example), one, other in zip(rows, made, said, strict=True):
+            if other is None or not abs(one - other) <= room.per_byte * example.answer_bytes + room.bits:
                 wrong.append(f"row {conversation.id}: {one:.2f} bits, claimed {other}")
         if len(rows) < len(lines):  # the report is of all of them
             claimed = sum(value or 0.0 for value in said) / size
@@ -172,13 +175,13 @@ def _some(rows: Sequence[T]) -> list[T]:
 
 def _gives(e: Evidence, model: Model, said: Prediction, ids: Sequence[int], *, whole: bool) -> bool:
     """Whether an answer is the one that its line has, as far as it was given again; not `whole`: by how it begins."""
-    text = model.template.tokenizer.decode([ids])[0].strip()
-    stopped = bool(ids) and ids[-1] in model.template.stop_ids
+    again = answer_of(model.template, ids, e.own.eval)
     if not whole:
-        return said.prediction[:SAME] == text[:SAME]
-    if stopped or len(ids) == e.own.eval.max_new_tokens:
-        return (said.prediction, said.stopped, said.tokens) == (text, stopped, len(ids))
-    return said.prediction.startswith(text.rstrip("\ufffd"))  # half of a character, where it was cut
+        return again.reasoning_finished is False or said.prediction[:SAME] == again.text[:SAME]
+    if (bool(ids) and ids[-1] in model.template.stop_ids) or len(ids) == e.own.eval.longest:
+        now = again.text, again.stopped, again.tokens, again.reasoning_tokens, again.reasoning_finished
+        return now == (said.prediction, said.stopped, said.tokens, said.reasoning_tokens, said.reasoning_finished)
+    return said.prediction.startswith(again.text.rstrip("\ufffd"))  # half of a character, where it was cut
 
 
 def _findings(e: Evidence, engine: Tagger, said: Sequence[Decoded]) -> Found:

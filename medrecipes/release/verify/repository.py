@@ -166,8 +166,8 @@ def example(e: Evidence) -> Found:
     text = e.text(CARD)
     if cards.without_example(text) == text:
         return Found("there is none")
-    for conversation, _ in e.rows:
-        stated = answers.stated(conversation, e.own.eval.max_new_tokens)
+    for row in e.rows:
+        conversation, stated = row[0], answers.stated(row, e.own.eval.max_new_tokens)
         if all(line in text for line in cards.example_lines(stated["prompt"], stated["gold"])):
             return Found(f"question and reference of row {conversation.id}")
     return Found(wrong=["its question and reference are those of no held-out row"])

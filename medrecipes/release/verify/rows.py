@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from medrecipes.data.records import Conversation
 from medrecipes.evaluation import answers as evaluate
 from medrecipes.evaluation import chat_report, span_report
 from medrecipes.evaluation.cases import read_cases
@@ -52,12 +51,12 @@ def predictions(e: Evidence) -> Found:
                 f"{model} answered {len(answers)} rows, which are not the {len(e.rows)} that the recipe evaluates"
             )
             continue
-        for answer, (conversation, _) in zip(answers, e.rows, strict=True):
-            wrong += _misstated(e, answer, conversation)
+        for answer, row in zip(answers, e.rows, strict=True):
+            wrong += _misstated(e, answer, row)
     return Found(f"{len(e.rows)} rows, answered by both models, as they are in the source", wrong)
 
 
-def _misstated(e: Evidence, answer: Prediction, row: Conversation) -> Iterator[str]:
+def _misstated(e: Evidence, answer: Prediction, row: evaluate.Row) -> Iterator[str]:
     """Where a line of predictions.jsonl does not state its row as it is, or cannot be of an answer."""
     stated = evaluate.stated(row, e.own.eval.max_new_tokens)
     for name, value in stated.items():
@@ -73,7 +72,8 @@ def _ends(answer: Prediction) -> bool:
     """Whether an answer stopped by itself, or was as long as it might be."""
     if answer.stopped is None or answer.tokens is None or answer.limit is None:
         return False
-    return answer.tokens <= answer.limit and (answer.stopped or answer.tokens == answer.limit)
+    cut = answer.tokens == answer.limit or answer.reasoning_tokens is not None
+    return answer.tokens <= answer.limit and (answer.stopped or cut)
 
 
 def cases(e: Evidence) -> Found:
