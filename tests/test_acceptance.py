@@ -102,4 +102,4 @@ def test_it_explains_itself_and_the_readme_has_a_place_for_it() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "acceptance"), "--help"], capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0
     assert "--recipes RECIPE [RECIPE ...]" in done.stdout
-    assert (ROOT / "README.md").read_text().count("<!-- acceptance: written by scripts/acceptance -->") == 1
+    assert (ROOT / "docs" / "recipes.md").read_text().count("<!-- acceptance: written by scripts/acceptance -->") == 1

@@ -82,7 +82,7 @@ def changed(folder: Path) -> set[str]:
     return {name.as_posix() for name in names if name not in same}
 
 
-GENERATED = {"README.md", "docs/data.md", "docs/recipe.md", "docs/recipe.schema.json"}
+GENERATED = {"docs/recipes.md", "docs/data.md", "docs/recipe.md", "docs/recipe.schema.json"}
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> No
     assert written == ["medrecipes/data/sources/first_aid.py", "data/first_aid.jsonl", "recipes/first_aid.toml"]
     assert changed(copy) == {*written, *GENERATED}
     assert len(re.findall(r"(train|dev|test) +\d rows proved", printed)) == 3
-    assert "first_aid.toml" in (copy / "README.md").read_text()
+    assert "first_aid.toml" in (copy / "docs" / "recipes.md").read_text()
     assert '"first_aid"' in (copy / "docs" / "recipe.schema.json").read_text()
 
 
@@ -99,7 +99,7 @@ def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> No
 def test_adding_a_model_family_takes_a_template_a_base_and_a_line_of_proof(copy: Path) -> None:
     written, printed = follow("Adding a model family", copy)
     assert written == ["templates/zephyr.jinja", "recipes/base/zephyr.toml", PROOFS]
-    assert changed(copy) == {*written, *GENERATED} - {"README.md", "docs/data.md"}  # a base is no row of the tables
+    assert changed(copy) == {*written, *GENERATED} - {"docs/recipes.md", "docs/data.md"}  # a base is no row of the tables
     assert re.search(r"\d+ passed", printed)
     assert "no problems found" in printed
 

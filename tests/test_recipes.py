@@ -251,11 +251,11 @@ def test_every_correction_is_noted_in_the_head(name: str) -> None:
         assert sum(words in one for one in corrections) == 1, words
 
 
-def test_the_reference_figures_are_in_the_heads_and_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_reference_figures_are_in_the_heads_and_in_the_table() -> None:
+    table = (ROOT / "docs" / "recipes.md").read_text()
     for name, figures in FIGURES.items():
         assert f"# reference: {figures}" in (ROOT / "recipes" / name).read_text()
-        assert figures in readme
+        assert figures in table
 
 
 def test_the_instruct_recipes_name_where_their_corrections_are() -> None:
