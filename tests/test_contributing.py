@@ -99,7 +99,10 @@ def test_adding_a_dataset_takes_a_source_a_sample_and_a_recipe(copy: Path) -> No
 def test_adding_a_model_family_takes_a_template_a_base_and_a_line_of_proof(copy: Path) -> None:
     written, printed = follow("Adding a model family", copy)
     assert written == ["templates/zephyr.jinja", "recipes/base/zephyr.toml", PROOFS]
-    assert changed(copy) == {*written, *GENERATED} - {"docs/recipes.md", "docs/data.md"}  # a base is no row of the tables
+    assert changed(copy) == {*written, *GENERATED} - {
+        "docs/recipes.md",
+        "docs/data.md",
+    }  # a base is no row of the tables
     assert re.search(r"\d+ passed", printed)
     assert "no problems found" in printed
 
