@@ -28,9 +28,10 @@ from transformers import (
 )
 
 from medrecipes.core.errors import EngineError
-from medrecipes.engines.kernels import fused_layer, varlen_attention
+from medrecipes.engines.kernels import fused_layer, pointwise, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.plan.pace import Graphs
+from medrecipes.engines.trainer.fused import differs
 from medrecipes.engines.trainer.runtime_proofs import Proving
 from medrecipes.recipe.schema import Lora, Model, Recipe
 
@@ -206,6 +207,26 @@ def reasons() -> dict[str, str | None]:
     return {**found, "gemma2": fused_layer.unfit(other, Recipe()), "relu": fused_layer.unfit(sharp, Recipe())}
 
 
+def probes() -> dict[str, str | None]:
+    """What the probe before training says of layers that are right, of a wrong gradient, of none, and of a wrong stream."""
+    found = {}
+    usual = pointwise._ON_CPU[pointwise.heads_normed_back]
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no kernel for this GPU\nmore")
+
+    for name, wrong in (("right", usual), ("wrong", lambda *values: usual(*values) * 1.1), ("none", fail)):
+        pointwise._ON_CPU[pointwise.heads_normed_back] = wrong
+        model = build("qwen3", ALL).eval()
+        found[name] = differs(
+            model, torch.float64, partial(fused_layer.layers, model, torch.float64, [True] * 3, decode_once=False)
+        )
+        assert not model.training
+        assert all(parameter.grad is None for parameter in model.parameters())
+    pointwise._ON_CPU[pointwise.heads_normed_back] = usual
+    return found
+
+
 if __name__ == "__main__":
     apart = {
         f"{family}, {targets} targets, {keep}{', input with a gradient' if inputs else ''}{', filled up' if recorded else ''}": compare(
@@ -227,6 +248,7 @@ if __name__ == "__main__":
                 "two steps": two_steps(),
                 "reasons": reasons(),
                 "neighbours": neighbours(),
+                "probes": probes(),
             }
         )
     )

@@ -59,3 +59,10 @@ def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> No
         "relu": "its activation is relu",
         "none": None,
     }
+
+
+def test_a_family_that_was_not_proved_on_a_gpu_is_held_against_the_library_first(found: dict[str, Any]) -> None:
+    probes = found["probes"]
+    assert probes["right"] is None
+    assert re.fullmatch(r"the fused ones lie \d+\.\d% from them on a probe", probes["wrong"])
+    assert probes["none"] == "the fused ones fail here: no kernel for this GPU"

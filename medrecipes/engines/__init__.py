@@ -119,6 +119,8 @@ def trl_only(recipe: Recipe) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
+NARROW = ((8, 6), (8, 9), (12, 0))  # GPUs whose kernel learns with heads of at most 192 numbers
+
 CAPPED = "this base caps what it attends with, which the library's own layers were proved to do"
 
 
@@ -230,14 +232,17 @@ def _known(recipe: Recipe) -> tuple[str | None, bool]:
     name = recipe.model.base
     tiny = {"model_type": TINY[name], "attn_logit_softcapping": TINY[name] == "gemma2"} if name in TINY else None
     config = tiny or open_base(name, recipe.model.revision).config
-    return unfit(recipe, str(config.get("model_type"))) if has_varlen() else NO_VARLEN, capped(config)
+    text: Any = config.get("text_config") or config
+    width = text.get("head_dim") or 0
+    return unfit(recipe, str(config.get("model_type"))) if has_varlen(width) else NO_VARLEN, capped(config)
 
 
-def has_varlen() -> bool:
-    """Whether the GPU at hand is of a kind that has variable-length attention."""
+def has_varlen(width: int = 0) -> bool:
+    """Whether the GPU at hand is of a kind that has variable-length attention, and learns with heads this wide."""
     import torch
 
-    return bool(torch.cuda.get_device_capability() >= (8, 0))
+    capability = torch.cuda.get_device_capability()
+    return bool(capability >= (8, 0)) and not (width > 192 and capability in NARROW)
 
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choice) -> Engine:

@@ -77,6 +77,8 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     if gpus == 1:
         return Choice(False, "one GPU")
     reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
+    if shape.family not in plan.PROVED_FAMILIES:
+        reason = reason or f"{shape.family} layers were not proved to be shared"
     if reason and wanted is True:
         raise EngineError(f"model.shard = true: only fused layers can be shared, and there are none: {reason}; set model.shard = false")  # fmt: skip
     if reason or wanted != "auto":
