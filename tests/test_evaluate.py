@@ -21,6 +21,7 @@ from medrecipes.evaluation.cases import read_cases
 from medrecipes.evaluation.chat_report import kept, on_dev, report, said_on_dev, write_report
 from medrecipes.pipeline.tasks import Answers
 from medrecipes.pipeline.tasks.chat import Chat
+from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Eval, Recipe
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 from medrecipes.runs.folder import RunDir
@@ -240,10 +241,11 @@ def test_five_cases_ship_for_every_source(path: Path) -> None:
     assert len(read_cases(path)) == 5
 
 
-def test_every_source_with_a_dataset_of_its_own_has_cases() -> None:
-    sources = {path.stem for path in (ROOT / "medrecipes" / "data" / "sources").glob("[!_]*.py")}
+def test_every_source_of_conversations_that_a_recipe_trains_on_has_cases() -> None:
+    recipes = [load(path).recipe for path in sorted((ROOT / "recipes").glob("*.toml"))]
+    sources = {entry.source for recipe in recipes if recipe.task == "chat" for entry in recipe.data.entries}
     assert len(sources) >= 7
-    assert {path.stem for path in CASES} >= sources - {"jsonl", "bio_ner"}
+    assert {path.stem for path in CASES} >= sources - {"jsonl"}
     tasks = [case.task for case in read_cases(ROOT / "data" / "cases" / "ner_instruct.toml")]
     assert tasks == ["chemicals", "diseases", "relations", "relations", "qa"]
 
