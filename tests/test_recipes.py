@@ -277,7 +277,7 @@ def test_every_recipe_that_trains_answers_the_cases_of_its_source() -> None:
             assert made.eval.cases.parent == ROOT / "data" / "cases"  # from whichever file set it, and however deep
             assert made.eval.cases.stem in {entry.source for entry in made.data.entries}
             found[path.stem] = made.eval.cases.stem
-    assert set(found.values()) == {"medquad", "wikidoc", "healthcaremagic", "synthetic_qa", "ner_instruct"}
+    assert set(found.values()) == {"medquad", "wikidoc", "healthcaremagic", "synthetic_qa", "ner_instruct", "medqa"}
     assert (found["mistral_medical_short"], found["llama32_ner_instruct"]) == ("medquad", "ner_instruct")
 
 
