@@ -378,7 +378,7 @@ def test_questions_are_read_in_every_published_shape_and_from_plain_text(name: s
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("empty.txt", "\n \n", "empty.txt: is empty; name a file with a question a line"),
+        ("empty.txt", "\n \n", "empty.txt: is empty; name a file with one question per line"),
         ("other.csv", "prompt,answer\nx,y\n", "other.csv: row 2 has no question under any of question, Question, QUESTION, qtext, sent1, stem, only prompt, answer; rename its column"),
         ("number.jsonl", '{"question": 5}', "number.jsonl: row 1 has no question under any of"),
         ("note.md", "x", "note.md: holds no questions, nor a file of .jsonl, .json, .csv, .tsv, .parquet, .txt; correct data.exclude"),

@@ -125,7 +125,7 @@ def _questions(path: Path, wanted: Sequence[str]) -> Iterator[Question]:
 
 
 def _listed(blob: Blob) -> Iterator[Question]:
-    """A question a line."""
+    """One question per line."""
     empty = True
     with blob.open() as file:
         for number, line in enumerate(lines(blob, file), 1):
@@ -133,7 +133,7 @@ def _listed(blob: Blob) -> Iterator[Question]:
                 empty = False
                 yield Question(f"{blob.stem}:{number}", line.strip())
     if empty:
-        raise DataError(f"{blob.name}: is empty; name a file with a question a line")
+        raise DataError(f"{blob.name}: is empty; name a file with one question per line")
 
 
 def _tabled(blob: Blob) -> Iterator[Question]:

@@ -42,12 +42,12 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960,
         "tie_word_embeddings": False,
     }),
-    "gemma3-4b": ("Gemma3", {
+    "gemma3-4b": ("Gemma3Text", {
         "vocab_size": 262208, "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 1024,
         "query_pre_attn_scalar": 256, "max_position_embeddings": 32768,
     }),
-    "gemma3-270m": ("Gemma3", {
+    "gemma3-270m": ("Gemma3Text", {
         "vocab_size": 262144, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
         "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "sliding_window": 512,
         "query_pre_attn_scalar": 256, "max_position_embeddings": 32768,
@@ -66,34 +66,6 @@ ROWS = {
     "packed": ["train.packing=true", "train.batch=16", "train.optim=adamw_torch_fused"],
     "eight": ["train.batch=8", "train.optim=adamw_torch_fused"],
 }
-
-
-def make_base(folder: Path, shape: str, tokenizer: Path | None) -> None:
-    """Random weights in this shape, saved once in 4 bits."""
-    import torch
-    import transformers
-    from train import copy_tokenizer
-
-    kind, settings = SHAPES[shape]
-    name = f"{kind}TextConfig" if kind == "Gemma3" else f"{kind}Config"
-    config = getattr(transformers, name)(**{**COMMON, **settings})
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        model = getattr(transformers, f"{kind}ForCausalLM")(config).to(torch.bfloat16)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as whole:
-        model.save_pretrained(whole)
-        del model
-        torch.cuda.empty_cache()
-        bits = transformers.BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules=["lm_head"],
-        )  # fmt: skip
-        quantised = transformers.AutoModelForCausalLM.from_pretrained(
-            whole, quantization_config=bits, device_map={"": 0}
-        )
-        quantised.save_pretrained(folder)
-    copy_tokenizer(folder, tokenizer)
 
 
 def prepare(way: str) -> Any:
@@ -131,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    from train import matrix_rate, measure
+    from train import make_base, matrix_rate, measure
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.one:
@@ -147,7 +119,8 @@ def main(argv: list[str] | None = None) -> int:
         base = arguments.work / shape
         if not (base / "tokenizer.json").exists():
             base.mkdir(exist_ok=True)
-            make_base(base, shape, arguments.tokenizer)
+            kind, settings = SHAPES[shape]
+            make_base(base, arguments.tokenizer, kind, COMMON | settings)
         from medrecipes.engines.plan.dimensions import Shape
 
         config = json.loads((base / "config.json").read_text())

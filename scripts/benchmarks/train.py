@@ -78,15 +78,16 @@ SHAPE = {
 }  # fmt: skip
 
 
-def make_base(folder: Path, tokenizer: Path | None) -> None:
-    """Random weights in the shape of Mistral 7B, saved once in 4 bits."""
+def make_base(folder: Path, tokenizer: Path | None, kind: str = "Mistral", shape: dict[str, Any] = SHAPE) -> None:
+    """Random weights in the shape of Mistral 7B or of another base, saved once in 4 bits."""
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(MistralConfig(**SHAPE), dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**shape), dtype=torch.bfloat16)
     with tempfile.TemporaryDirectory(dir=folder.parent) as whole:
         model.save_pretrained(whole)
         del model

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Defect, Files, Ledger, Source
-from medrecipes.data.sources._tables import pairs
+from medrecipes.data.sources._tables import Pair, pairs
 
 NAME = r"chat ?doctor"
 ARTEFACT = re.compile(NAME, re.IGNORECASE)
@@ -62,14 +62,20 @@ def _apart(answer: str, at: int) -> str:
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     """Every row with an answer that no lost word spoils."""
-    for id, question, answer, instruction in pairs(files, ledger, "input", "output", "instruction"):
-        mended = mend(answer) if ARTEFACT.search(answer) else answer
+    for id, question, answer, instruction in replies(pairs(files, ledger, "input", "output", "instruction"), ledger):
+        yield Conversation.of(id, "", question, answer, instruction=instruction)
+
+
+def replies(found: Iterator[Pair], ledger: Ledger) -> Iterator[Pair]:
+    """The rows of ChatDoctor's data with their answers mended, where no lost word spoils them."""
+    for pair in found:
+        mended = mend(pair.answer) if ARTEFACT.search(pair.answer) else pair.answer
         if ARTEFACT.search(mended):
-            ledger.drop('"Chat Doctor" over lost words', id)
+            ledger.drop('"Chat Doctor" over lost words', pair.id)
             continue
-        if mended != answer:
-            ledger.repair('"Chat Doctor" taken out', id)
-        yield Conversation.of(id, "", question, mended, instruction=instruction)
+        if mended != pair.answer:
+            ledger.repair('"Chat Doctor" taken out', pair.id)
+        yield pair._replace(answer=mended)
 
 
 SOURCE = Source(

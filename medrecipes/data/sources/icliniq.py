@@ -11,19 +11,13 @@ from collections.abc import Iterator
 from medrecipes.data.records import Conversation
 from medrecipes.data.sources import Defect, Files, Ledger, Source
 from medrecipes.data.sources._tables import pairs
-from medrecipes.data.sources.healthcaremagic import ARTEFACT, mend
+from medrecipes.data.sources.healthcaremagic import replies
 
 
 def read(files: Files, ledger: Ledger) -> Iterator[Conversation]:
     """Every row with a doctor's reply that no lost word spoils."""
-    for id, question, answer, _ in pairs(files, ledger, "input", "answer_icliniq"):
-        mended = mend(answer) if ARTEFACT.search(answer) else answer
-        if ARTEFACT.search(mended):
-            ledger.drop('"Chat Doctor" over lost words', id)
-            continue
-        if mended != answer:
-            ledger.repair('"Chat Doctor" taken out', id)
-        yield Conversation.of(id, "", question, mended)
+    for id, question, answer, _ in replies(pairs(files, ledger, "input", "answer_icliniq"), ledger):
+        yield Conversation.of(id, "", question, answer)
 
 
 SOURCE = Source(

@@ -343,18 +343,23 @@ def layers(
         for projection in projections:
             projection.decode()
     copies = [pair for projection in projections for pair in projection.copies]
-    places, weights = [place for place, _ in copies], [weight for _, weight in copies]
+    # places that are cut out of others are copied by a kernel each, and would have the others copied so too
+    whole = [pair for pair in copies if pair[0].is_contiguous()]
+    cut = [pair for pair in copies if not pair[0].is_contiguous()]
+    groups = [([place for place, _ in some], [weight for _, weight in some]) for some in (whole, cut) if some]
 
     def refresh() -> None:
         with torch.no_grad():
-            copy_all(places, weights)
+            for places, weights in groups:
+                copy_all(places, weights)
 
     ways: list[Way] = [recorded(owns), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
+    several = bool(_kinds(inner.config))
     seen: list[tuple[Tensor, Tensor]] = []
 
     def positions(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What all layers of this forward pass turn by; the first works it out where the library has a table a kind of layer."""
-        if not _kinds(inner.config):
+        if not several:
             own: tuple[Tensor, Tensor] = named["position_embeddings"]
             return own
         if not seen:

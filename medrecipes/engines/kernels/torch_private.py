@@ -41,12 +41,9 @@ def has_flash_on_cpu() -> bool:
 
 
 def copy_all(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Copy many tensors to their places, by one kernel where these are whole; others would spoil it for all."""
+    """Copy many tensors to their places, by one kernel."""
     if _foreach_copy is not None:
-        pairs = list(zip(places, values, strict=True))
-        for some in ([p for p in pairs if p[0].is_contiguous()], [p for p in pairs if not p[0].is_contiguous()]):
-            if some:
-                _foreach_copy([place for place, _ in some], [value for _, value in some])
+        _foreach_copy(places, values)
         return
     _gone("_foreach_copy_", "tensors are copied one by one, by a kernel each")
     for place, value in zip(places, values, strict=True):
