@@ -115,7 +115,7 @@ def draw(rows: Rows, data: Data, seed: int) -> None:
         if place.entry.limit:
             mine = [row for row in rows.alive() if rows.place[row] == number]
             cut(mine, place.entry.limit, "over the limit of its dataset", 1)
-    weights = [entry.weight for entry in data.mix if entry.weight]
+    weights = [entry.weight for entry in data.mix if entry.weight] if data.mix_by == "split" else []
     if weights:
         mine_all = [[row for row in rows.alive() if rows.place[row] == number] for number in range(len(rows.places))]
         for number, mine in enumerate(mine_all):

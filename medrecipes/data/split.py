@@ -86,7 +86,10 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = Fa
         mode="json",
         exclude={
             "path": True,
-            "mix": {"__all__": {"path"}},
+            # weights of an epoch act on training rows, behind the split
+            "mix": {"__all__": {"path"} if recipe.data.mix_by == "split" else {"path", "weight"}},
+            "mix_by": True,
+            "max_repeats": True,
             "exclude": True,
             "max_tokens": True,
             "on_overflow": True,

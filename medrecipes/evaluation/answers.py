@@ -50,10 +50,11 @@ def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Examp
     }
 
 
-def data_report(split: Split, fitted: Mapping[str, Fitted]) -> dict[str, Any]:
-    """What data.json holds: the report of the split, the tokens of its rows, and what became of those that are too long."""
+def data_report(split: Split, fitted: Mapping[str, Fitted], mixture: Mapping[str, Any]) -> dict[str, Any]:
+    """What data.json holds: the report of the split, the tokens of its rows, what became of those that are too long, and how
+    an epoch is mixed of them where the recipe mixes."""
     counted = {name: count_tokens(f.conversations, f.examples) for name, f in fitted.items()}
-    return {**split.report, "tokens": counted, "overflow": {name: f.to_json() for name, f in fitted.items()}}
+    return {**split.report, "tokens": counted, "overflow": {name: f.to_json() for name, f in fitted.items()}, **({"mixture": mixture} if mixture.get("by") else {})}  # fmt: skip
 
 
 def predict(

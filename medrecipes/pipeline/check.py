@@ -238,6 +238,7 @@ def _held(recipe: Recipe, split: Split | TaggedSplit, look: _Look) -> None:
 
 def _prove(recipe: Recipe, base: Base, split: Split | None, look: _Look) -> None:
     """The template over every row, or over an example where the rows are not at hand."""
+    from medrecipes.rendering import mixing
     from medrecipes.rendering.base_template import base_template
     from medrecipes.rendering.chat_template import generation_config
     from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
@@ -251,6 +252,9 @@ def _prove(recipe: Recipe, base: Base, split: Split | None, look: _Look) -> None
         look.note(name, str(prove(template, part.conversations, part.examples, stops)))
     for kind, text in [*told(fitted, recipe.data), *told_of_reasoning(fitted, recipe)]:
         look.note(kind, text)
+    if split:
+        for kind, text in mixing.told(mixing.mix(recipe, fitted["train"].examples, mixing.labels(split.report)).report):
+            look.note(kind, text)
     for note in template_notes(template):
         look.note("note", note)
 

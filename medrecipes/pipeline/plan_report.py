@@ -23,6 +23,7 @@ from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.chat_template import Example
+from medrecipes.rendering.mixing import labels, mix
 from medrecipes.rendering.overflow import fit_parts, told
 from medrecipes.rendering.word_windows import windows
 
@@ -171,7 +172,8 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
     split = prepare(recipe)
     template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
     fitted = fit_parts(template, split.parts(), recipe.data)
-    train, asked = fitted["train"].examples, held_out(recipe, fitted["held out"])
+    train = mix(recipe, fitted["train"].examples, labels(split.report)).of(fitted["train"].examples)
+    asked = held_out(recipe, fitted["held out"])
     prompts = [len(example.input_ids) - example.supervised for _, example in asked]
     return Counted(
         [len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data)

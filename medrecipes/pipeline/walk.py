@@ -101,6 +101,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             write_json(rundir.path / "data.json", rendered.data)
             stage.says(rendered.said)
         _print(console, rendered.notes)
+        if mixture := rendered.data.get("mixture"):
+            rundir.update(mixture=mixture)
 
         with console.stage("proofs") as stage:
             proofs = task.prove(found, rendered)

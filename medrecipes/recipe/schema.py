@@ -161,6 +161,14 @@ class Data(Section):
     mix: Annotated[tuple[Mix, ...], Field(strict=False, max_length=64)] = Field(
         (), description="Several datasets instead of one."
     )
+    mix_by: Literal["split", "rows", "tokens"] = Field(
+        "split",
+        description="What the weights of data.mix are shares of. `split`: of all rows, of which some are left out before the split. "
+        "`rows`, `tokens`: of an epoch of training, for which training rows are left out or repeated; dev and test stay as they are.",
+    )
+    max_repeats: Annotated[int, Field(ge=1, le=100), Why("rows are known by heart long before")] = Field(
+        4, description="With mix_by = `rows` or `tokens`: how often a row comes in an epoch at most."
+    )
     split: SplitRatios = Field(default=SplitRatios(), description="Shares of train, dev and test; they sum to 1.")
     near_duplicate: Fraction = Field(
         0.0, description="Jaccard similarity of word triples from which rows count as the same; 0: only equal ones do."
@@ -248,6 +256,11 @@ class Train(Section):
     batch: Batch = Field(8, description="Rows (packs, when packing) a step: micro_batch x accumulation x GPUs.")
     micro_batch: Literal["auto"] | Batch = Field("auto", description="Rows (packs, when packing) in memory at once.")
     packing: bool = Field(False, description="Put several rows into one of max_tokens; attention never crosses rows.")
+    order: Literal["shuffled", "short_first"] = Field(
+        "shuffled",
+        description="Order of the rows in an epoch: shuffled, or a curriculum by length, the shortest tenth of the rows first and each "
+        "tenth shuffled; packs hold rows of one tenth.",
+    )
     padding_free: bool = Field(True, description="Rows of a micro-batch end to end, not padded, where the engine can.")
     optim: str = Field("adamw_8bit", description="Optimiser, by transformers' names.")
     scheduler: str = Field("linear", description="Learning-rate schedule, by transformers' names.")
@@ -426,9 +439,9 @@ DEFAULTS = 2
 UNREAD = {
     "chat": ("tag", "model.attention"),
     "tag": (
-        "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.exclude", "data.on_overflow",
+        "model.shard", "template", "build", "data.columns", "data.mix", "data.mix_by", "data.max_repeats", "data.near_duplicate", "data.answers", "data.exclude", "data.on_overflow",
         "data.reasoning", "train.supervise", "train.turns", "eval.max_reasoning_tokens",
-        "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
+        "train.packing", "train.order", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
         "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
         "eval.filter",
     ),

@@ -5,31 +5,57 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from medrecipes.rendering.chat_template import MASKED, Example
 
 # padded: one line a pack, filled up on the right; flat: all packs of a micro-batch end to end in one line, nothing filled
 Layout = Literal["padded", "flat"]
+STRETCHES = 10  # of a curriculum by length
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What lies on one line: the rows' numbers, their ids and labels end to end, and how long each is."""
+    """What lies on one line: the rows' numbers, their ids and labels end to end, and how long each is; of which stretch of a curriculum."""
 
     rows: list[int]
     input_ids: list[int]
     labels: list[int]
     lengths: list[int]
+    stretch: int = 0
 
 
-def pack(examples: Sequence[Example], max_tokens: int, *, packing: bool) -> list[Pack]:
-    """Each example by itself, or, `packing`, as many in a pack as fit: the longest first, each where it fits best."""
+def pack(
+    examples: Sequence[Example],
+    max_tokens: int,
+    *,
+    packing: bool,
+    order: Literal["shuffled", "short_first"] = "shuffled",
+) -> list[Pack]:
+    """Each example by itself, or, `packing`, as many in a pack as fit: the longest first, each where it fits best.
+
+    `short_first`: the shortest tenth of the rows, then the next; no pack holds rows of two tenths.
+    """
+    rows = list(range(len(examples)))
+    if order == "shuffled":
+        return [_lay(line, examples, 0) for line in _lines(rows, examples, max_tokens, packing=packing)]
+    rows.sort(key=lambda i: (len(examples[i].input_ids), i))
+    cuts = [len(rows) * number // STRETCHES for number in range(STRETCHES + 1)]
+    return [
+        _lay(line, examples, number)
+        for number, (first, last) in enumerate(pairwise(cuts))
+        for line in _lines(rows[first:last], examples, max_tokens, packing=packing)
+    ]
+
+
+def _lines(rows: Sequence[int], examples: Sequence[Example], max_tokens: int, *, packing: bool) -> list[list[int]]:
+    """The rows of every pack."""
     if not packing:
-        return [_lay([i], examples) for i in range(len(examples))]
+        return [[i] for i in rows]
     lines: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, line), sorted, so that the tightest fit is found by bisection
-    for i in sorted(range(len(examples)), key=lambda i: (-len(examples[i].input_ids), i)):
+    for i in sorted(rows, key=lambda i: (-len(examples[i].input_ids), i)):
         length = len(examples[i].input_ids)
         spot = bisect.bisect_left(room, (length, -1))
         if spot == len(room):
@@ -39,17 +65,17 @@ def pack(examples: Sequence[Example], max_tokens: int, *, packing: bool) -> list
             free, line = room.pop(spot)
         lines[line].append(i)
         bisect.insort(room, (free - length, line))
-    return [_lay(sorted(line), examples) for line in lines]
+    return [sorted(line) for line in lines]
 
 
-def _lay(rows: list[int], examples: Sequence[Example]) -> Pack:
+def _lay(rows: list[int], examples: Sequence[Example], stretch: int) -> Pack:
     ids: list[int] = []
     labels: list[int] = []
     for i in rows:
         ids += examples[i].input_ids
         # a row's first token follows no other of its own, so nothing may be predicted there
         labels += [MASKED, *examples[i].labels[1:]]
-    return Pack(rows, ids, labels, [len(examples[i].input_ids) for i in rows])
+    return Pack(rows, ids, labels, [len(examples[i].input_ids) for i in rows], stretch)
 
 
 def learn_all(examples: Sequence[Example]) -> list[Example]:

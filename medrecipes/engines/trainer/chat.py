@@ -36,7 +36,7 @@ from medrecipes.engines.trainer.callbacks import Samples, SomeLayers, peak_gb
 from medrecipes.engines.trainer.collate import processing_class, tensors
 from medrecipes.engines.trainer.fused import fused_layers
 from medrecipes.engines.trainer.runtime_proofs import Proving
-from medrecipes.engines.trainer.samplers import Shuffled
+from medrecipes.engines.trainer.samplers import ShortFirst, Shuffled
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import Pack, learn_all, pack
@@ -70,7 +70,7 @@ class TrlEngine(Speaker):
             train, dev_learned = learn_all(train), learn_all(dev)
         else:
             dev_learned = list(dev)
-        packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing)
+        packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing, order=recipe.train.order)
         chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, len(dev)), recipe.seed)
         seen, seen_learned = [dev[row] for row in chosen], [dev_learned[row] for row in chosen]
         planned = plan_evaluations(
@@ -200,9 +200,12 @@ class TrlEngine(Speaker):
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+                lengths = [len(pack.input_ids) for pack in padded]
+                if settings.order == "short_first":
+                    stretches = [pack.stretch for pack in packs]
+                    return ShortFirst(stretches, lengths, recipe.seed, settings.batch, processes.size(), micro_batch)
                 if processes.size() == 1:
                     return super()._get_train_sampler(train_dataset)
-                lengths = [len(pack.input_ids) for pack in padded]
                 return Shuffled(lengths, len(packs), recipe.seed, settings.batch, processes.size(), micro_batch)
 
             def create_model_card(self, *_: Any, **__: Any) -> None:

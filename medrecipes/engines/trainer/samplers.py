@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 
@@ -22,7 +23,7 @@ class Shuffled(torch.utils.data.Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        order = torch.randperm(self._count, generator=generator).tolist()
+        order = self._order(generator)
         order += range(self._count, len(self._lengths))
         for start in range(0, len(order), self._batch):
             hands = self._dealt(order[start : start + self._batch])
@@ -31,6 +32,11 @@ class Shuffled(torch.utils.data.Sampler[int]):
                 for hand in hands:
                     yield from hand[first : first + self._at_once]
         self._epoch += 1
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        """The rows of an epoch, before they are dealt."""
+        order: list[int] = torch.randperm(self._count, generator=generator).tolist()
+        return order
 
     def _dealt(self, rows: Sequence[int]) -> list[list[int]]:
         """As many rows for each GPU: the longest first, to the GPU that has the fewest tokens so far."""
@@ -45,6 +51,25 @@ class Shuffled(torch.utils.data.Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Which epoch comes next."""
         self._epoch = epoch
+
+
+class ShortFirst(Shuffled):
+    """A curriculum by length: the stretches of an epoch one after the other, each shuffled anew every epoch."""
+
+    def __init__(
+        self, stretches: Sequence[int], lengths: Sequence[int], seed: int, batch: int, gpus: int, at_once: int
+    ) -> None:
+        """`stretches`: of every row, in order; what fills the last step has none."""
+        super().__init__(lengths, len(stretches), seed, batch, gpus, at_once)
+        self._stretches = stretches
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        """The rows of each stretch, shuffled, behind those of the stretch before."""
+        order: list[int] = []
+        for _, rows in groupby(range(len(self._stretches)), key=self._stretches.__getitem__):
+            stretch = list(rows)
+            order += [stretch[place] for place in torch.randperm(len(stretch), generator=generator).tolist()]
+        return order
 
 
 class ByLength(torch.utils.data.Sampler[int]):

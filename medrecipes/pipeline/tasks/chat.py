@@ -20,8 +20,10 @@ from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.cases import Case, exactly, read_cases
 from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering import mixing
 from medrecipes.rendering.base_template import base_template, said_of
 from medrecipes.rendering.chat_template import ChatTemplate, generation_config
+from medrecipes.rendering.mixing import labels, mix
 from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
 from medrecipes.rendering.proofs import Proof, prove, template_notes
 from medrecipes.runs.folder import RunDir
@@ -71,12 +73,13 @@ class Chat:
     def render(self, foundation: Foundation, split: Split) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
         fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data)
-        train, dev = fitted["train"].examples, fitted["dev"].examples
+        mixture = mix(self.recipe, fitted["train"].examples, labels(split.report))
+        train, dev = mixture.of(fitted["train"].examples), fitted["dev"].examples
         tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
         return Rendered(
-            train, dev, answers.held_out(self.recipe, fitted["held out"]), split.held_out_name, answers.data_report(split, fitted),
+            train, dev, answers.held_out(self.recipe, fitted["held out"]), split.held_out_name, answers.data_report(split, fitted, mixture.report),
             f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised",
-            [*told(fitted, self.recipe.data), *told_of_reasoning(fitted, self.recipe)], fitted,
+            [*told(fitted, self.recipe.data), *told_of_reasoning(fitted, self.recipe), *mixing.told(mixture.report)], fitted,
         )  # fmt: skip
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> dict[str, Proof]:

@@ -70,8 +70,16 @@ def exclusion(recipe: Recipe, at: Where) -> Iterator[Problem]:
 
 
 def mixture(recipe: Recipe, at: Where) -> Iterator[Problem]:
-    """Several datasets, each with a share or none of them."""
+    """Several datasets, each with a share or none of them, and what is said of shares is read."""
     data = recipe.data
+    mixes, by = data.mix_by != "split", f"{at('data.mix_by')} = {data.mix_by!r}"
+    if mixes and not data.mix:
+        yield ("data.mix_by", "data.mix"), f"{by} is about the weights of data.mix, which is empty; name several datasets there, or leave it out"  # fmt: skip
+    elif mixes and all(entry.weight is None for entry in data.mix):
+        yield ("data.mix_by", "data.mix"), f"{by} shares an epoch by weights, and {at('data.mix')} has none; give every entry a weight"  # fmt: skip
+    if data.max_repeats != Data.model_fields["max_repeats"].default and not mixes:
+        keys = "data.max_repeats", "data.mix_by"
+        yield keys, f"{at(keys[0])} is read with {keys[1]} = 'rows' or 'tokens' only; set that, or leave it out"
     if not data.mix:
         return
     for key in ("source", "columns", "repo", "licence", "revision"):

@@ -152,6 +152,7 @@ def data(facts: Facts) -> Iterator[str]:
             "a question or an answer; a group lies in one split."
         )
     yield from text.counts_tables(data)
+    yield text.mixture(data)
     yield from text.leakage(data)
     if found := text.defects(data):
         yield "Known defects of the sources:"
@@ -181,6 +182,7 @@ def training(facts: Facts) -> Iterator[str]:
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, weight decay {train.weight_decay:g}",
         "optimiser": train.optim,
         "batch": train.batch,
+        "order of rows": "the shortest tenth first, each tenth shuffled" if train.order == "short_first" else "",
         "longest row": f"{recipe.data.max_tokens:,} tokens",
         "seed": recipe.seed,
         **{name.replace("_", " "): value for name, value in shown_choices.items()},

@@ -85,6 +85,17 @@ def counts_tables(data: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def mixture(data: Mapping[str, Any]) -> str:
+    """The share of each source before and after mixing; nothing of a run that does not mix."""
+    found = data.get("mixture", {})
+    rows = [
+        (label, f"{one['asked']:.1%}", *(f"{one[when][f'share_of_{what}']:.1%}" for when in ("before", "after") for what in ("rows", "tokens")), f"{one['repeats']:.2f}")
+        for label, one in found.get("sources", {}).items()
+    ]  # fmt: skip
+    head = (f"source, mixed by {found.get('by')}", "asked", "of rows before", "of tokens before", "of rows in an epoch", "of tokens in an epoch", "times a row comes")  # fmt: skip
+    return table(head, rows)
+
+
 def leakage(data: Mapping[str, Any]) -> list[str]:
     """The report of the split, as the screen shows it."""
     report = data.get("leakage")

@@ -28,6 +28,7 @@ from medrecipes.recipe.schema import Recipe
 from medrecipes.release.verify.claims import Found
 from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.mixing import Mixture, labels, mix
 from medrecipes.rendering.overflow import Fitted, fit_parts
 from medrecipes.rendering.packing import pack
 from medrecipes.rendering.word_windows import Proof, prove
@@ -243,6 +244,11 @@ class Evidence:
         return fit_parts(self.template, self.split.parts(), self.own.data)
 
     @once
+    def mixture(self) -> Mixture:
+        """Which of the training rows an epoch held."""
+        return mix(self.own, self.fitted["train"].examples, labels(self.split.report))
+
+    @once
     def rows(self) -> list[evaluate.Row]:
         """The held-out rows that are evaluated."""
         return evaluate.held_out(self.own, self.fitted["held out"])
@@ -259,8 +265,8 @@ class Evidence:
         """What a step is made of: rows, packs of rows, or windows."""
         if self.own.task == "tag":
             return self.proved["train"].windows
-        examples = self.fitted["train"].examples
-        return len(pack(examples, self.own.data.max_tokens, packing=self.own.train.packing))
+        examples, train = self.mixture.of(self.fitted["train"].examples), self.own.train
+        return len(pack(examples, self.own.data.max_tokens, packing=train.packing, order=train.order))
 
     @once
     def made_report(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def split(e: Evidence) -> Found:
 def data(e: Evidence) -> Found:
     """data.json again, from the split and the tokens of its rows."""
     if e.own.task == "chat":
-        made = as_json(evaluate.data_report(e.split, e.fitted))
+        made = as_json(evaluate.data_report(e.split, e.fitted, e.mixture.report))
     else:
         made = as_json({**e.tagged.report, "tokens": {n: p.counts() for n, p in e.proved.items()}})
     said = e.data

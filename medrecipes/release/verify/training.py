@@ -105,7 +105,7 @@ def _tokens(e: Evidence) -> Iterator[str]:
         if last > stats[name] or (whole and last != stats[name]):
             yield f"trainer_stats.json has {stats[name]:,} {name}, loss.csv {last:,}"
     if _alone(e) and not train.max_steps and train.epochs == int(train.epochs) and stats["steps"] == planned(e):
-        wanted = e.data["tokens"]["train"]["tokens"] * int(train.epochs)
+        wanted = e.data.get("mixture", e.data["tokens"]["train"])["tokens"] * int(train.epochs)
         if stats["tokens"] != wanted:
             yield f"trainer_stats.json has {stats['tokens']:,} tokens, and {train.epochs:g} epochs are {wanted:,}"
 
@@ -119,7 +119,7 @@ def _alone(e: Evidence) -> bool:
 def _statistics(e: Evidence) -> Iterator[str]:
     """What trainer_stats.json says of rows, losses and time."""
     stats, chat = e.stats, e.own.task == "chat"
-    rows = len(e.fitted["train"].examples) if chat else len(e.tagged.train)
+    rows = len(e.mixture.rows) if chat else len(e.tagged.train)
     made = {"rows": rows, "packs" if chat else "windows": e.packs}
     yield from unlike(made, {name: stats[name] for name in made}, "trainer_stats.json")
     losses = [float(row["loss"]) for row in _of(e, "train")]
