@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import replace
+from functools import lru_cache
 
 from medrecipes.core.bounded_reading import SURROGATE, thin
 from medrecipes.data.records import Conversation, Message
@@ -37,7 +38,7 @@ ALPHANUMERIC = bytes(byte if byte < 128 and chr(byte).isalnum() else 32 for byte
 
 def tidy(text: str, *, keeps_layout: bool = False) -> str:
     """NFC, `\\n` line ends, no unseen characters and, unless the layout means something, no runs of blanks."""
-    if not UNTIDY.search(text):
+    if not _untidy(text):
         return text.strip()
     text = thin(UNSEEN.sub("", LINE_END.sub("\n", text)))
     if not unicodedata.is_normalized("NFC", text):
@@ -47,6 +48,14 @@ def tidy(text: str, *, keeps_layout: bool = False) -> str:
     return text.strip()
 
 
+def _untidy(text: str) -> bool:
+    """Whether normalising would change a text; told of plain ASCII, most of all text, without a pattern."""
+    if text.isascii() and text.replace("\n", " ").isprintable():
+        return any(gap in text for gap in ("  ", " \n", "\n ", "\n\n\n"))
+    return bool(UNTIDY.search(text))
+
+
+@lru_cache(maxsize=32)  # of the row at hand: its texts are compared in several ways
 def plain(text: str) -> bytes:
     """The form that texts are compared in: letters and digits, case folded, one blank between words."""
     if text.isascii():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def keep_official_apart(rows: Rows) -> None:
     if not official.any():
         return
     for name, codes in rows.relations.items():
-        same = alike(name, codes, rows.pairs, official) & ~official & np.array(rows.kept)
+        same = alike(name, codes, rows.pairs, official) & ~official & rows.kept
         for row in np.flatnonzero(same).tolist():
             rows.drop(row, f"shares its {name.replace('_', '-')} with the official test set")
 
@@ -99,11 +99,11 @@ def draw(rows: Rows, data: Data, seed: int) -> None:
     """Cut down to the limits and weights of the recipe, evenly over collections and question types."""
     levels = [
         [rows.places[place].label for place in rows.place],
-        _meta(rows, "collection"),
-        _meta(rows, "qtype", "task"),
+        rows.column("collection"),
+        rows.column("qtype", "task"),
     ]
     # by content, so that neither a row's line nor the rows around it decide
-    ranks = [f"{seed}:".encode() + content for content in rows.content]
+    ranks = _Ranks(rows, seed)
 
     def cut(among: list[int], count: int, reason: str, depth: int) -> None:
         chosen = set(sample(among, count, levels[depth:], ranks))
@@ -127,5 +127,14 @@ def draw(rows: Rows, data: Data, seed: int) -> None:
         cut(rows.alive(), data.limit, "over data.limit", 0)
 
 
-def _meta(rows: Rows, *keys: str) -> list[str]:
-    return [next((str(r.meta[key]) for key in keys if r.meta.get(key)), "") for r in rows.records]
+class _Ranks(Sequence[bytes]):
+    """What rows are drawn by, by the seed and their content."""
+
+    def __init__(self, rows: Rows, seed: int) -> None:
+        self._rows, self._seed = rows, f"{seed}:".encode()
+
+    def __len__(self) -> int:
+        return len(self._rows.records)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._seed + self._rows.hash(row)

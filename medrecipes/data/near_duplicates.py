@@ -7,11 +7,13 @@ where many share one, as answers of one template do, `clusters` finds which with
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,18 @@ CHUNK = 4096  # texts sorted at a time; 12 bits of the sorting key
 RARITY_BITS, HASH_BITS = 12, 40
 BUCKETS = np.uint64((1 << 22) - 1)
 Hashes = npt.NDArray[np.uint64]
+# the rarest triples of texts: one, whose it is, and how many rarer ones that has
+ENTRY = np.dtype([("triple", np.uint64), ("row", np.int32), ("place", np.int32)])
+SORTED = 1 << 22  # of them at a time
+KNOWN = 1 << 20  # words whose hashes are kept
+
+
+@dataclass(frozen=True)
+class Triples:
+    """The distinct word triples of texts as 64-bit hashes: how many each has, and those of texts from one to before another."""
+
+    counts: Ints
+    read: Callable[[int, int], Hashes]
 
 
 def near_pairs(texts: Sequence[bytes], threshold: float) -> Ints:
@@ -33,26 +47,33 @@ def near_pairs(texts: Sequence[bytes], threshold: float) -> Ints:
 
 def near(texts: Sequence[bytes], threshold: float) -> Near:
     """The same pairs, those of texts that share most of what they hold not named one by one."""
-    if len(texts) < 2:
+    sets = [word_triples(text) for text in texts]
+    offsets = np.cumsum([0, *map(len, sets)])
+    hashes = np.concatenate([np.empty(0, np.uint64), *sets])
+    return near_among(Triples(np.diff(offsets), lambda first, last: hashes[offsets[first] : offsets[last]]), threshold)
+
+
+def near_among(triples: Triples, threshold: float, folder: Path | None = None) -> Near:
+    """What is nearly the same among texts whose triples lie on disk; what is sorted lies in `folder` but for a part of it."""
+    if len(triples.counts) < 2:
         return Near()
-    hashes, offsets = _triples(texts)
-    del texts  # as large as all that is to come, and the caller may have no use for them either
 
     @lru_cache(maxsize=4096)
     def members(row: int) -> Hashes:
-        return _distinct(hashes[offsets[row] : offsets[row + 1]])
+        return triples.read(row, row + 1)
 
-    triple, row, place, sizes = _prefixes(hashes, offsets, threshold)
-    order = np.argsort(triple, kind="stable")
-    triple, row, place = triple[order], row[order], place[order]
-    count = np.diff(starts(triple), append=len(triple))
-    many = np.repeat(count > FEW, count)
-    clustered = np.zeros(len(offsets) - 1, bool)
-    clustered[row[many]] = True
+    clustered = np.zeros(len(triples.counts), bool)
+    few = [np.empty(0, ENTRY)]
+    sizes, parts = _prefixes(triples, threshold, folder)
+    for entries in parts:
+        entries = entries[np.argsort(entries["triple"], kind="stable")]
+        count = np.diff(starts(entries["triple"]), append=len(entries))
+        count = np.repeat(count, count)
+        clustered[entries["row"][count > FEW]] = True
+        few.append(entries[(count > 1) & (count <= FEW)])
     found = _in_clusters(np.flatnonzero(clustered), members, threshold)
-    few = ~many
     pairs = []
-    for i, j in _candidates(triple[few], row[few], place[few], sizes, clustered, threshold).tolist():
+    for i, j in _candidates(np.concatenate(few), sizes, clustered, threshold).tolist():
         a, b = members(i), members(j)
         common = len(np.intersect1d(a, b, assume_unique=True))
         if common >= threshold * (len(a) + len(b) - common) - 1e-9:
@@ -71,27 +92,24 @@ def _in_clusters(rows: Ints, members: Callable[[int], Hashes], threshold: float)
     return replace(found, pairs=rows[found.pairs], texts=rows[found.texts])
 
 
-def _triples(texts: Sequence[bytes]) -> tuple[Hashes, Ints]:
-    """The word triples of all texts as 64-bit hashes, end to end, and where each text's begin."""
-    ids: defaultdict[bytes, int] = defaultdict()
-    ids.default_factory = lambda: len(ids) + 1  # 0 fills up texts of fewer than three words
-    hashes, known = np.empty(0, np.uint64), 0  # in one piece from the start: joining pieces would hold all of it twice
-    counts = [np.zeros(1, np.int64)]
-    for start in range(0, len(texts), CHUNK):
-        rows = [list(map(ids.__getitem__, text.split())) for text in texts[start : start + CHUNK]]
-        rows = [row if len(row) >= WIDTH else row + [0] * (WIDTH - len(row)) for row in rows]
-        lengths = np.array([len(row) for row in rows], np.int64)
-        words = np.fromiter((id for row in rows for id in row), np.uint64, int(lengths.sum()))
-        ends = np.cumsum(lengths)
-        whole = np.ones(len(words), bool)  # False where a triple would reach into the next text
-        whole[ends - 1] = whole[ends - 2] = False
-        more = mixed(words)[whole[: len(words) - WIDTH + 1]]
-        if known + len(more) > len(hashes):
-            hashes.resize(known + len(more) + len(hashes) // 4, refcheck=False)
-        hashes[known : known + len(more)] = more
-        known += len(more)
-        counts.append(lengths - WIDTH + 1)
-    return hashes[:known], np.cumsum(np.concatenate(counts))
+class _Words(dict[bytes, int]):
+    """A 64-bit hash of every word; 0, which no word has, fills up texts of fewer than three."""
+
+    def __missing__(self, word: bytes) -> int:
+        if len(self) >= KNOWN:
+            self.clear()
+        found = self[word] = int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little")
+        return found
+
+
+_words = _Words()
+
+
+def word_triples(text: bytes) -> Hashes:
+    """The distinct word triples of a plain text."""
+    words = [_words[word] for word in text.split()]
+    words += [0] * (WIDTH - len(words))
+    return _distinct(mixed(np.array(words, np.uint64)))
 
 
 def mixed(words: Hashes) -> Hashes:
@@ -113,12 +131,13 @@ def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
 
 
-def _candidates(triple: Hashes, row: Ints, place: Ints, sizes: Ints, clustered: Flags, threshold: float) -> Ints:
+def _candidates(entries: npt.NDArray[Any], sizes: Ints, clustered: Flags, threshold: float) -> Ints:
     """The pairs that share one of their rarest triples and have enough left, but for those of which both are in clusters."""
     n = len(sizes)
+    row, place = entries["row"].astype(np.int64), entries["place"].astype(np.int64)
     known = np.empty(0, np.int64)
     pending: list[Ints] = []
-    for left, right in neighbours(triple):
+    for left, right in neighbours(entries["triple"]):
         i, j = row[left], row[right]
         after = np.minimum(sizes[i] - place[left], sizes[j] - place[right])
         likely = after >= threshold / (1 + threshold) * (sizes[i] + sizes[j]) - 1e-9
@@ -131,29 +150,47 @@ def _candidates(triple: Hashes, row: Ints, place: Ints, sizes: Ints, clustered: 
     return np.column_stack((known // n, known % n))
 
 
-def _prefixes(hashes: Hashes, offsets: Ints, threshold: float) -> tuple[Hashes, Ints, Ints, Ints]:
-    """The rarest triples of every text: which, of which text, how many rarer it has; and how many it has in all."""
+def _prefixes(triples: Triples, threshold: float, folder: Path | None) -> tuple[Ints, Iterator[npt.NDArray[Any]]]:
+    """How many triples each text has, and the rarest of all texts, in parts: those of equal triples lie in one, by their texts."""
     # any one order of the triples serves, so a count by bucket is as exact as a true one, and needs no table of triples
     counts = np.zeros(int(BUCKETS) + 1, np.int64)
-    for start in range(0, len(hashes), PENDING):
-        counts += np.bincount((hashes[start : start + PENDING] & BUCKETS).astype(np.int64), minlength=len(counts))
+    for first, last in _chunks(triples):
+        np.add.at(counts, (triples.read(first, last) & BUCKETS).astype(np.int64), 1)
     rarity = np.minimum(counts, (1 << RARITY_BITS) - 1).astype(np.uint64)
-    triples, rows, places = [], [], []
-    sizes = np.empty(len(offsets) - 1, np.int64)
-    for start in range(0, len(sizes), CHUNK):
-        stop = min(start + CHUNK, len(sizes))
-        part = hashes[offsets[start] : offsets[stop]]
-        within = np.repeat(np.arange(stop - start), np.diff(offsets[start : stop + 1])).astype(np.uint64)
+    sizes = np.empty(len(triples.counts), np.int64)
+    # at most so many, and in files where that is more than is sorted at a time
+    most = float((triples.counts * (1 - threshold) + 2).sum())
+    parts = 1 << int(max(0, np.ceil(np.log2(max(1.0, most) / SORTED))))
+    files: list[BinaryIO] = [tempfile.TemporaryFile(dir=folder) for _ in range(parts)]  # noqa: SIM115 - closed when they are read
+    for first, last in _chunks(triples):
+        part = triples.read(first, last)
+        within = np.repeat(np.arange(last - first), triples.counts[first:last]).astype(np.uint64)
         key = within << np.uint64(RARITY_BITS) | rarity[part & BUCKETS]
         key = key << np.uint64(HASH_BITS) | part >> np.uint64(64 - HASH_BITS)
         key = _distinct(key)
         text = (key >> np.uint64(RARITY_BITS + HASH_BITS)).astype(np.int64)
-        size = np.bincount(text, minlength=stop - start)
+        size = np.bincount(text, minlength=last - first)
         place = np.arange(len(key)) - (np.cumsum(size) - size)[text]
         # one more than needed: two triples of a text may share the 40 bits of their hashes
         kept = place < (size - np.ceil(threshold * size - 1e-9) + 2)[text]
-        triples.append(key[kept] & np.uint64((1 << RARITY_BITS + HASH_BITS) - 1))
-        rows.append(text[kept] + start)
-        places.append(place[kept])
-        sizes[start:stop] = size
-    return np.concatenate(triples), np.concatenate(rows), np.concatenate(places), sizes
+        entries = np.empty(int(kept.sum()), ENTRY)
+        entries["triple"] = key[kept] & np.uint64((1 << RARITY_BITS + HASH_BITS) - 1)
+        entries["row"], entries["place"] = text[kept] + first, place[kept]
+        sizes[first:last] = size
+        where = entries["triple"] & np.uint64(parts - 1)
+        for number, file in enumerate(files):
+            file.write(entries[where == number].tobytes() if parts > 1 else entries.tobytes())
+
+    def read() -> Iterator[npt.NDArray[Any]]:
+        for file in files:
+            with file:
+                file.seek(0)
+                yield np.frombuffer(file.read(), ENTRY)
+
+    return sizes, read()
+
+
+def _chunks(triples: Triples) -> Iterator[tuple[int, int]]:
+    """The texts, CHUNK at a time."""
+    for first in range(0, len(triples.counts), CHUNK):
+        yield first, min(first + CHUNK, len(triples.counts))

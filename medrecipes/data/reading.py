@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medrecipes.core.errors import DataError
-from medrecipes.core.files import digest_path
-from medrecipes.data.cleaning import clean, plain
+from medrecipes.core.files import digest, digest_path
+from medrecipes.data.cleaned import HASHES, NAMES, Shard, Work, open_shard, shards_of
 from medrecipes.data.licences import passed_on
-from medrecipes.data.records import Conversation
-from medrecipes.data.sources import Files, Ledger, Source, _hub, open_source
+from medrecipes.data.near_duplicates import Hashes, Triples
+from medrecipes.data.records import Conversation, Message
+from medrecipes.data.row_files import OnDisk
+from medrecipes.data.sources import EXAMPLES, Files, Ledger, Source, _hub, open_source
 from medrecipes.data.sources._files import files
-from medrecipes.data.token_pairs import Ints, Near
+from medrecipes.data.token_pairs import Flags, Ints, Near
 from medrecipes.recipe.schema import Data, Mix
+
+LARGE = 32 << 20  # bytes of source files from which shards are kept for whoever goes on, and two processes clean
 
 
 @dataclass(frozen=True)
@@ -39,39 +44,86 @@ class Place:
         return f"{self.source.repo}@{self.sha}" if self.path is None else digest_path(self.path)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A dataset whose files are at hand, and the hash of their content."""
+
+    place: Place
+    path: Path
+    content: str
+
+
+@dataclass(frozen=True)
+class Making:
+    """How cleaned rows are made: where their shards go, by what code, whether near-duplicates will be looked for, who hears of
+    every shard, and the folder of what comes of them."""
+
+    root: Path
+    code: str
+    near: bool
+    progress: Callable[[], object]
+    folder: Path
+
+
+def size_of(paths: Sequence[Path]) -> int:
+    """The bytes of all files at some paths."""
+    return sum(file.stat().st_size for path in paths for file in files(path))
+
+
 @dataclass
 class Rows:
-    """The cleaned rows as columns; a relation's codes are equal where rows share it, -1 where nothing is known."""
+    """The cleaned rows: texts on disk, and columns; a relation's codes are equal where rows share it, -1 where nothing is known."""
 
     places: Sequence[Place]
-    records: list[Conversation] = field(default_factory=list)
-    place: list[int] = field(default_factory=list)
-    document: list[str] = field(default_factory=list)
-    content: list[bytes] = field(default_factory=list)
-    relations: dict[str, Ints] = field(default_factory=dict)
+    records: Sequence[Conversation]
+    place: Ints
+    content: Any  # 16 bytes a row
+    names: dict[
+        str, tuple[list[Any], Ints]
+    ]  # what a source knows of a row, as the values that occur and the place of each row's
+    relations: dict[str, Ints]
+    kept: Flags
     pairs: Near = field(default_factory=Near)  # near-duplicates, as codes of that relation
-    kept: list[bool] = field(default_factory=list)
+    triples: Triples | None = None  # of the texts that are compared for near-duplicates, by those codes
 
     def drop(self, row: int, reason: str) -> None:
         """Leave a row out, counted."""
         self.kept[row] = False
-        self.places[self.place[row]].ledger.drop(reason, self.records[row].id)
+        ledger = self.places[self.place[row]].ledger
+        # a row is read for its name where that is kept as an example
+        ledger.drop(reason, self.records[row].id if len(ledger.examples.get(reason, ())) < EXAMPLES else "")
 
     def alive(self) -> list[int]:
         """The rows that are left."""
-        return [row for row, kept in enumerate(self.kept) if kept]
+        found: list[int] = np.flatnonzero(self.kept).tolist()
+        return found
+
+    def named(self, name: str, row: int) -> Any:
+        """What the source says of a row by this name, or None."""
+        values, codes = self.names[name]
+        return values[codes[row]]
+
+    def column(self, *names: str) -> list[str]:
+        """The first of these names that says something of each row, as a text."""
+        told = [[str(value) if value else "" for value in self.names[name][0]] for name in names]
+        codes = [self.names[name][1].tolist() for name in names]
+        return [next((t for texts, code in zip(told, row, strict=True) if (t := texts[code])), "") for row in zip(*codes, strict=True)]  # fmt: skip
 
     def task(self, row: int) -> Any:
         """What is asked of an article: rows of different tasks never repeat one another."""
-        return self.records[row].meta.get("task")
+        return self.named("task", row)
 
     def official(self, row: int) -> bool:
         """Whether the publisher put the row into the test set."""
-        return self.records[row].meta.get("official") == "test"
+        return bool(self.named("official", row) == "test")
+
+    def hash(self, row: int) -> bytes:
+        """The hash of a row's content."""
+        return bytes(self.content[row]).ljust(16, b"\0")
 
     def atom(self, row: int) -> str:
         """What is never cut: the document, else the row by its own content."""
-        return self.document[row] or self.content[row].hex()
+        return self.named("document", row) or self.hash(row).hex()
 
 
 def source_of(entry: Mix) -> Source:
@@ -116,51 +168,97 @@ def _within(folder: Path, name: str) -> Path:
     return (whole or found)[0]
 
 
-def read(places: Sequence[Place]) -> Rows:
-    """All usable rows of all datasets, read one at a time."""
-    rows = Rows(places)
-    codes: dict[str, list[int]] = {name: [] for name in ("document", "article", "question", "answer")}
-    known: dict[str, dict[Any, int]] = {name: {} for name in codes}
-    for number, place in enumerate(places):
-        path = place.path or _hub.fetch(place.source, str(place.sha))
-        ids: set[str] = set()
-        for record in place.source.read(Files(path, place.entry.columns), place.ledger):
-            if not isinstance(record, Conversation):
-                raise DataError(
-                    f"{place.source.name}: yields tagged words, which this task cannot use; name another source"
-                )
-            if record.id in ids:
-                raise DataError(f"{path}: two rows have the id {record.id}; rename one of the files, or the documents")
-            ids.add(record.id)
-            cleaned = clean(record, place.source, place.ledger)
-            if cleaned is None:
-                continue
-            question = _short(b"\n".join(plain(m.content) for m in cleaned.prompt() if m.role == "user"))
-            answer = _short((question if place.source.choices else b"") + plain(cleaned.answer))
-            document = f"{place.source.name}/{cleaned.group}" if cleaned.group else ""
-            values = (document or None, cleaned.meta.get("article"), question, answer)
-            for name, value in zip(codes, values, strict=True):
-                codes[name].append(-1 if value is None else known[name].setdefault(value, len(known[name])))
-            rows.records.append(cleaned)
-            rows.place.append(number)
-            rows.document.append(document)
-            rows.content.append(_short(question + answer))
-    rows.relations = {name: np.array(column, np.int64) for name, column in codes.items()}
-    rows.kept = [True] * len(rows.records)
-    return rows
+def read(sources: Sequence[Opened], making: Making) -> Rows:
+    """All usable rows of all datasets, one dataset after the other."""
+    shards: list[Shard] = []
+    place: list[Ints] = []
+    for number, opened in enumerate(sources):
+        at = opened.place
+        told = [at.label, at.source.name, at.entry.columns.model_dump()]
+        work = Work(at.source, opened.path, at.entry.columns, making.root, digest([told, opened.content, making.code]), making.near)  # fmt: skip
+        folders = shards_of(work, making.progress, helped=size_of([opened.path]) >= LARGE and (os.cpu_count() or 1) > 1)
+        made = [open_shard(folder) for folder in folders]
+        _require_own_ids(at, opened.path, made)
+        for shard in made:
+            at.ledger.add(shard.ledger)
+        shards += made
+        place.append(np.full(sum(len(shard.lines) for shard in made), number))
+    rows = sum(len(shard.lines) for shard in shards)
+    hashes = {name: np.concatenate([np.empty(0, "S16"), *(s.hashes[name] for s in shards)]) for name in HASHES}
+    names = {name: _merged([shard.names[name] for shard in shards]) for name in NAMES}
+    relations = {name: _known(*names[name]) for name in ("document", "article")}
+    relations |= {name: _numbered(hashes[name])[0] for name in ("question", "answer")}
+    records = OnDisk([shard.lines for shard in shards], _record)
+    triples = None
+    if making.near:
+        relations["near_duplicate"], first = _numbered(hashes["compared"])
+        triples = _triples(shards, first)
+    where = np.concatenate([np.empty(0, np.int64), *place])
+    places = [source.place for source in sources]
+    return Rows(places, records, where, hashes["content"], names, relations, np.ones(rows, bool), triples=triples)
 
 
-def _short(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=16).digest()
+def _record(line: Any) -> Conversation:
+    id, group, messages, meta = line
+    return Conversation(id, group, tuple(Message(*message) for message in messages), meta)
 
 
-def compared(rows: Rows) -> list[bytes]:
-    """The distinct texts that near-duplicates are looked for in; each row's place among them becomes a relation."""
-    known: dict[bytes, int] = {}
-    codes = []
-    for row, record in enumerate(rows.records):
-        role = "assistant" if rows.places[rows.place[row]].source.compared == "answer" else "user"
-        text = b" ".join(plain(m.content) for m in record.messages if m.role == role)
-        codes.append(known.setdefault(text, len(known)))
-    rows.relations["near_duplicate"] = np.array(codes, np.int64)
-    return list(known)
+def _require_own_ids(place: Place, path: Path, shards: Sequence[Shard]) -> None:
+    """Raise where two rows have one id."""
+    ids = np.concatenate([np.empty(0, "S16"), *(shard.ids for shard in shards)])
+    if len(np.unique(ids)) == len(ids):
+        return
+    seen: set[str] = set()
+    for record in place.source.read(Files(path, place.entry.columns), Ledger()):
+        if record.id in seen:
+            raise DataError(f"{path}: two rows have the id {record.id}; rename one of the files, or the documents")
+        seen.add(record.id)
+
+
+def _merged(parts: Sequence[tuple[list[Any], Ints]]) -> tuple[list[Any], Ints]:
+    """Values with the places of rows among them, of several shards as of one."""
+    known: dict[Any, int] = {}
+    codes = [np.empty(0, np.int64)]
+    for values, those in parts:
+        places = np.array([known.setdefault(value, len(known)) for value in values], np.int64)
+        codes.append(places[those] if len(places) else those)
+    return list(known), np.concatenate(codes)
+
+
+def _known(values: Sequence[Any], codes: Ints) -> Ints:
+    """The codes of a relation: -1 where nothing is known."""
+    nothing = np.array([value is None for value in values], bool)
+    return np.where(nothing[codes], -1, codes) if len(codes) else codes
+
+
+def _numbered(hashes: Any) -> tuple[Ints, Ints]:
+    """Equal hashes under one number, by their first rows; and these rows."""
+    _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    return place[codes], first[order].astype(np.int64)
+
+
+def _triples(shards: Sequence[Shard], rows: Ints) -> Triples:
+    """The word triples of these rows, which lie in the shards, end to end."""
+    files = [(shard.folder / "triples").open("rb", buffering=0) for shard in shards]
+    ends = np.cumsum([len(shard.triples) for shard in shards], dtype=np.int64)
+    file = np.searchsorted(ends, rows, "right")
+    counts = np.concatenate([np.empty(0, np.int64), *(shard.triples for shard in shards)])
+    begins = np.concatenate([np.empty(0, np.int64), *(np.cumsum(shard.triples) - shard.triples for shard in shards)])
+    counts, begins = counts[rows], begins[rows]
+
+    def load(first: int, last: int) -> Hashes:
+        # one reading for all that lie side by side
+        apart = (file[first + 1 : last] != file[first : last - 1]) | (
+            begins[first + 1 : last] != begins[first : last - 1] + counts[first : last - 1]
+        )
+        cuts = [first, *(np.flatnonzero(apart) + first + 1).tolist(), last]
+        found = []
+        for one, other in pairwise(cuts):
+            at, size = 8 * int(begins[one]), 8 * int(counts[one:other].sum())
+            found.append(np.frombuffer(os.pread(files[file[one]].fileno(), size, at), np.uint64))
+        return np.concatenate(found)
+
+    return Triples(counts, load)

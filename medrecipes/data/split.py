@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,18 +15,31 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from medrecipes.core.bounded_reading import taken
 from medrecipes.core.errors import DataError
-from medrecipes.core.files import digest, digest_path, read_json, scratch, stage, write_json, writing
+from medrecipes.core.files import (
+    SCRATCH,
+    cache_root,
+    digest,
+    digest_path,
+    locked,
+    read_json,
+    scratch,
+    stage,
+    write_json,
+    writing,
+)
 from medrecipes.core.resources import PACKAGE
 from medrecipes.data.benchmarks import Excluded, to_keep_out
 from medrecipes.data.deduplicate import draw, drop_repeats, keep_official_apart
 from medrecipes.data.exclusion import exclude
 from medrecipes.data.grouping import PARTS, asked, assign, bind
 from medrecipes.data.leakage import by_row, chained, leaks
-from medrecipes.data.near_duplicates import near
-from medrecipes.data.reading import Place, Rows, compared, locate, read
+from medrecipes.data.near_duplicates import near_among
+from medrecipes.data.reading import LARGE, Making, Opened, Place, Rows, locate, read, size_of
 from medrecipes.data.records import Conversation, Message
-from medrecipes.data.sources import EXAMPLES
+from medrecipes.data.row_files import Joined, Lines, OnDisk
+from medrecipes.data.sources import EXAMPLES, _hub
 from medrecipes.data.token_pairs import NO_TEXTS, Ints, Near
 from medrecipes.recipe.schema import Recipe, SplitRatios
 
@@ -32,8 +47,10 @@ from medrecipes.recipe.schema import Recipe, SplitRatios
 CODE = (
     "core/bounded_reading", "data/records", "data/reasoning", "data/cleaning", "data/token_pairs", "data/clusters", "data/near_duplicates",
     "data/grouping", "data/leakage", "data/reading", "data/benchmarks", "data/light_edits", "data/exclusion", "data/deduplicate", "data/split",
+    "data/cleaned", "data/row_files",
 )  # fmt: skip
 Note = Callable[[str], None]
+Done = Callable[[float], None]
 Row = TypeVar("Row")
 
 
@@ -41,14 +58,14 @@ Row = TypeVar("Row")
 class Parts(Generic[Row]):
     """What a recipe trains on, chooses by and is evaluated on; `report` is what `data.json` holds."""
 
-    train: tuple[Row, ...]
-    dev: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: Sequence[Row]
+    dev: Sequence[Row]
+    test: Sequence[Row]
     key: str
     report: Mapping[str, Any]
 
     @property
-    def held_out(self) -> tuple[Row, ...]:
+    def held_out(self) -> Sequence[Row]:
         """The rows that figures come from: test, or dev where the recipe declares no test; neither is an error."""
         if not (self.test or self.dev):
             raise DataError(
@@ -62,7 +79,7 @@ class Parts(Generic[Row]):
         """What the figures are labelled with."""
         return "test" if self.test else "dev"
 
-    def parts(self) -> dict[str, tuple[Row, ...]]:
+    def parts(self) -> dict[str, Sequence[Row]]:
         """What a run needs, by the names that data.json counts it under."""
         return {"train": self.train, "dev": self.dev, "held out": self.held_out}
 
@@ -71,15 +88,19 @@ class Split(Parts[Conversation]):
     """A split of conversations."""
 
     @property
-    def rows(self) -> list[Conversation]:
+    def rows(self) -> Sequence[Conversation]:
         """All of them."""
-        return [*self.train, *self.dev, *self.test]
+        return Joined(self.train, self.dev, self.test)
 
 
-def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = False) -> Split:
-    """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage.
+def prepare(
+    recipe: Recipe, note: Note = lambda stage: None, done: Done = lambda share: None, *, fresh: bool = False
+) -> Split:
+    """The split of a recipe's data, made once for the same rows, settings and code; `note` hears of every stage, and `done` what
+    share of the source files is read.
 
-    `fresh`: made from the source rows whatever the store holds, and kept nowhere.
+    Killed in the middle, it goes on from the shards of cleaned rows that were whole. `fresh`: made from the source rows whatever
+    the store holds, and kept nowhere.
     """
     places = locate(recipe.data)
     settings = recipe.data.model_dump(
@@ -102,15 +123,49 @@ def prepare(recipe: Recipe, note: Note = lambda stage: None, *, fresh: bool = Fa
     key = digest({"data": settings, "seed": recipe.seed, "contents": contents, "code": code_of()})
 
     def build(folder: Path) -> dict[str, Any]:
-        return _build(recipe, places, kept_out, folder, note)
+        paths = [place.path or _hub.fetch(place.source, str(place.sha)) for place in places]
+        sources = [Opened(*each) for each in zip(places, paths, contents, strict=True)]
+        with _shards(paths, None if fresh else key, folder) as root, _measured(paths, done) as progress:
+            making = Making(root, code_of(), recipe.data.near_duplicate > 0, progress, folder)
+            return _build(recipe, sources, kept_out, making, note)
 
     if fresh:
         with scratch("split") as folder:
             build(folder)
             return _load(folder)
     folder = stage("split", key, build)
+    if (left := _kept_shards(key)).exists():
+        with locked(_lock(key), wait=True):
+            shutil.rmtree(left, ignore_errors=True)
     note("load")
     return _load(folder)
+
+
+def _kept_shards(key: str) -> Path:
+    """Where the shards of a large split are until it is made."""
+    return cache_root() / f"cleaning-{key[:16]}"
+
+
+def _lock(key: str) -> Path:
+    return cache_root() / f"{SCRATCH}cleaning-{key[:8]}"
+
+
+@contextmanager
+def _shards(paths: Sequence[Path], key: str | None, folder: Path) -> Iterator[Path]:
+    """The folder for shards of cleaned rows: of a large split in the store, for whoever goes on; else gone behind this."""
+    if key is not None and size_of(paths) >= LARGE:
+        with locked(_lock(key), wait=True):
+            yield _kept_shards(key)
+        return
+    with scratch("cleaned", folder) as root:
+        yield root
+
+
+@contextmanager
+def _measured(paths: Sequence[Path], done: Done) -> Iterator[Callable[[], None]]:
+    """Tells what share of some files was read, whenever it is called inside."""
+    whole, before = size_of(paths), taken()
+    yield lambda: done(min(1.0, (taken() - before) / max(1, whole)))
 
 
 @lru_cache
@@ -121,19 +176,19 @@ def code_of(*more: str) -> str:
 
 
 def _build(
-    recipe: Recipe, places: Sequence[Place], kept_out: Sequence[Excluded], folder: Path, note: Note
+    recipe: Recipe, sources: Sequence[Opened], kept_out: Sequence[Excluded], making: Making, note: Note
 ) -> dict[str, Any]:
     """The stage itself, top to bottom."""
-    data = recipe.data
-    contents = [place.content for place in places]
+    data, folder = recipe.data, making.folder
+    places, contents = [source.place for source in sources], [source.content for source in sources]
     note("read and clean")
-    rows = read(places)
+    rows = read(sources, making)
     if kept_out:
         note("benchmarks")
     benchmarks = exclude(rows, kept_out)
-    if data.near_duplicate:
+    if rows.triples:
         note("near-duplicates")
-        rows.pairs = near(compared(rows), data.near_duplicate)
+        rows.pairs = near_among(rows.triples, data.near_duplicate, folder)
     note("repeats and limits")
     keep_official_apart(rows)
     drop_repeats(rows, data)
@@ -156,7 +211,7 @@ def _build(
         "by_row_of": "the usable rows before repeats and limits, shuffled and cut by the same shares",
     }
     note("write")
-    keys = _write(folder / "rows.jsonl", rows, kept, group, part)
+    keys = _write(folder, rows, kept, group, part)
     texts = rows.relations["near_duplicate"] if data.near_duplicate else NO_TEXTS
     alike = {"threshold": data.near_duplicate or None, "texts": len(np.unique(rows.pairs.links(texts)))}
     report = report_of(
@@ -278,28 +333,47 @@ def _source(place: Place, content: str) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, rows: Rows, kept: Sequence[int], group: Ints, part: Ints) -> dict[str, str]:
+def _write(folder: Path, rows: Rows, kept: Sequence[int], group: Ints, part: Ints) -> dict[str, str]:
     """The kept rows, a line each, under their groups' names; returned: a hash of each split's content."""
     hashes = [hashlib.sha256() for _ in PARTS]
-    with writing(path), path.open("w", encoding="utf-8") as file:
-        for row, root, number in zip(kept, group.tolist(), part.tolist(), strict=True):
-            record, place = rows.records[row], rows.places[rows.place[row]]
-            id = _id(rows.places, place, record.id)
-            messages = [m.row() for m in record.messages]
-            meta = {**record.meta, "source": place.source.name}
-            if rows.document[row]:
-                meta["document"] = rows.document[row]
-            hashes[number].update(digest([id, messages]).encode())
-            file.write(json.dumps([PARTS[number], id, rows.atom(kept[root]), messages, meta]) + "\n")
+    path, ends, at = folder / "rows.jsonl", [], 0
+    wanted = iter(zip(kept, group.tolist(), part.tolist(), strict=True))
+    with writing(path), path.open("wb") as file:
+        row, root, number = next(wanted)
+        for place, record in enumerate(rows.records):
+            if place != row:
+                continue
+            at += file.write(_line(rows, row, record, rows.atom(kept[root]), hashes[number], PARTS[number]))
+            ends.append(at)
+            row, root, number = next(wanted, (-1, -1, -1))
+    with writing(path):
+        np.save(folder / "ends.npy", np.array(ends, np.int64))
+        np.save(folder / "parts.npy", part.astype(np.int8))
     return {name: value.hexdigest() for name, value in zip(PARTS, hashes, strict=True)}
 
 
+def _line(rows: Rows, row: int, record: Conversation, group: str, content: Any, part: str) -> bytes:
+    """A row as the split's file holds it, added to the hash of its part's content."""
+    place = rows.places[rows.place[row]]
+    id = _id(rows.places, place, record.id)
+    messages = [m.row() for m in record.messages]
+    meta = {**record.meta, "source": place.source.name}
+    if document := rows.named("document", row):
+        meta["document"] = document
+    content.update(digest([id, messages]).encode())
+    return f"{json.dumps([part, id, group, messages, meta])}\n".encode()
+
+
 def _load(folder: Path) -> Split:
-    parts: dict[str, list[Conversation]] = {name: [] for name in PARTS}
-    with (folder / "rows.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            part, id, group, messages, meta = json.loads(line)
-            parts[part].append(Conversation(id, group, tuple(Message(*message) for message in messages), meta))
+    lines, part = Lines(folder / "rows.jsonl", np.load(folder / "ends.npy")), np.load(folder / "parts.npy")
+    parts: list[Sequence[Conversation]] = [OnDisk([lines], _row, [np.flatnonzero(part == number)]) for number in range(len(PARTS))]  # fmt: skip
+    if (folder / "rows.jsonl").stat().st_size < LARGE:
+        parts = [tuple(rows) for rows in parts]
+    train, dev, test = parts
     report = read_json(folder / "report.json")
-    train, dev, test = (tuple(parts[name]) for name in PARTS)
     return Split(train, dev, test, report["key"], report)
+
+
+def _row(line: Any) -> Conversation:
+    _, id, group, messages, meta = line
+    return Conversation(id, group, tuple(Message(*message) for message in messages), meta)

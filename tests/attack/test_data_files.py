@@ -12,16 +12,17 @@ import os
 import re
 import struct
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from medrecipes.core.errors import MedRecipesError
-from medrecipes.data.reading import locate, read
+from medrecipes.data.reading import Making, Opened, Place, Rows, locate, read
 from medrecipes.data.tagged_split import _read as read_tagged
 from medrecipes.evaluation.compare.histories import read_history
 from medrecipes.recipe.schema import Columns, Data, Recipe
@@ -82,8 +83,15 @@ def take(source: str, path: Path, columns: Columns | None = None) -> Any:
     if source == "bio_ner":
         read_tagged(places[0], Recipe(task="tag", data=data))
     else:
-        read(places)
+        read_rows(places)
     return places[0].ledger
+
+
+def read_rows(places: Sequence[Place]) -> Rows:
+    """All usable rows, as the split of a small data set reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        making = Making(Path(folder), "", False, lambda: None, Path(folder))
+        return read([Opened(place, cast(Path, place.path), place.content) for place in places], making)
 
 
 def one_line(does: Callable[[], object], says: str, where: str = "") -> None:
@@ -448,7 +456,7 @@ def test_what_an_answer_says_within_mark_up_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "page.xml"
     pair = PAIR.replace("Is it?", "Is gout painful?")
     path.write_text(f"<Document>{pair.replace('it is.', '<b>it</b> is.<br/> Often.')}</Document>")
-    [row] = read(locate(Data(path=path))).records
+    [row] = read_rows(locate(Data(path=path))).records
     assert row.answer == "Yes, it is. Often."
     path.write_text("<Document>" + "<a>" * 50_000 + pair + "</a>" * 50_000 + "</Document>")
     assert take("medquad", path).seen == 1
@@ -607,7 +615,7 @@ def test_what_is_mended_or_left_out_is_counted(tmp_path: Path, record_property: 
         assert dict(getattr(ledger, kind)) == {reason: 1}, changed
         assert ledger.examples[reason] == ["own:2"]
     path.write_text(json.dumps({**whole, "p": "TEST"}))
-    rows = read(locate(Data(source="jsonl", path=path, columns=columns)))
+    rows = read_rows(locate(Data(source="jsonl", path=path, columns=columns)))
     assert rows.official(0)  # in whatever letters: a test row must not be learned
     record_property("attacks", ("bad data files", len(cases) + 1))
 

@@ -35,6 +35,21 @@ class Ledger:
         self.repaired[what] += 1
         self._note(what, id)
 
+    def add(self, later: Ledger) -> None:
+        """Count what happened to rows that come behind these."""
+        self.seen += later.seen
+        self.dropped.update(later.dropped)
+        self.repaired.update(later.repaired)
+        for reason, ids in later.examples.items():
+            for id in ids:
+                self._note(reason, id)
+
+    def clear(self) -> None:
+        """Count anew."""
+        self.seen = 0
+        for counts in (self.dropped, self.repaired, self.examples):
+            counts.clear()
+
     def _note(self, reason: str, id: str) -> None:
         ids = self.examples.setdefault(reason, [])
         if len(ids) < EXAMPLES:
