@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from medrecipes.core.errors import DataError
+from medrecipes.core.files import read_json
 from medrecipes.data import cleaned, reading, split
 from medrecipes.data.cleaned import Work, make_shards, open_shard, shards_of
 from medrecipes.data.near_duplicates import near
 from medrecipes.data.row_files import Joined, Lines, OnDisk
 from medrecipes.data.sources import open_source
 from medrecipes.data.split import prepare
-from medrecipes.recipe.schema import Columns, Data, Recipe
+from medrecipes.pipeline import build
+from medrecipes.recipe.schema import Columns, Data, Recipe, Template
 from tests.conftest import ROOT
 
 RECIPE = Recipe(data=Data(path=ROOT / "data" / "medquad", near_duplicate=0.7))
@@ -129,6 +131,43 @@ def test_what_was_cleaned_before_a_stop_is_not_cleaned_again(
     assert rows - 1000 == 327 - 150 + 50
     assert made.report["rows"] == prepare(RECIPE, fresh=True).report["rows"]
     assert not list(store.glob("cleaning-*"))
+
+
+def test_what_was_written_before_a_stop_is_not_rendered_again(
+    store: Path, large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.model_copy(update={"name": "set", "template": Template(name="mistral-v3")})
+    monkeypatch.setattr(build, "ROWS", 20)
+    monkeypatch.setattr(build, "SHARD", 50_000)
+    rows = 0
+
+    def row(*arguments: Any) -> Any:
+        nonlocal rows
+        rows += 1
+        if rows == 130:
+            raise KeyboardInterrupt
+        return before(*arguments)
+
+    before = build._row
+    monkeypatch.setattr(build, "_row", row)
+    with pytest.raises(KeyboardInterrupt):
+        list(build.build(recipe, tmp_path / "out"))
+    [kept] = store.glob("building-*")
+    stopped = [read_json(path)["rows"] for path in sorted(kept.glob("*/manifest.json"))]
+    assert len(stopped) >= 2
+    assert not (tmp_path / "out" / "set").exists()
+    rows = 1000
+    [made] = build.build(recipe, tmp_path / "out")
+    resumed = rows - 1000
+    assert not list(store.glob("building-*"))
+    rows = 1000
+    [again] = build.build(recipe, tmp_path / "again")
+    assert resumed == rows - 1000 - sum(stopped) - 20 * len(stopped)  # a batch behind each file is rendered twice
+    files = [
+        sorted((p.relative_to(b.folder), p.read_bytes()) for p in b.folder.rglob("*.arrow")) for b in (made, again)
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) > 5
 
 
 def test_near_duplicates_of_texts_in_parts_are_those_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

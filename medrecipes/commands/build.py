@@ -31,7 +31,7 @@ def do(arguments: argparse.Namespace) -> None:
 
     console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
     tagged = recipe.task == "tag"
-    made = iter([build_tagged(recipe, arguments.out, arguments.format)]) if tagged else build(recipe, arguments.out, arguments.format)  # fmt: skip
+    made = iter([build_tagged(recipe, arguments.out, arguments.format)]) if tagged else build(recipe, arguments.out, arguments.format, console)  # fmt: skip
     for built in made:
         console.line(built.lines(console.width))
         folders.append(built.folder)

@@ -22,6 +22,7 @@ from medrecipes.core.errors import printable
 from medrecipes.core.files import writing
 from medrecipes.core.notes import LABEL, heard_on, labelled
 
+WHOLE = 100  # what a share of a stage is shown of
 PLAIN_EVERY_S = 10.0  # how often a bar becomes a line where there is no terminal to draw on
 
 
@@ -90,6 +91,12 @@ class Console:
             yield Bar(self, name, total, progress, task)
 
     @contextmanager
+    def progress(self, name: str) -> Iterator[Progressing]:
+        """A bar for work of several stages, each with the share of it that is done."""
+        with self.bar(name, WHOLE) as bar:
+            yield Progressing(bar)
+
+    @contextmanager
     def quiet(self, log: Path) -> Iterator[None]:
         """Send all that libraries print, from Python or below it, to a log file; the console keeps the real output."""
         with writing(log):
@@ -139,6 +146,13 @@ class Bar:
         self._console, self._name, self._total = console, name, total
         self._progress, self._task = progress, task
         self._spoke = time.monotonic()
+        self._began: float | None = None
+
+    def begin(self, text: str) -> None:
+        """Begin again from nothing, with what comes next; a line without a terminal says how long it will take from then on."""
+        self._began = time.monotonic()
+        if self._progress:
+            self._progress.reset(self._task, total=self._total, text=text)
 
     def at(self, done: int, text: str = "") -> None:
         """Say how far it is."""
@@ -146,7 +160,35 @@ class Bar:
             self._progress.update(self._task, completed=done, text=text)
         elif time.monotonic() - self._spoke >= PLAIN_EVERY_S:
             self._spoke = time.monotonic()
-            self._console.line(labelled(self._name, f"{done}/{self._total} {text}"))
+            self._console.line(labelled(self._name, f"{done}/{self._total} {text}{self._left(done)}"))
+
+    def _left(self, done: int) -> str:
+        """How long the stage will take, if that is known."""
+        if self._began is None or not done:
+            return ""
+        seconds = (time.monotonic() - self._began) / done * (self._total - done)
+        return f", {seconds / 60:.0f} min left" if seconds >= 60 else f", {seconds:.0f} s left"
+
+
+class Progressing:
+    """Tells a bar what is being done, and how far that is."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._stage = bar, ""
+
+    @classmethod
+    def silent(cls) -> Progressing:
+        """One that nobody watches."""
+        return cls(Bar(Console.silent(), "", WHOLE))
+
+    def note(self, stage: str) -> None:
+        """What begins now."""
+        self._stage = stage
+        self._bar.begin(stage)
+
+    def done(self, share: float) -> None:
+        """What share of it is done."""
+        self._bar.at(int(WHOLE * share), self._stage)
 
 
 def called() -> str:

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -63,6 +63,7 @@ class Parts(Generic[Row]):
     test: Sequence[Row]
     key: str
     report: Mapping[str, Any]
+    stage_key: str = field(default="", compare=False)  # of all that it was made of, where the store has it
 
     @property
     def held_out(self) -> Sequence[Row]:
@@ -138,7 +139,7 @@ def prepare(
         with locked(_lock(key), wait=True):
             shutil.rmtree(left, ignore_errors=True)
     note("load")
-    return _load(folder)
+    return replace(_load(folder), stage_key=key)
 
 
 def _kept_shards(key: str) -> Path:

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from medrecipes.core.console import Console, Progressing
 from medrecipes.core.files import (
+    MANIFEST,
     PRIVATE,
+    SCRATCH,
     Made,
+    cache_root,
     digest,
     digest_path,
+    locked,
     read_json,
     replacing,
     require_ours,
+    stage,
     write_json,
     write_text,
     writing,
 )
 from medrecipes.core.notes import labelled
+from medrecipes.core.resources import PACKAGE
 from medrecipes.data import tally
 from medrecipes.data.leakage import headline, table
 from medrecipes.data.records import Conversation, Message
+from medrecipes.data.row_files import OnDisk
 from medrecipes.data.split import Split, prepare
 from medrecipes.engines.bases import open_base
 from medrecipes.recipe.repository_names import folder_name
@@ -43,7 +55,7 @@ Format = Literal["jsonl", "parquet"]
 Row = dict[str, Any]
 # what is in memory at once, whichever is reached first: rows, and the letters of their texts
 ROWS, LETTERS = 1000, 16 << 20
-SHARD = 500_000_000  # bytes of an Arrow file, as the library datasets cuts them
+SHARD = 500_000_000  # bytes of an Arrow file, as the library datasets cuts them, and what a killed build loses at most
 _PART = rf"(?:{'|'.join(SPLITS)})"
 # all that a dataset's folder holds, with what the library datasets may keep there for those who use it
 FILES = re.compile(
@@ -69,13 +81,18 @@ class Built:
         return "\n".join([head, *said, table(self.report["leakage"], width)])
 
 
-def build(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> Iterator[Built]:
-    """Make every dataset of the recipe under `out`, one at a time; `formats` adds plain files of every split."""
+def build(recipe: Recipe, out: Path, formats: Sequence[Format] = (), console: Console | None = None) -> Iterator[Built]:
+    """Make every dataset of the recipe under `out`, one at a time; `formats` adds plain files of every split.
+
+    What was killed goes on where it was: large datasets are cleaned and written in shards that are kept until all is done.
+    """
     wanted = [(name, chosen, out / folder_name(name)) for name, chosen in variants(recipe)]
     for _, _, folder in wanted:
         require_ours(folder, "dataset", made)
     for name, chosen, folder in wanted:
-        yield _one(name, chosen, prepare(chosen), folder, formats)
+        with (console or Console.silent()).progress(folder.name) as progress:
+            built = _one(name, chosen, prepare(chosen, progress.note, progress.done), folder, formats, progress)
+        yield built
 
 
 def made(folder: Path) -> Made | None:
@@ -106,35 +123,90 @@ def variants(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
             yield name, recipe.model_copy(update={"name": name, "data": data, "template": look})
 
 
-def _one(name: str, recipe: Recipe, split: Split, folder: Path, formats: Sequence[Format]) -> Built:
+def _one(
+    name: str,
+    recipe: Recipe,
+    split: Split,
+    folder: Path,
+    formats: Sequence[Format],
+    progress: Progressing | None = None,
+) -> Built:
     from datasets import Features, Value, disable_progress_bars
 
     disable_progress_bars()
 
     look, template, shapes = _template(recipe)
+    progress = progress or Progressing.silent()
     rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items()}
-    keys = {key for part in rows.values() for row in part for key in row.meta} - {"source", "instruction"}
-    known = ["id", *sorted(keys)]
     # what only some datasets have beside role and content: reasoning, weights, tool calls
     system = recipe.template.system
-    turns = (shapes.prepared(row.messages, system) for part in rows.values() for row in part)
-    told = dict.fromkeys(key for messages in turns for m in messages for key in turn(m))
+    keys: set[str] = set()
+    told: dict[str, None] = {}
+    for row in chain.from_iterable(rows.values()):
+        keys |= row.meta.keys()
+        told |= dict.fromkeys(key for m in shapes.prepared(row.messages, system) for key in turn(m))
+    known = ["id", *sorted(keys - {"source", "instruction"})]
     text = Value("string")
     features = Features(
         dict.fromkeys(COLUMNS, text) | {"messages": [dict.fromkeys(told, text)], "meta": dict.fromkeys(known, text)}
     )
-    parts = {
-        part: (_row(record, system, shapes, (known, list(told))) for record in records)
-        for part, records in rows.items()
-        if records
-    }
+
+    def shown(record: Conversation) -> Row:
+        return _row(record, system, shapes, (known, list(told)))
+
+    progress.note("render and write")
+    every = sum(map(len, rows.values()))
+    written_by = [look, template, recipe.template.model_dump(), vars(Supervision.of(recipe)), recipe.model.base, recipe.model.revision]  # fmt: skip
+    key = digest([split.stage_key, features.to_dict(), written_by, _code()])
+    root, before, parts = cache_root() / f"building-{key[:16]}", 0, {}
+    for part, records in rows.items():
+        if records:
+            share = partial(lambda before, row: progress.done((before + row) / every), before)
+            large = isinstance(records, OnDisk)
+            parts[part] = Part(records, shown, share, (root, digest([key, part])) if large else None)
+        before += len(records)
     report = {
         "name": name,
         "template": {"name": look, "sha256": digest(template), "system": recipe.template.system},
         **split.report,
     }
-    save(folder, features, parts, report, dataset_card(name, report, list(parts), formats), formats)
+    with locked(cache_root() / f"{SCRATCH}building-{key[:8]}", wait=True) if _keeps_files(parts) else nullcontext():
+        save(folder, features, parts, report, dataset_card(name, report, list(parts), formats), formats)
+        shutil.rmtree(root, ignore_errors=True)
     return Built(name, folder, report)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a split as they are published, made one after the other."""
+
+    records: Sequence[Conversation]
+    shown: Callable[[Conversation], Row]
+    progress: Callable[[int], object]
+    kept: tuple[Path, str] | None = None  # where whole files of a large part are until all is done, and their key
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.after(0)
+
+    def after(self, first: int) -> Iterator[Row]:
+        """The rows from one on."""
+        records = (self.records[number] for number in range(first, len(self.records))) if first else self.records
+        for number, record in enumerate(records, first + 1):
+            yield self.shown(record)
+            if number % ROWS == 0:
+                self.progress(number)
+
+
+def _keeps_files(parts: Mapping[str, Part]) -> bool:
+    """Whether some part is so large that its files are kept until all is done."""
+    return any(part.kept for part in parts.values())
+
+
+@cache
+def _code() -> str:
+    """The sha256 of the code that decides how a row is published."""
+    files = [Path(__file__), *sorted((PACKAGE / "rendering").glob("*.py"))]
+    return digest([digest_path(file) for file in files])
 
 
 def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
@@ -178,22 +250,15 @@ def save(
 
 def _arrow(folder: Path, features: Any, rows: Iterable[Row]) -> None:
     """Put rows into the folder of a part: Arrow files of SHARD bytes, told in its state.json."""
-    from datasets.arrow_writer import ArrowWriter
-
-    batches = _batches(rows)
-    batch = next(batches, None)
-    for number in count():
-        with ArrowWriter(features=features, path=str(folder / f"{number}.arrow")) as writer:
-            before = after = largest = 0
-            while batch and after + largest <= SHARD:
-                writer.write_batch({column: [row[column] for row in batch] for column in features})
-                before, after = after, writer.stream.tell()
-                largest = max(largest, after - before)
-                batch = next(batches, None)
-            writer.finalize()
-        if not batch:
-            break
-    names = [f"data-{shard:05d}-of-{number + 1:05d}.arrow" for shard in range(number + 1)]
+    if isinstance(rows, Part) and rows.kept:
+        files = _kept_files(folder, features, rows, rows.kept)
+    else:
+        batches = _batches(rows)
+        batch, files = next(batches, None), 0
+        while batch or not files:
+            _, batch = _write(folder / f"{files}.arrow", features, batches, batch)
+            files += 1
+    names = [f"data-{shard:05d}-of-{files:05d}.arrow" for shard in range(files)]
     for shard, name in enumerate(names):
         (folder / f"{shard}.arrow").rename(folder / name)
     state = read_json(folder / "state.json")
@@ -201,6 +266,45 @@ def _arrow(folder: Path, features: Any, rows: Iterable[Row]) -> None:
     # by which the library knows the rows again: what it made of the rows before they were there is that of every dataset
     state["_fingerprint"] = digest([digest_path(folder / name) for name in ("dataset_info.json", *names)])[:16]
     (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _kept_files(folder: Path, features: Any, part: Part, kept: tuple[Path, str]) -> int:
+    """The files of a large part, each kept as a stage until all is done; returned: how many there are."""
+    root, key = kept
+    first = files = 0
+    while first < len(part.records):
+
+        def build(work: Path, first: int = first) -> dict[str, Any]:
+            batches = _batches(part.after(first))
+            with writing(work):
+                return {"rows": _write(work / "rows.arrow", features, batches, next(batches, None))[0]}
+
+        made = stage("arrow", digest([key, files]), build, root)
+        first += read_json(made / MANIFEST)["rows"]
+        part.progress(first)
+        try:
+            os.link(made / "rows.arrow", folder / f"{files}.arrow")
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(made / "rows.arrow", folder / f"{files}.arrow")
+        files += 1
+    return files
+
+
+def _write(
+    path: Path, features: Any, batches: Iterator[list[Row]], batch: list[Row] | None
+) -> tuple[int, list[Row] | None]:
+    """A file of at most SHARD bytes, or of a batch; returned: how many rows it has, and the batch that comes behind it."""
+    from datasets.arrow_writer import ArrowWriter
+
+    rows = before = after = largest = 0
+    with ArrowWriter(features=features, path=str(path)) as writer:
+        while batch and after + largest <= SHARD:
+            writer.write_batch({column: [row[column] for row in batch] for column in features})
+            before, after = after, writer.stream.tell()
+            largest, rows = max(largest, after - before), rows + len(batch)
+            batch = next(batches, None)
+        writer.finalize()
+    return rows, batch
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
