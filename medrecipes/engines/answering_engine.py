@@ -21,8 +21,10 @@ from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.answer_text import written_by
 from medrecipes.rendering.chat_template import ChatTemplate, Example, generation_config, save_tokenizer
+from medrecipes.rendering.stored_examples import bytes_of, stored, supervised_of
 from medrecipes.scoring.text_overlap import bits
 
+STORED = 8192  # rows that are on disk are read so many at a time
 LIBRARY_BATCH = 8  # rows that are padded to one another
 AT_ONCE = 256  # rows that each of several processes answers before they are put together again
 
@@ -194,7 +196,10 @@ class Speaker:
                 return generation.packed_nats(body, rows, self.template.stop_ids, self.device, body.vocabulary)
 
         with self._attention(self._usual):
-            return processes.spread(examples, some)
+            if stored(examples) is None:
+                return processes.spread(examples, some)
+            parts = (examples[first : first + STORED] for first in range(0, len(examples), STORED))
+            return [each for part in parts for each in processes.spread(part, some)]
 
     def _packs(self, ids: Sequence[int]) -> bool:
         """Whether the base's layers were seen to keep packed rows apart on this GPU; with shared layers nobody looks."""
@@ -211,8 +216,8 @@ class Speaker:
         texts = self._nats(dev)
         whole = texts if self.recipe.train.loss_on == "answers" else self._nats(learned)
         return {
-            "eval_loss": sum(text + end for text, end in whole) / sum(e.supervised for e in learned),
-            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / sum(e.answer_bytes for e in dev),
+            "eval_loss": sum(text + end for text, end in whole) / int(supervised_of(learned).sum()),
+            "eval_bits_per_byte": bits(sum(text for text, _ in texts)) / int(bytes_of(dev).sum()),
         }
 
     def _row_loss(self, ids: list[int], labels: list[int]) -> float:

@@ -18,7 +18,7 @@ from medrecipes.engines.plan.dimensions import Gpu, Shape, data_sheet
 from medrecipes.engines.plan.memory import GB, Way
 from medrecipes.engines.plan.pace import Graphs
 from medrecipes.recipe.schema import Recipe
-from medrecipes.rendering.packing import Layout, Pack
+from medrecipes.rendering.packing import Layout, Pack, tokens_of
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def choose_setting(
     gpu = this_gpu()
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
         gpu = replace(gpu, varlen=False)
-    lengths = sorted((len(pack.input_ids) for pack in packs), reverse=True)
+    lengths = sorted(tokens_of(packs), reverse=True)
     found = plan.choose(
         recipe,
         shape,

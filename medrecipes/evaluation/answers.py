@@ -20,6 +20,7 @@ from medrecipes.recipe.schema import Eval, Recipe
 from medrecipes.rendering.answer_text import answer_of
 from medrecipes.rendering.chat_template import ChatTemplate, Example
 from medrecipes.rendering.overflow import Fitted
+from medrecipes.rendering.stored_examples import bytes_of, lengths_of, supervised_of
 from medrecipes.scoring.entities import TASKS
 from medrecipes.scoring.predictions import ALIASES, QA, Prediction, read_prediction
 from medrecipes.scoring.text_overlap import bits
@@ -29,13 +30,13 @@ Row = tuple[Conversation, Example]
 
 def held_out(recipe: Recipe, fitted: Fitted) -> list[Row]:
     """The rows that are evaluated: at most eval.rows, the same ones for everybody who uses this seed."""
-    pairs = list(zip(fitted.conversations, fitted.examples, strict=True))
-    scored = [pair for pair in pairs if pair[0].answer.strip()]  # a tool call alone is learned, and no text to score
-    if pairs and not scored:
-        raise DataError(f"all {len(pairs):,} held-out rows end with a tool call, and evaluation scores texts; give some rows an answer behind it")  # fmt: skip
-    pairs = scored
-    pairs.sort(key=lambda pair: digest(f"{recipe.seed}:{pair[0].id}"))
-    return pairs[: recipe.eval.rows]
+    # a tool call alone is learned, and no text to score
+    scored = [
+        (digest(f"{recipe.seed}:{c.id}"), number) for number, c in enumerate(fitted.conversations) if c.answer.strip()
+    ]
+    if fitted.conversations and not scored:
+        raise DataError(f"all {len(fitted.conversations):,} held-out rows end with a tool call, and evaluation scores texts; give some rows an answer behind it")  # fmt: skip
+    return [(fitted.conversations[number], fitted.examples[number]) for _, number in sorted(scored)[: recipe.eval.rows]]
 
 
 def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Example]) -> dict[str, int]:
@@ -43,9 +44,9 @@ def count_tokens(conversations: Sequence[Conversation], examples: Sequence[Examp
     rows an answer has reasoning, where some has."""
     thoughts = {"reasoning": sum(any(m.reasoning for m in c.messages) for c in conversations)}
     return {
-        "tokens": sum(len(e.input_ids) for e in examples),
-        "supervised": sum(e.supervised for e in examples),
-        "answer_bytes": sum(e.answer_bytes for e in examples),
+        "tokens": int(lengths_of(examples).sum()),
+        "supervised": int(supervised_of(examples).sum()),
+        "answer_bytes": int(bytes_of(examples).sum()),
         **(thoughts if thoughts["reasoning"] else {}),
     }
 

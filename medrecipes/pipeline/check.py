@@ -247,7 +247,7 @@ def _prove(recipe: Recipe, base: Base, split: Split | None, look: _Look) -> None
     template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows if split else ())
     stops = generation_config(template)["eos_token_id"]
     rows = {"train": split.train, "dev": split.dev, "test": split.test} if split else {"template": (DIALOGUE,)}
-    fitted = fit_parts(template, rows, recipe.data if split else Data())
+    fitted = fit_parts(template, rows, recipe.data if split else Data(), split.stage_key if split else "")
     for name, part in fitted.items():
         look.note(name, str(prove(template, part.conversations, part.examples, stops)))
     for kind, text in [*told(fitted, recipe.data), *told_of_reasoning(fitted, recipe)]:

@@ -25,6 +25,7 @@ from medrecipes.rendering.base_template import base_template
 from medrecipes.rendering.chat_template import Example
 from medrecipes.rendering.mixing import labels, mix
 from medrecipes.rendering.overflow import fit_parts, told
+from medrecipes.rendering.stored_examples import lengths_of
 from medrecipes.rendering.word_windows import windows
 
 HERE = "this"
@@ -112,7 +113,7 @@ def _stages(
     stages: dict[str, float | None] = dict.fromkeys(STAGES)
     if tokens and counted.train:
         chosen = subset([e.id for e in counted.dev], [e.kind for e in counted.dev], at_most(recipe, len(counted.dev)), recipe.seed)  # fmt: skip
-        dev = [len(example.input_ids) for example in counted.dev]
+        dev = lengths_of(counted.dev).tolist()
         cost = Cost.of(
             recipe, counted.train, dev, chosen, first=True, passes=1 if recipe.train.loss_on == "answers" else 2
         )
@@ -171,13 +172,11 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
         return Counted()
     split = prepare(recipe)
     template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
-    fitted = fit_parts(template, split.parts(), recipe.data)
+    fitted = fit_parts(template, split.parts(), recipe.data, split.stage_key)
     train = mix(recipe, fitted["train"].examples, labels(split.report)).of(fitted["train"].examples)
     asked = held_out(recipe, fitted["held out"])
     prompts = [len(example.input_ids) - example.supervised for _, example in asked]
-    return Counted(
-        [len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data)
-    )
+    return Counted(lengths_of(train).tolist(), fitted["dev"].examples, prompts, told(fitted, recipe.data))
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:

@@ -14,6 +14,7 @@ from medrecipes.data.tally import Said
 from medrecipes.data.token_pairs import Ints
 from medrecipes.recipe.schema import Data, Recipe
 from medrecipes.rendering.chat_template import Example
+from medrecipes.rendering.stored_examples import View, lengths_of, stored
 
 NEAR = 0.005  # by so much of the epoch a share may miss its weight unremarked
 
@@ -27,7 +28,10 @@ class Mixture:
 
     def of(self, examples: Sequence[Example]) -> Sequence[Example]:
         """The examples of an epoch."""
-        return [examples[row] for row in self.rows.tolist()] if self.report.get("by") else examples
+        if not self.report.get("by"):
+            return examples
+        rows = stored(examples)
+        return [examples[row] for row in self.rows.tolist()] if rows is None else View(rows, self.rows)
 
 
 def mix(recipe: Recipe, examples: Sequence[Example], sources: Sequence[str]) -> Mixture:
@@ -40,8 +44,9 @@ def mix(recipe: Recipe, examples: Sequence[Example], sources: Sequence[str]) -> 
         return Mixture(every)
     data = recipe.data
     place = {label: number for number, label in enumerate(sources)}
-    source = np.array([place[example.id.partition("/")[0]] for example in examples], np.int64)
-    tokens = np.array([len(example.input_ids) for example in examples], np.int64)
+    ids = [example.id for example in examples]
+    source = np.array([place[id.partition("/")[0]] for id in ids], np.int64)
+    tokens = lengths_of(examples)
     if data.mix_by == "split":
         return Mixture(every, _report(data, sources, source, tokens, every))
     for number, label in enumerate(sources):
@@ -50,7 +55,7 @@ def mix(recipe: Recipe, examples: Sequence[Example], sources: Sequence[str]) -> 
                 f"data.mix: {label} has no row to train on, so its weight cannot be met; leave it out, or give it more rows"
             )
     amount = tokens if data.mix_by == "tokens" else np.ones_like(tokens)
-    order = np.argsort([spot(recipe.seed, f"mix:{example.id}") for example in examples], kind="stable")
+    order = np.argsort([spot(recipe.seed, f"mix:{id}") for id in ids], kind="stable")
     chosen = [
         _passes(order[source[order] == number], amount, share * amount.sum(), data.max_repeats)
         for number, share in enumerate(_asked(data))

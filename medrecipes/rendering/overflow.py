@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 from medrecipes.core.errors import TemplateError
+from medrecipes.core.files import cache_root, digest, digest_path, read_json, scratch, stage, write_json
 from medrecipes.data.records import Conversation, Message
+from medrecipes.data.row_files import OnDisk
 from medrecipes.data.tally import MANY, Said
 from medrecipes.recipe.schema import Data, Recipe
-from medrecipes.rendering.chat_template import ChatTemplate, Example
+from medrecipes.rendering.chat_template import BATCH, ChatTemplate, Example
+from medrecipes.rendering.stored_examples import Shard, StoredExamples, Writer
 
 Overflow = Literal["drop", "shorten_context", "shorten_answer", "error"]
 TOO_LONG = "longer than max_tokens"
+SHARD = 20_000  # rows of a large part that are rendered for a shard
 UNSUPERVISED = "nothing supervised"
 # what is done with reasoning, by data.reasoning
 BECOMES = {
@@ -26,8 +34,8 @@ BECOMES = {
 class Fitted:
     """Examples that fit, each with the conversation that it shows, and what became of the others."""
 
-    examples: list[Example] = field(default_factory=list)
-    conversations: list[Conversation] = field(default_factory=list)
+    examples: Sequence[Example] = ()
+    conversations: Sequence[Conversation] = ()
     counts: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     over: list[int] = field(default_factory=list)  # the tokens of each row that was left out
@@ -42,10 +50,20 @@ class Fitted:
         return {"rows": self.rows, "dropped": self.dropped, **self.counts}
 
 
-def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data) -> dict[str, Fitted]:
-    """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none."""
+def fit_parts(
+    template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data, key: str = ""
+) -> dict[str, Fitted]:
+    """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none.
+
+    `key`: of the split; what is rendered of a large one is kept under it in shards, for whoever goes on and for the next run.
+    """
     refuse_unwritten(template, parts)
-    fitted = {name: fit(template, rows, data.max_tokens, data.on_overflow) for name, rows in parts.items()}
+    fitted = {}
+    for name, rows in parts.items():
+        if isinstance(rows, OnDisk):
+            fitted[name] = _fit_stored(template, rows, data, [key, name] if key else None)
+        else:
+            fitted[name] = fit(template, rows, data.max_tokens, data.on_overflow)
     gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
     if gone:
         raise TemplateError(
@@ -58,13 +76,12 @@ def fit_parts(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]
 def refuse_unwritten(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]]) -> None:
     """Raise where rows hold what the template does not write, tool calls or reasoning, with how many and which."""
     found: dict[str, list[str]] = {}
-    rows = [row for part in parts.values() for row in part]
-    for row in rows:
+    for row in chain.from_iterable(parts.values()):
         if why := template.problem(row.messages):
             found.setdefault(why, []).append(row.id)
     if found:
         why, ids = max(found.items(), key=lambda item: len(item[1]))
-        raise TemplateError(f"{len(ids):,} of {len(rows):,} rows ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}) {why}")  # fmt: skip
+        raise TemplateError(f"{len(ids):,} of {sum(map(len, parts.values())):,} rows ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}) {why}")  # fmt: skip
 
 
 def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
@@ -86,12 +103,12 @@ def told(fitted: Mapping[str, Fitted], data: Data) -> list[Said]:
 
 def told_of_reasoning(fitted: Mapping[str, Fitted], recipe: Recipe) -> list[Said]:
     """How many rows hold reasoning and what becomes of it, as lines for the screen; nothing where none does."""
-    rows = [row for f in fitted.values() for row in f.conversations]
-    held = sum(any(m.reasoning for m in row.messages) for row in rows)
+    rows = sum(len(f.conversations) for f in fitted.values())
+    held = sum(any(m.reasoning for m in row.messages) for f in fitted.values() for row in f.conversations)
     if not held:
         return []
     what = BECOMES[recipe.data.reasoning]
-    said: list[Said] = [("note", f"{held:,} of {len(rows):,} rows hold reasoning: {what} (data.reasoning = {recipe.data.reasoning!r})")]  # fmt: skip
+    said: list[Said] = [("note", f"{held:,} of {rows:,} rows hold reasoning: {what} (data.reasoning = {recipe.data.reasoning!r})")]  # fmt: skip
     if recipe.data.reasoning != "drop" and not recipe.eval.max_reasoning_tokens:
         said.append(("note", f"eval.max_reasoning_tokens = 0 leaves reasoning and answer eval.max_new_tokens = {recipe.eval.max_new_tokens} together; give reasoning a budget of its own"))  # fmt: skip
     return said
@@ -102,6 +119,8 @@ def fit(
 ) -> Fitted:
     """Render all conversations and bring those that are too long within `max_tokens`, as the recipe says."""
     fitted = Fitted()
+    examples: list[Example] = []
+    shown: list[Conversation] = []
     for conversation, example in zip(conversations, template.examples(conversations), strict=True):
         if len(example.input_ids) > max_tokens:
             if on_overflow == "error":
@@ -119,9 +138,61 @@ def fit(
         if not example.supervised:
             fitted.dropped.setdefault(UNSUPERVISED, []).append(conversation.id)
             continue
-        fitted.examples.append(example)
-        fitted.conversations.append(conversation)
+        examples.append(example)
+        shown.append(conversation)
+    fitted.examples, fitted.conversations = examples, shown
     return fitted
+
+
+def _fit_stored(template: ChatTemplate, rows: Sequence[Conversation], data: Data, of: Sequence[str] | None) -> Fitted:
+    """The same of a large part, in shards on disk: kept under a key, or gone with this process where there is none."""
+    said = [
+        template.name,
+        template.sha256,
+        template.tokenizer.hash,
+        template.system,
+        template.thinking,
+        vars(template.supervision),
+    ]
+    key = digest([of, said, data.max_tokens, data.on_overflow, _code()])
+    with nullcontext(cache_root() / f"tokens-{key[:16]}") if of else scratch("tokens") as root:
+        folders = []
+        for number, first in enumerate(range(0, len(rows), SHARD)):
+            build = partial(_fit_shard, template, rows, range(first, min(first + SHARD, len(rows))), data)
+            folders.append(stage("tokens", digest([key, number]), build, root))
+        examples = StoredExamples([Shard(folder) for folder in folders])
+        abouts = [read_json(folder / "about.json") for folder in folders]
+    fitted = Fitted(examples, examples.conversations)
+    for about in abouts:
+        fitted.counts.update(about["counts"])
+        fitted.over += about["over"]
+        for reason, ids in about["dropped"].items():
+            fitted.dropped.setdefault(reason, []).extend(ids)
+    return fitted
+
+
+def _fit_shard(
+    template: ChatTemplate, rows: Sequence[Conversation], numbers: range, data: Data, folder: Path
+) -> dict[str, Any]:
+    """The stage of a shard."""
+    writer, whole = Writer(folder), Fitted()
+    for first in range(numbers.start, numbers.stop, BATCH):
+        fitted = fit(template, rows[first : min(first + BATCH, numbers.stop)], data.max_tokens, data.on_overflow)
+        for conversation, example in zip(fitted.conversations, fitted.examples, strict=True):
+            writer.add(conversation, example)
+        whole.counts += fitted.counts
+        whole.over += fitted.over
+        for reason, ids in fitted.dropped.items():
+            whole.dropped.setdefault(reason, []).extend(ids)
+    writer.close()
+    write_json(folder / "about.json", {"counts": whole.counts, "over": whole.over, "dropped": whole.dropped})
+    return {"rows": len(writer)}
+
+
+@cache
+def _code() -> str:
+    """The sha256 of the code that decides what a row becomes."""
+    return digest([digest_path(file) for file in sorted(Path(__file__).parent.glob("*.py"))])
 
 
 def _shorten_answer(

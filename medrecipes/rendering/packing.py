@@ -6,9 +6,12 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from medrecipes.rendering.chat_template import MASKED, Example
+from medrecipes.rendering.stored_examples import View, lengths_of, stored
 
 # padded: one line a pack, filled up on the right; flat: all packs of a micro-batch end to end in one line, nothing filled
 Layout = Literal["padded", "flat"]
@@ -26,37 +29,72 @@ class Pack:
     stretch: int = 0
 
 
+class Packs(Sequence[Pack]):
+    """Packs of rows that are on disk, each laid out when it is asked for."""
+
+    def __init__(self, lines: Sequence[Sequence[int]], stretches: Sequence[int], examples: Sequence[Example]) -> None:
+        self._lines, self.stretches, self._examples = lines, stretches, examples
+        lengths = lengths_of(examples).tolist()
+        self.tokens = [sum(lengths[row] for row in line) for line in lines]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Pack: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Pack]: ...
+    def __getitem__(self, at: int | slice) -> Pack | list[Pack]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        return _lay(list(self._lines[at]), self._examples, self.stretches[at])
+
+
+def tokens_of(packs: Sequence[Pack]) -> list[int]:
+    """How many tokens lie in each."""
+    return packs.tokens if isinstance(packs, Packs) else [len(pack.input_ids) for pack in packs]
+
+
+def stretches_of(packs: Sequence[Pack]) -> Sequence[int]:
+    """Of which stretch of a curriculum each is."""
+    return packs.stretches if isinstance(packs, Packs) else [pack.stretch for pack in packs]
+
+
 def pack(
     examples: Sequence[Example],
     max_tokens: int,
     *,
     packing: bool,
     order: Literal["shuffled", "short_first"] = "shuffled",
-) -> list[Pack]:
+) -> Sequence[Pack]:
     """Each example by itself, or, `packing`, as many in a pack as fit: the longest first, each where it fits best.
 
     `short_first`: the shortest tenth of the rows, then the next; no pack holds rows of two tenths.
     """
+    lengths = lengths_of(examples).tolist()
     rows = list(range(len(examples)))
-    if order == "shuffled":
-        return [_lay(line, examples, 0) for line in _lines(rows, examples, max_tokens, packing=packing)]
-    rows.sort(key=lambda i: (len(examples[i].input_ids), i))
-    cuts = [len(rows) * number // STRETCHES for number in range(STRETCHES + 1)]
-    return [
-        _lay(line, examples, number)
-        for number, (first, last) in enumerate(pairwise(cuts))
-        for line in _lines(rows[first:last], examples, max_tokens, packing=packing)
-    ]
+    if order == "short_first":
+        rows.sort(key=lambda i: (lengths[i], i))
+    cuts = (
+        [len(rows) * number // STRETCHES for number in range(STRETCHES + 1)]
+        if order == "short_first"
+        else [0, len(rows)]
+    )
+    lines: list[list[int]] = []
+    stretches: list[int] = []
+    for number, (first, last) in enumerate(pairwise(cuts)):
+        lines += _lines(rows[first:last], lengths, max_tokens) if packing else [[row] for row in rows[first:last]]
+        stretches += [number] * (len(lines) - len(stretches))
+    packs = Packs(lines, stretches, examples)
+    return packs if stored(examples) else list(packs)
 
 
-def _lines(rows: Sequence[int], examples: Sequence[Example], max_tokens: int, *, packing: bool) -> list[list[int]]:
+def _lines(rows: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """The rows of every pack."""
-    if not packing:
-        return [[i] for i in rows]
     lines: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, line), sorted, so that the tightest fit is found by bisection
-    for i in sorted(rows, key=lambda i: (-len(examples[i].input_ids), i)):
-        length = len(examples[i].input_ids)
+    for i in sorted(rows, key=lambda i: (-lengths[i], i)):
+        length = lengths[i]
         spot = bisect.bisect_left(room, (length, -1))
         if spot == len(room):
             lines.append([])
@@ -71,15 +109,20 @@ def _lines(rows: Sequence[int], examples: Sequence[Example], max_tokens: int, *,
 def _lay(rows: list[int], examples: Sequence[Example], stretch: int) -> Pack:
     ids: list[int] = []
     labels: list[int] = []
+    lengths: list[int] = []
     for i in rows:
-        ids += examples[i].input_ids
+        example = examples[i]
+        ids += example.input_ids
         # a row's first token follows no other of its own, so nothing may be predicted there
-        labels += [MASKED, *examples[i].labels[1:]]
-    return Pack(rows, ids, labels, [len(examples[i].input_ids) for i in rows], stretch)
+        labels += [MASKED, *example.labels[1:]]
+        lengths.append(len(example.input_ids))
+    return Pack(rows, ids, labels, lengths, stretch)
 
 
-def learn_all(examples: Sequence[Example]) -> list[Example]:
+def learn_all(examples: Sequence[Example]) -> Sequence[Example]:
     """Every token learned, as old runs did; the loss of such a run compares with no other."""
+    if (rows := stored(examples)) is not None:
+        return View(rows, np.arange(len(rows)), whole=True)
     return [replace(example, labels=list(example.input_ids)) for example in examples]
 
 

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Conversation
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
+from medrecipes.rendering.stored_examples import lengths_of, supervised_of
 from medrecipes.rendering.template_shapes import Control, Parts, texts_of, until_answer_ends
 from medrecipes.rendering.tokenizer import BLANK, Tokenizer, merge_pairs, parts
 
 Ids = npt.NDArray[np.int32]
+AT_ONCE = 8192  # rows that are looked at together
 NAMED_ROWS = 5  # how many rows a failure names
 
 
@@ -57,42 +59,50 @@ def prove(
     `conversations` are those that the examples show (`Fitted.conversations`), `generation_stop_ids` what the saved
     generation config stops at.
     """
-    if [c.id for c in conversations] != [e.id for e in examples]:
+    if len(conversations) != len(examples) or any(c.id != e.id for c, e in zip(conversations, examples, strict=True)):
         raise TemplateError("the examples are not those of the conversations; prove what fit() returned, in its order")
     problems = list(_settings(template, generation_stop_ids))
-    if examples:
-        texts, literal, marked, answers = _texts(template, conversations)
-        shapes = [template.parts(c.messages) for c in conversations]
-        shapes = [until_answer_ends(s) if e.cut else s for s, e in zip(shapes, examples, strict=True)]
-        found = _Rows(template, examples)
-        problems += _failures(
-            examples,
-            {
-                "the text is not what plain Jinja renders": texts,
-                "what is supervised is not what the template marks as its answer": marked,
-                "a content holds a literal \\n; turn it into a line break": literal,
-                "not exactly one BOS" + (" a user turn" if template.bos_every_turn else ""): found.wrong_bos(shapes),
-                "control tokens that the template did not write": found.wrong_control(shapes),
-                "tokens supervised that are no answer, or an answer that is masked": found.wrong_spans(shapes),
-                "an answer's stop token is masked": found.wrong_stops(),
-                "the learned tokens decode to another text than the answer": found.wrong_answers(answers),
-                "other ids than the base's own apply_chat_template gives": _wrong_ids(
-                    template, conversations, examples
-                ),
-            },
-        )
+    failed: dict[str, list[str]] = {}
+    answers = cut = 0
+    for first in range(0, len(examples), AT_ONCE):
+        some, shown = examples[first : first + AT_ONCE], conversations[first : first + AT_ONCE]
+        answers += answers_of(template, shown)
+        cut += sum(example.cut for example in some)
+        for what, wrong in _checks(template, shown, some).items():
+            failed.setdefault(what, []).extend(e.id for e, bad in zip(some, wrong, strict=True) if bad)
+    problems += _failures(len(examples), failed)
     if problems:
         raise TemplateError("\n".join(f"template {template.name!r}: {problem}" for problem in problems))
-    supervised = sum(example.supervised for example in examples)
     return Proof(
         rows=len(examples),
-        answers=answers_of(template, conversations),
-        tokens=sum(len(example.input_ids) for example in examples),
-        supervised=supervised,
-        cut=sum(example.cut for example in examples),
+        answers=answers,
+        tokens=int(lengths_of(examples).sum()),
+        supervised=int(supervised_of(examples).sum()),
+        cut=cut,
         template_sha256=template.sha256,
         tokenizer_sha256=template.tokenizer.hash,
     )
+
+
+def _checks(
+    template: ChatTemplate, conversations: Sequence[Conversation], examples: Sequence[Example]
+) -> dict[str, Sequence[bool]]:
+    """Everything that can be wrong with a row, and whether it is, of every row."""
+    texts, literal, marked, answers = _texts(template, conversations)
+    shapes = [template.parts(c.messages) for c in conversations]
+    shapes = [until_answer_ends(s) if e.cut else s for s, e in zip(shapes, examples, strict=True)]
+    found = _Rows(template, examples)
+    return {
+        "the text is not what plain Jinja renders": texts,
+        "what is supervised is not what the template marks as its answer": marked,
+        "a content holds a literal \\n; turn it into a line break": literal,
+        "not exactly one BOS" + (" a user turn" if template.bos_every_turn else ""): found.wrong_bos(shapes),
+        "control tokens that the template did not write": found.wrong_control(shapes),
+        "tokens supervised that are no answer, or an answer that is masked": found.wrong_spans(shapes),
+        "an answer's stop token is masked": found.wrong_stops(),
+        "the learned tokens decode to another text than the answer": found.wrong_answers(answers),
+        "other ids than the base's own apply_chat_template gives": _wrong_ids(template, conversations, examples),
+    }
 
 
 def answers_of(template: ChatTemplate, conversations: Sequence[Conversation]) -> int:
@@ -109,14 +119,12 @@ def _settings(template: ChatTemplate, generation_stop_ids: Sequence[int]) -> Ite
         yield f"generation would not stop at {' '.join(missing)}; add it to eos_token_id of the generation config"
 
 
-def _failures(examples: Sequence[Example], checks: dict[str, Sequence[bool]]) -> Iterator[str]:
+def _failures(count: int, failed: dict[str, list[str]]) -> Iterator[str]:
     """One line for each check that failed somewhere: how often, and in which rows."""
-    for what, failed in checks.items():
-        rows = [example.id for example, bad in zip(examples, failed, strict=True) if bad]
+    for what, rows in failed.items():
         if rows:
             more = f" and {len(rows) - NAMED_ROWS:,} more" if len(rows) > NAMED_ROWS else ""
-            share = len(rows) / len(examples)
-            yield f"{what}: {len(rows):,} of {len(examples):,} rows ({share:.1%}), {', '.join(rows[:NAMED_ROWS])}{more}"
+            yield f"{what}: {len(rows):,} of {count:,} rows ({len(rows) / count:.1%}), {', '.join(rows[:NAMED_ROWS])}{more}"
 
 
 def _texts(

@@ -15,6 +15,7 @@ from medrecipes.core import processes
 from medrecipes.core.console import Console
 from medrecipes.core.notes import labelled
 from medrecipes.data.grouping import subset
+from medrecipes.data.row_files import Joined
 from medrecipes.engines import Choice
 from medrecipes.engines.answering_engine import Speaker
 from medrecipes.engines.bases import Base
@@ -39,7 +40,8 @@ from medrecipes.engines.trainer.runtime_proofs import Proving
 from medrecipes.engines.trainer.samplers import ShortFirst, Shuffled
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
-from medrecipes.rendering.packing import Pack, learn_all, pack
+from medrecipes.rendering.packing import Pack, learn_all, pack, stretches_of, tokens_of
+from medrecipes.rendering.stored_examples import lengths_of
 from medrecipes.runs.folder import RunDir
 
 Attach = Callable[..., Any]
@@ -69,12 +71,12 @@ class TrlEngine(Speaker):
         if recipe.train.loss_on == "all":
             train, dev_learned = learn_all(train), learn_all(dev)
         else:
-            dev_learned = list(dev)
+            dev_learned = dev
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing, order=recipe.train.order)
         chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, len(dev)), recipe.seed)
         seen, seen_learned = [dev[row] for row in chosen], [dev_learned[row] for row in chosen]
         planned = plan_evaluations(
-            recipe, [len(pack.input_ids) for pack in packs], [len(e.input_ids) for e in dev], chosen, self.choices,
+            recipe, tokens_of(packs), lengths_of(dev).tolist(), chosen, self.choices,
             first=True, passes=1 if recipe.train.loss_on == "answers" else 2,
         )  # fmt: skip
         setting = choose_setting(
@@ -174,7 +176,7 @@ class TrlEngine(Speaker):
         # several processes want steps of equal size: the last is filled with packs of which nothing is learned
         fill = -len(packs) % settings.batch if processes.size() > 1 else 0
         _, pad = self.template.pad
-        padded = [*packs, *[Pack([], [pad], [MASKED], [1])] * fill]
+        padded = Joined(packs, [Pack([], [pad], [MASKED], [1])] * fill)
 
         # Unsloth brings a trainer of its own, under TRL's name
         usual = (
@@ -200,10 +202,11 @@ class TrlEngine(Speaker):
                 return super().training_step(model, inputs, *args, **kwargs)
 
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-                lengths = [len(pack.input_ids) for pack in padded]
+                lengths = [*tokens_of(packs), *[1] * fill]
                 if settings.order == "short_first":
-                    stretches = [pack.stretch for pack in packs]
-                    return ShortFirst(stretches, lengths, recipe.seed, settings.batch, processes.size(), micro_batch)
+                    return ShortFirst(
+                        stretches_of(packs), lengths, recipe.seed, settings.batch, processes.size(), micro_batch
+                    )
                 if processes.size() == 1:
                     return super()._get_train_sampler(train_dataset)
                 return Shuffled(lengths, len(packs), recipe.seed, settings.batch, processes.size(), micro_batch)
@@ -240,7 +243,7 @@ class TrlEngine(Speaker):
             within.append(fused_layers(self, setting, console, self._shards))
         if setting.fused and not self._on_cpu:  # on a CPU Unsloth's loss takes in the supervised tokens alone
             within.append(loss_head.told(self.model))
-        ids = [example.id for example in train]
+        ids = _Ids(train)
         stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
         return {**stats, "proved": proving.found}
 
@@ -252,3 +255,16 @@ class TrlEngine(Speaker):
             outputs = model(**batch, use_cache=False, fused_lm_head=True)
             return -outputs.log_probs.sum() / outputs.label_mask.sum()
         return model(**batch, use_cache=False).loss
+
+
+class _Ids(Sequence[str]):
+    """The names of rows, read when one is asked for."""
+
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._rows[row].id

@@ -26,6 +26,7 @@ from medrecipes.rendering.chat_template import ChatTemplate, generation_config
 from medrecipes.rendering.mixing import labels, mix
 from medrecipes.rendering.overflow import fit_parts, told, told_of_reasoning
 from medrecipes.rendering.proofs import Proof, prove, template_notes
+from medrecipes.rendering.stored_examples import lengths_of, supervised_of
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction
 from medrecipes.scoring.tables import HEADLINES, METRICS, aligned, show
@@ -72,10 +73,10 @@ class Chat:
 
     def render(self, foundation: Foundation, split: Split) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
-        fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data)
+        fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key)
         mixture = mix(self.recipe, fitted["train"].examples, labels(split.report))
         train, dev = mixture.of(fitted["train"].examples), fitted["dev"].examples
-        tokens, supervised = sum(len(e.input_ids) for e in train), sum(e.supervised for e in train)
+        tokens, supervised = int(lengths_of(train).sum()), int(supervised_of(train).sum())
         return Rendered(
             train, dev, answers.held_out(self.recipe, fitted["held out"]), split.held_out_name, answers.data_report(split, fitted, mixture.report),
             f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised",

@@ -241,7 +241,7 @@ class Evidence:
     @once
     def fitted(self) -> dict[str, Fitted]:
         """The rows of every part as the model saw them."""
-        return fit_parts(self.template, self.split.parts(), self.own.data)
+        return fit_parts(self.template, self.split.parts(), self.own.data, self.split.stage_key)
 
     @once
     def mixture(self) -> Mixture:
