@@ -15,8 +15,9 @@ from medrecipes.recipe.schema import Recipe
 
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the GPU has no variable-length attention"
-PROVED_FAMILIES = ("mistral", "llama", "gemma")  # whose training through the fused layers was proved on a GPU
-FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "gemma3_text", "qwen2", "qwen3", "smollm3", "phi3")
+SHARED_FAMILIES = ("mistral", "llama", "gemma")  # whose layers were proved to train shared among GPUs
+PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma3_text", "qwen3")  # and through the fused layers on one
+FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "qwen2", "smollm3", "phi3")
 
 
 def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
@@ -72,7 +73,8 @@ def choose(
     at_once = [(size, *tokens(size)) for size in sizes]
 
     def among(shards: int) -> Iterator[Plan]:
-        decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
+        either = way == "fused" and shards == 1 and (recipe.model.bits == 4 or recipe.train.compute == "fp8")
+        decoded = (True, False) if either else (False,)
         for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
             held = parts(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=gpu.varlen
