@@ -165,3 +165,20 @@ def test_tagged_words_are_read_from_the_hub_too(hub: Hub, tmp_path: Path) -> Non
     source, seen, _ = json.loads(done.stdout)
     assert (source["repo"], seen) == ("spyysalo/bc2gm_corpus", 17)
     assert source["sha"] == hub.store.repos["dataset", "spyysalo/bc2gm_corpus"].resolve("main").sha
+
+
+def test_a_file_that_is_not_what_the_hub_names_is_refused(hub: Hub, tmp_path: Path) -> None:
+    assert run(hub, tmp_path, source="medquad").returncode == 0
+    [file] = (tmp_path / "hf").rglob("train-*.parquet")
+    blob = file.resolve()
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.chmod(0o600)
+    blob.write_bytes(data)  # as large as before
+    done = run(hub, tmp_path, source="medquad", store="another")
+    assert done.returncode != 0
+    assert done.stderr.count("is not what the Hub names by its hash") == 1
+    assert str(blob) in done.stderr
+    blob.unlink()
+    file.unlink()
+    assert run(hub, tmp_path, source="medquad", store="another").returncode == 0

@@ -39,7 +39,7 @@ def first_look(path: Path) -> Iterator[Said]:
     yield "data", tally.parts(split.report)
     yield from tally.told(split.report)
     yield _repeated(split.report)
-    rows = [*split.train, *split.dev, *split.test]
+    rows = split.rows
     step = -(-len(rows) // LOOKED)
     held = {**survey(rows[::step]), "rows": len(rows)}
     yield from told(held) if held["personal"] or held["markup"]["rows"] else [("personal", f"none found in {held['looked']:,} rows")]  # fmt: skip

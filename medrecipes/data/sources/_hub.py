@@ -9,7 +9,9 @@ from typing import Protocol
 
 from medrecipes.core.errors import DataError, MedRecipesError, UnreachableError, reason
 from medrecipes.core.files import write_text
-from medrecipes.core.hub import client_errors, hub_silence, promptly
+from medrecipes.core.hub import client_errors, content, hub_silence, promptly
+
+NAMED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Published(Protocol):
@@ -65,18 +67,33 @@ def resolve(source: Published, revision: str) -> str:
 
 
 def fetch(source: Published, sha: str) -> Path:
-    """The folder with the source's files at that commit, from the Hub's own cache where they are there."""
+    """The folder with the source's files at that commit, from the Hub's own cache where they are there; each is what the Hub
+    names by its hash."""
     from huggingface_hub import snapshot_download
 
     repo, files = _repo(source), list(source.hub_files) or None
     if (folder := _fetched(repo, sha, files)) is not None:
-        return folder
+        return _as_named(source, sha, folder)
     if why := hub_silence():
         raise _unreachable(source, sha, why)
     try:
-        return Path(snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files))
+        # a file at a time to the disk, and on from where an earlier download broke off
+        folder = Path(snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files))
     except client_errors() as error:
         raise _failed(source, sha, error) from None
+    return _as_named(source, sha, folder)
+
+
+def _as_named(source: Published, sha: str, folder: Path) -> Path:
+    """The folder, where every file has the hash that the Hub gives it, by which the client's cache names it: git's, or the sha256
+    of what is kept outside git."""
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        blob = file.resolve()
+        if NAMED.fullmatch(blob.name) and blob.name not in (content(blob).sha256, content(blob).oid):
+            raise DataError(
+                f"{source.repo}@{sha[:12]}: {file.relative_to(folder)} is not what the Hub names by its hash; delete {blob} and run again"
+            )
+    return folder
 
 
 def _fetched(repo: str, sha: str, files: list[str] | None) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from medrecipes.core.files import digest, digest_path, read_json, stage, write_json
 from medrecipes.data.records import Record, Tagged
+from medrecipes.data.row_files import Joined
 from medrecipes.release.personal_data import find, masked
 
 AT_MOST = 20_000  # rows that are looked at, spread evenly: ten seconds
@@ -51,7 +52,7 @@ class Rows(Protocol):
 
 def held(split: Rows, *, pushes: bool = False) -> Iterator[tuple[str, str]]:
     """A line for personal data and one for HTML in the rows of a split, where there is any; they are looked at once."""
-    records = [*split.train, *split.dev, *split.test]
+    records = Joined(split.train, split.dev, split.test)
 
     def build(folder: Path) -> dict[str, Any]:
         found = survey(records)
