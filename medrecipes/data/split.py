@@ -186,7 +186,7 @@ def _build(
     rows = read(sources, making)
     if kept_out:
         note("benchmarks")
-    benchmarks = exclude(rows, kept_out)
+    benchmarks = exclude(rows, kept_out) if kept_out else {}
     if rows.triples:
         note("near-duplicates")
         rows.pairs = near_among(rows.triples, data.near_duplicate, folder)

@@ -2,8 +2,9 @@
 
 Ours reads, cleans, looks for near-duplicates, splits by group, renders and tokenises; TRL tokenises and makes labels.
 
-`--build`: a whole `medrecipes build` of a million shorter rows instead. `--near`: near-duplicates alone, in texts of one
-template and of ten. `--keep FOLDER`: where the rows lie, and stay, so that another version can be measured on the same.
+`--build`: a whole `medrecipes build` of a million shorter rows instead; `--rendered`: what `medrecipes run` makes of them before
+a model is loaded; `--long`: with either, rows of about 250 words. `--near`: near-duplicates alone, in texts of one template and
+of ten. `--keep FOLDER`: where the rows lie, and stay, so that another version can be measured on the same.
 """
 
 from __future__ import annotations
@@ -154,6 +155,34 @@ def built(path: Path, template: str) -> dict[str, Any]:
     return {"stages": {"build": seconds}, **told, "arrow": f"{len(files)} files, {sum(files) / 1e9:.2f} GB"}
 
 
+def rendered(path: Path, template: str) -> dict[str, Any]:
+    """The rows of a run: split, tokens, proofs, packs, and the first hundred packs as training reads them."""
+    from medrecipes.data.split import prepare
+    from medrecipes.rendering.chat_template import generation_config
+    from medrecipes.rendering.overflow import fit_parts
+    from medrecipes.rendering.packing import pack
+    from medrecipes.rendering.proofs import prove
+
+    data = Data(source="healthcaremagic", path=path, near_duplicate=0.9)
+    stages = [("data", time.perf_counter())]
+    split = prepare(Recipe(data=data, template=Template(name=template)))
+    stages.append(("tokens", time.perf_counter()))
+    chat = ChatTemplate(template, Tokenizer(families.folder(template)))
+    fitted = fit_parts(chat, split.parts(), data, split.stage_key)
+    stages.append(("proofs", time.perf_counter()))
+    stops = generation_config(chat)["eos_token_id"]
+    proofs = {name: prove(chat, part.conversations, part.examples, stops) for name, part in fitted.items()}
+    stages.append(("packs", time.perf_counter()))
+    packs = pack(fitted["train"].examples, data.max_tokens, packing=True)
+    read = sum(len(packs[number].input_ids) for number in range(min(100, len(packs))))
+    stages.append(("end", time.perf_counter()))
+    return {
+        "stages": {name: after - at for (name, at), (_, after) in itertools.pairwise(stages)},
+        "rows": f"{proofs['train'].rows:,} to train on in {len(packs):,} packs, of which a hundred hold {read:,} tokens",
+        "tokens": proofs["train"].tokens,
+    }
+
+
 def alike(count: int, templates: int) -> dict[str, Any]:
     """The near-duplicates among texts of 60 words of which one, in the middle, is the row's own."""
     from medrecipes.data.near_duplicates import near
@@ -234,25 +263,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--template", default="mistral-v3", choices=sorted(families.FAMILIES))
     parser.add_argument("--ours-only", action="store_true", help="leave TRL out")
     parser.add_argument("--build", action="store_true", help="build a dataset instead")
+    parser.add_argument("--rendered", action="store_true", help="render, prove and pack the rows instead")
+    parser.add_argument("--long", action="store_true", help="with --build or --rendered: rows of about 250 words")
     parser.add_argument("--near", action="store_true", help="look for near-duplicates in texts of one shape instead")
     parser.add_argument("--keep", type=Path, help="a folder for the rows of --build, which are made once")
     options = parser.parse_args(argv)
     if options.near:
         for count, templates in ((4_000, 1), (50_000, 10)):
             show(f"{count:,} texts of {templates} template(s)", measured(alike, count, templates))
-    elif options.build:
+    elif options.build or options.rendered:
         with tempfile.TemporaryDirectory() as folder:
-            building(options.keep or Path(folder), options.rows or 1_000_000, options.template)
+            path = made(options.keep or Path(folder), options.rows or 1_000_000, long=options.long)
+            work, what = (rendered, "run up to the model") if options.rendered else (built, "build")
+            show(f"{what}, {path.name}, {path.stat().st_size / 1e6:.0f} MB", measured(work, path, options.template))
     else:
         against_trl(options.rows or 112_000, options.template, ours_only=options.ours_only)
 
 
-def building(folder: Path, count: int, template: str) -> None:
-    """Make the rows where they are not there yet, and build them."""
-    path = folder / f"rows-{count}.json"
+def made(folder: Path, count: int, *, long: bool) -> Path:
+    """The rows, made where they are not there yet."""
+    path = folder / f"{'long' if long else 'rows'}-{count}.json"
     if not path.exists():
-        make(path, count, seed=3, taken=(2, 1), planted=0.05)
-    show(f"build, {count:,} rows, {path.stat().st_size / 1e6:.0f} MB", measured(built, path, template))
+        make(path, count, seed=3, taken=(5, 4) if long else (2, 1), planted=0.05)
+    return path
 
 
 def against_trl(count: int, template: str, *, ours_only: bool) -> None:
