@@ -74,7 +74,7 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
     ready(recipe)
 
     with console.stage("data") as stage:
-        split = task.split()
+        split = task.split(console)
         split.parts()  # each has rows
         dropped, repaired = (sum(split.report[what].values()) for what in ("dropped", "repaired"))
         stage.says(f"{task.describe(split)}; {dropped:,} dropped, {repaired:,} repaired")
@@ -97,7 +97,7 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             rundir.update(from_cache=why)
 
         with console.stage("tokens") as stage:
-            rendered = task.render(found, split)
+            rendered = task.render(found, split, console)
             write_json(rundir.path / "data.json", rendered.data)
             stage.says(rendered.said)
         _print(console, rendered.notes)

@@ -51,17 +51,21 @@ class Fitted:
 
 
 def fit_parts(
-    template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data, key: str = ""
-) -> dict[str, Fitted]:
+    template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data, key: str = "",
+    done: Callable[[float], object] = lambda share: None,
+) -> dict[str, Fitted]:  # fmt: skip
     """Every part of a split as a model may see it; one of which nothing is left is an error, for all that have none.
 
-    `key`: of the split; what is rendered of a large one is kept under it in shards, for whoever goes on and for the next run.
+    `key`: of the split; what is rendered of a large one is kept under it in shards, for whoever goes on and for the next run;
+    `done` hears what share of its rows is rendered.
     """
     refuse_unwritten(template, parts)
-    fitted = {}
+    fitted: dict[str, Fitted] = {}
+    every = max(1, sum(map(len, parts.values())))
     for name, rows in parts.items():
         if isinstance(rows, OnDisk):
-            fitted[name] = _fit_stored(template, rows, data, [key, name] if key else None)
+            before = sum(each.rows for each in fitted.values())
+            fitted[name] = _fit_stored(template, rows, data, [key, name] if key else None, lambda n, m=before: done((m + n) / every))  # type: ignore[misc]  # fmt: skip
         else:
             fitted[name] = fit(template, rows, data.max_tokens, data.on_overflow)
     gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
@@ -144,7 +148,13 @@ def fit(
     return fitted
 
 
-def _fit_stored(template: ChatTemplate, rows: Sequence[Conversation], data: Data, of: Sequence[str] | None) -> Fitted:
+def _fit_stored(
+    template: ChatTemplate,
+    rows: Sequence[Conversation],
+    data: Data,
+    of: Sequence[str] | None,
+    done: Callable[[int], object],
+) -> Fitted:
     """The same of a large part, in shards on disk: kept under a key, or gone with this process where there is none."""
     said = [
         template.name,
@@ -160,6 +170,7 @@ def _fit_stored(template: ChatTemplate, rows: Sequence[Conversation], data: Data
         for number, first in enumerate(range(0, len(rows), SHARD)):
             build = partial(_fit_shard, template, rows, range(first, min(first + SHARD, len(rows))), data)
             folders.append(stage("tokens", digest([key, number]), build, root))
+            done(first)
         examples = StoredExamples([Shard(folder) for folder in folders])
         abouts = [read_json(folder / "about.json") for folder in folders]
     fitted = Fitted(examples, examples.conversations)

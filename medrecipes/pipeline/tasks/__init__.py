@@ -50,7 +50,7 @@ class Task(Protocol):
     def require(self) -> None:
         """Raise now for what would fail after hours of training."""
 
-    def split(self) -> Parts[Any]:
+    def split(self, console: Console | None = None) -> Parts[Any]:
         """The rows, cleaned and split by group."""
 
     def describe(self, split: Any) -> str:
@@ -59,7 +59,7 @@ class Task(Protocol):
     def foundation(self, split: Any) -> Foundation:
         """The base, opened once."""
 
-    def render(self, foundation: Foundation, split: Any) -> Rendered:
+    def render(self, foundation: Foundation, split: Any, console: Console | None = None) -> Rendered:
         """The rows of every part as the model sees them."""
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> Mapping[str, Any]:

@@ -55,9 +55,10 @@ class Chat:
         if self.recipe.eval.backend == "vllm":
             vllm_python()
 
-    def split(self) -> Split:
+    def split(self, console: Console | None = None) -> Split:
         """Conversations, split by group."""
-        return prepare(self.recipe)
+        with (console or Console.silent()).progress("data") as progress:
+            return prepare(self.recipe, progress.note, progress.done)
 
     def describe(self, split: Split) -> str:
         """Rows by part."""
@@ -71,9 +72,11 @@ class Chat:
         said = f"{self.recipe.model.base}, {said_of(self.recipe, template)}, stops at {' '.join(template.stops)}"
         return Foundation(choice, base, template, said, load_ahead(choice))
 
-    def render(self, foundation: Foundation, split: Split) -> Rendered:
+    def render(self, foundation: Foundation, split: Split, console: Console | None = None) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
-        fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key)
+        with (console or Console.silent()).progress("tokens") as progress:
+            progress.note("render")
+            fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key, progress.done)
         mixture = mix(self.recipe, fitted["train"].examples, labels(split.report))
         train, dev = mixture.of(fitted["train"].examples), fitted["dev"].examples
         tokens, supervised = int(lengths_of(train).sum()), int(supervised_of(train).sum())

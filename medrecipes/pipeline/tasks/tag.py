@@ -33,7 +33,7 @@ class Tag:
     def require(self) -> None:
         """Nothing is known of a tagging run that could fail at its end."""
 
-    def split(self) -> TaggedSplit:
+    def split(self, console: Console | None = None) -> TaggedSplit:
         """Tagged words, split by document, or as their publisher did."""
         return prepare_tagged(self.recipe)
 
@@ -50,7 +50,7 @@ class Tag:
         said = f"{model.base}, {model.attention} attention, tags {' '.join(split.labels)}"
         return Foundation(Choice("trl", REASON), base, None, said)
 
-    def render(self, foundation: Foundation, split: TaggedSplit) -> Rendered:
+    def render(self, foundation: Foundation, split: TaggedSplit, console: Console | None = None) -> Rendered:
         """The windows of every part, counted and proved at once; the engine makes those that it needs."""
         tokenizer, data, overlap = foundation.base.tokenizer, self.recipe.data, self.recipe.tag.overlap
         proofs = {
