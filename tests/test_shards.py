@@ -200,6 +200,40 @@ def kill(command: list[str], when: Callable[[], bool]) -> None:
     process.wait()
 
 
+@pytest.mark.parametrize("threshold", [0.7, 0.8, 0.9, 0.95, 1.0])
+def test_what_is_ruled_out_beforehand_has_no_near_duplicate(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    import random
+
+    from medrecipes.data import near_duplicates
+
+    chance = random.Random(int(threshold * 100))
+    base = [f"w{n}" for n in range(3000)]
+    texts = []
+    for row in range(1500):
+        text = chance.sample(base, chance.randint(1, 90))
+        texts.append(text)
+        for edits in range(chance.randrange(3)):  # words changed, taken out and put in
+            other = list(text)
+            for _ in range(edits * 2):
+                at = chance.randrange(len(other))
+                other[at : at + chance.randrange(2)] = [f"other{row}"] * chance.randrange(2)
+                other = other or ["none"]
+            texts.append(other)
+    plain = list(dict.fromkeys(" ".join(text).encode() for text in texts))
+    whole = near(plain, threshold)
+    monkeypatch.setattr(near_duplicates, "MANY", 0)
+    compared: list[int] = []
+    before = near_duplicates._near_among
+    monkeypatch.setattr(
+        near_duplicates, "_near_among", lambda some, *more: (compared.append(len(some.counts)), before(some, *more))[1]
+    )
+    for sorted_at_a_time in (1 << 22, 1000):
+        monkeypatch.setattr(near_duplicates, "SORTED", sorted_at_a_time)
+        assert near(plain, threshold).every().tolist() == whole.every().tolist()
+    assert len(whole.every()) > (3 if threshold < 1 else -1)
+    assert threshold < 0.9 or max(compared) < 0.8 * len(plain)
+
+
 @pytest.mark.slow
 def test_a_build_killed_while_it_reads_goes_on_from_its_shards(store: Path, tmp_path: Path) -> None:
     path, words = (

@@ -30,6 +30,8 @@ Hashes = npt.NDArray[np.uint64]
 ENTRY = np.dtype([("triple", np.uint64), ("row", np.int32), ("place", np.int32)])
 SORTED = 1 << 22  # of them at a time
 KNOWN = 1 << 20  # words whose hashes are kept
+# from so many texts on, and such a threshold, most are told to have no near-duplicate before any two are compared
+MANY, HIGH = 20_000, 0.7
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,69 @@ def near(texts: Sequence[bytes], threshold: float) -> Near:
 
 def near_among(triples: Triples, threshold: float, folder: Path | None = None) -> Near:
     """What is nearly the same among texts whose triples lie on disk; what is sorted lies in `folder` but for a part of it."""
+    if len(triples.counts) < 2:
+        return Near()
+    if len(triples.counts) >= MANY and threshold >= HIGH:
+        rows = np.flatnonzero(_possible(triples, threshold, folder))
+        some = Triples(triples.counts[rows], lambda first, last: np.concatenate([triples.read(r, r + 1) for r in rows[first:last].tolist()]))  # fmt: skip
+        found = _near_among(some, threshold, folder)
+        return replace(found, pairs=rows[found.pairs], texts=rows[found.texts])
+    return _near_among(triples, threshold, folder)
+
+
+def _possible(triples: Triples, threshold: float, folder: Path | None) -> Flags:
+    """Which texts can be nearly the same as another, told by parts of their triples; of the others none is.
+
+    Two sets with a Jaccard similarity of t differ in (1 - t) / (1 + t) of their sizes' sum at most. Dealt by hash to one part
+    more than that, one part at least is the same in both (Arasu, Ganti and Kaushik 2006). Sizes that lie apart by no more
+    than a factor 1 / t lie in one class or in two beside each other, so each set is dealt twice: with the class above and below.
+    """
+    base = (1 + 1e-9) / threshold
+    level = np.floor(np.log(triples.counts) / np.log(base)).astype(np.int64)
+    several = [
+        np.floor((1 - threshold) / (1 + threshold) * 2 * np.floor(base ** (level + up) + 1e-6) + 1e-6).astype(np.int64)
+        + 1
+        for up in (1, 2)
+    ]
+    parts = 1 << int(max(0, np.ceil(np.log2(sum(float(each.sum()) for each in several) / SORTED))))
+    files: list[BinaryIO] = [tempfile.TemporaryFile(dir=folder) for _ in range(parts)]  # noqa: SIM115 - closed when they are read
+    for first, last in _chunks(triples):
+        held = triples.read(first, last)
+        whose = np.repeat(np.arange(last - first), triples.counts[first:last])
+        for up, counts in enumerate(several):
+            count = counts[first:last]
+            begin = np.cumsum(count) - count
+            part = (held >> np.uint64(33)) % count[whose].astype(np.uint64)
+            sums = np.zeros(int(count.sum()), np.uint64)
+            np.add.at(sums, begin[whose] + part.astype(np.int64), held)
+            row = np.repeat(np.arange(first, last), count)
+            # a part is the same under the same number, of the same two classes
+            number = (level[row] + up).astype(np.uint64) << np.uint64(32) | (np.arange(len(row)) - begin[row - first]).astype(np.uint64)  # fmt: skip
+            entries = np.empty(len(row), ENTRY)
+            entries["triple"], entries["row"], entries["place"] = _spread(sums + _spread(number)), row, 0
+            where = entries["triple"] & np.uint64(parts - 1)
+            for each, file in enumerate(files):
+                file.write(entries[where == each].tobytes() if parts > 1 else entries.tobytes())
+    found = np.zeros(len(triples.counts), bool)
+    for entries in _read(files):
+        entries = entries[np.argsort(entries["triple"])]
+        same = entries["triple"][1:] == entries["triple"][:-1]
+        found[entries["row"][1:][same]] = found[entries["row"][:-1][same]] = True
+    return found
+
+
+def _spread(values: Hashes) -> Hashes:
+    """Numbers as well-spread ones, different where they are."""
+    x: Hashes = values * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((31, 0xBF58476D1CE4E5B9), (29, 0x94D049BB133111EB)):
+        x ^= x >> np.uint64(shift)
+        x *= np.uint64(factor)
+    x ^= x >> np.uint64(32)
+    return x
+
+
+def _near_among(triples: Triples, threshold: float, folder: Path | None) -> Near:
+    """The same, every text looked at."""
     if len(triples.counts) < 2:
         return Near()
 
@@ -181,13 +246,15 @@ def _prefixes(triples: Triples, threshold: float, folder: Path | None) -> tuple[
         for number, file in enumerate(files):
             file.write(entries[where == number].tobytes() if parts > 1 else entries.tobytes())
 
-    def read() -> Iterator[npt.NDArray[Any]]:
-        for file in files:
-            with file:
-                file.seek(0)
-                yield np.frombuffer(file.read(), ENTRY)
+    return sizes, _read(files)
 
-    return sizes, read()
+
+def _read(files: Sequence[BinaryIO]) -> Iterator[npt.NDArray[Any]]:
+    """The entries of each file, which is gone behind them."""
+    for file in files:
+        with file:
+            file.seek(0)
+            yield np.frombuffer(file.read(), ENTRY)
 
 
 def _chunks(triples: Triples) -> Iterator[tuple[int, int]]:
