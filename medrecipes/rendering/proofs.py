@@ -19,7 +19,7 @@ from medrecipes.rendering.template_shapes import Control, Parts, texts_of, until
 from medrecipes.rendering.tokenizer import BLANK, Tokenizer, merge_pairs, parts
 
 Ids = npt.NDArray[np.int32]
-AT_ONCE = 8192  # rows that are looked at together
+AT_ONCE = 2048  # rows that are looked at together
 NAMED_ROWS = 5  # how many rows a failure names
 
 
