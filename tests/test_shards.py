@@ -241,8 +241,8 @@ def test_a_build_killed_while_it_reads_goes_on_from_its_shards(store: Path, tmp_
         ["aspirin", "asthma", "pain", "fever", "cough", "sleep", "blood", "heart", "liver", "skin"],
     )
     with path.open("w") as file:
-        for row in range(130_000):
-            said = " ".join(words[(row * k + k) % 10] for k in range(1, 30))
+        for row in range(100_000):
+            said = " ".join(words[(row * k + k) % 10] for k in range(1, 60))
             file.write(
                 json.dumps({"question": f"What of case {row}?", "answer": f"Case {row}: {said} {row * 7}."}) + "\n"
             )
@@ -258,5 +258,7 @@ def test_a_build_killed_while_it_reads_goes_on_from_its_shards(store: Path, tmp_
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "MEDRECIPES_CACHE": str(tmp_path / "other")})  # fmt: skip
-    assert again.stdout == done.stdout
+    said = [[line for line in each.stdout.splitlines() if "/100 " not in line] for each in (done, again)]
+    assert said[0] == said[1]
+    assert len(said[0]) > 5
     assert not list(store.glob("cleaning-*"))
