@@ -285,7 +285,8 @@ class _Page(HTMLParser):
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.links += [f"{tag} {name}" for name, value in attributes if name in ("src", "href", "data", "action")]
+        asked = [(name, value or "") for name, value in attributes if name in ("src", "href", "data", "action")]
+        self.links += [f"{tag} {name}" for name, value in asked if not value.startswith(("data:", "#"))]
         if tag not in ("meta", "path", "rect", "link", "img"):
             self.open.append(tag)
 
