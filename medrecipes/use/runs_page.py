@@ -14,6 +14,7 @@ from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.files import cache_root, digest
 from medrecipes.evaluation.pages.frame import Html, document, table
 from medrecipes.evaluation.pages.plots import Marks, colour_style, run_plots
+from medrecipes.evaluation.pages.run_page import PAGE
 from medrecipes.runs.folder import read_losses
 from medrecipes.runs.listing import Listed, answers, in_words, lasting, list_runs
 from medrecipes.use.chat_page import HOST, Place
@@ -85,6 +86,8 @@ def _id(run: Listed) -> str:
 def _section(run: Listed) -> str:
     """A run: how far it is, its curves, its last answers."""
     parts = [f"<summary><h2>{escape(run.name)}: {escape(run.said)}</h2></summary>", f"<p>{escape(run.base)}</p>"]
+    if (run.path / PAGE).is_file():  # a page of the web may not lead to a file of this machine
+        parts.append(f"<p>Its report: <code>{escape(str(run.path / PAGE))}</code></p>")
     if run.step is not None and run.steps and run.state == "training":
         left = f", about {lasting(run.seconds_left)} left" if run.by and run.seconds_left is not None else ""
         parts.append(f'<progress max="{run.steps}" value="{min(run.step, run.steps)}" aria-label="steps of {escape(run.name, quote=True)}"></progress>')  # fmt: skip
