@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrecipes.core.files import digest
-from medrecipes.evaluation.pages.frame import paragraph, section
+from medrecipes.evaluation.pages.frame import paragraph, section, text
 from medrecipes.scoring.flags import RIGHT, flags
 from medrecipes.scoring.predictions import SPANS, Prediction, read_spans_text
 
@@ -19,10 +19,10 @@ STYLE = """
 .tools input, .tools select, .more { font: inherit; color: var(--ink); background: var(--back); border: 1px solid var(--soft); border-radius: 8px; padding: 7px 10px; min-width: 0; max-width: 100%; width: 100%; }
 .more { width: auto; cursor: pointer; padding: 8px 16px; margin-top: 12px; } .more:hover { background: var(--card); }
 .row { border: 1px solid var(--line); border-radius: 10px; margin: 0 0 14px; overflow: hidden; }
-.row h3 { margin: 0; padding: 10px 16px; background: var(--card); border-bottom: 1px solid var(--line); font-size: 15px; white-space: pre-wrap; overflow-wrap: anywhere; } .row h3 small { display: block; font-weight: 400; }
+.row h3 { margin: 0; padding: 10px 16px; background: var(--card); border-bottom: 1px solid var(--line); font-size: 15px; white-space: pre-wrap; overflow-wrap: anywhere; } .row h3.long { font-weight: 400; font-size: 14px; } .row h3 small { display: block; font-weight: 400; }
 .said { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); }
 .said > div { padding: 10px 16px 14px; min-width: 0; border-left: 1px solid var(--line); margin-left: -1px; }
-.said h4 { margin: 0 0 4px; font-size: 13px; font-weight: 600; color: var(--soft); } .said p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
+.said h4 { margin: 0 0 4px; font-size: 13px; font-weight: 600; color: var(--soft); } .said p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 25em; overflow-y: auto; unicode-bidi: plaintext; }
 .flags { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0 0; padding: 0; list-style: none; font-size: 12.5px; }
 .flags li { padding: 1px 9px; border-radius: 99px; background: var(--badback); color: var(--bad); } .flags li.right { background: var(--goodback); color: var(--good); }
 mark { color: inherit; background: var(--goodback); border-bottom: 2px solid var(--good); border-radius: 3px; padding: 1px 3px; } mark.wrong { background: var(--badback); border-bottom: 2px dashed var(--bad); } mark small { color: inherit; margin-left: 4px; }
@@ -72,7 +72,7 @@ function column(title, content, found) {
   return box;
 }
 function article(row) {
-  const one = make("article", "", "row"), head = make("h3", data.spans ? row.id : row.asked), said = make("div", "", "said");
+  const one = make("article", "", "row"), head = make("h3", data.spans ? row.id : row.asked, !data.spans && row.asked.length > 160 ? "long" : ""), said = make("div", "", "said");
   if (!data.spans) head.append(make("small", (row.case ? "hand-written case " : "") + row.id));
   one.append(head);
   said.append(column(data.spans ? "gold" : "reference", body(row, row.gold, row.goldspans, null)));
@@ -83,6 +83,7 @@ function article(row) {
 function next() {
   const end = Math.min(shown + STEP, chosen.length), first = list.children.length;
   for (; shown < end; shown++) list.append(article(chosen[shown]));
+  for (const part of list.querySelectorAll(".said p")) if (part.scrollHeight > part.clientHeight) part.tabIndex = 0;  // by keyboard, too
   told.textContent = chosen.length + " of " + data.rows.length + " rows match" + (shown < chosen.length ? ", " + shown + " of them shown" : "");
   more.hidden = shown >= chosen.length;
   return list.children[first];
@@ -158,7 +159,7 @@ def answers_section(answers: Mapping[str, Sequence[Prediction]], cases: Sequence
     whole = max(map(len, answers.values()), default=0)
     if not whole:
         return ""
-    return section("answers", "Answers side by side", *_said_of(whole, len(cases), place), _TOOLS.format(place=place))
+    return section("answers", "Answers side by side", *_said_of(whole, len(cases), place), _TOOLS.format(place=text(place)))
 
 
 def _said_of(whole: int, cases: int, place: str) -> Iterator[str]:

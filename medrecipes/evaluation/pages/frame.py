@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from medrecipes.core.markup import UNSEEN
 from medrecipes.evaluation.pages.style import STYLE
 
 DISCLAIMER = (
@@ -34,7 +35,7 @@ def document(title: str, body: str, *, more_style: str = "", script: str = "", d
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="content-security-policy" content="{policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}{more_style}</style>\n</head>\n<body>\n{body}\n{held}{runs}</body>\n</html>\n"
+        f"<title>{text(title)}</title>\n<style>{STYLE}{more_style}</style>\n</head>\n<body>\n{body}\n{held}{runs}</body>\n</html>\n"
     )
 
 
@@ -54,8 +55,8 @@ def as_json(value: Any) -> str:
 
 
 def text(value: object) -> str:
-    """A text as HTML; what is HTML already stays."""
-    return value if isinstance(value, Html) else escape(str(value))
+    """A text as HTML, without what is not seen or turns the reading direction; what is HTML already stays."""
+    return value if isinstance(value, Html) else escape(UNSEEN.sub(" ", str(value)))
 
 
 def paragraph(value: object, kind: str = "") -> str:
@@ -77,7 +78,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 def section(id: str, title: str, *parts: str) -> str:
     """A part of a page that its table of contents leads to."""
     return (
-        f'<section id="{id}" aria-labelledby="{id}-title"><h2 id="{id}-title">{escape(title)}</h2>\n'
+        f'<section id="{id}" aria-labelledby="{id}-title"><h2 id="{id}-title">{text(title)}</h2>\n'
         + "\n".join(filter(None, parts))
         + "</section>"
     )
@@ -85,7 +86,7 @@ def section(id: str, title: str, *parts: str) -> str:
 
 def folded(title: str, *parts: str) -> str:
     """What is shown when it is asked for."""
-    return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
+    return f"<details><summary>{text(title)}</summary>{''.join(parts)}</details>"
 
 
 def table(rows: Sequence[Sequence[object]], name: str) -> str:
@@ -103,7 +104,7 @@ def table(rows: Sequence[Sequence[object]], name: str) -> str:
         cells = "".join(f"<td{_kind(numbers[n], str(cell))}>{_figure(cell)}</td>" for n, cell in enumerate(rest, 1))
         lines.append(f'<tr><th scope="row">{text(first)}</th>{cells}</tr>')
     return (
-        f'<div class="scroll fit" tabindex="0" role="region" aria-label="{escape(name)}"><table><thead><tr>{heads}</tr></thead>'
+        f'<div class="scroll fit" tabindex="0" role="region" aria-label="{text(name)}"><table><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -117,4 +118,4 @@ def _figure(cell: object) -> str:
     value, bracket, interval = str(cell).partition(" [")
     if isinstance(cell, Html) or not bracket or not NUMBER.fullmatch(str(cell)):
         return text(cell)
-    return f'{escape(value)} <span class="soft">[{escape(interval)}</span>'
+    return f'{text(value)} <span class="soft">[{text(interval)}</span>'

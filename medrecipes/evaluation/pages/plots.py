@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from medrecipes.evaluation.pages.frame import text
 from medrecipes.runs.loss_plot import COLOURS, Curve, Panel, Point, View, ceiling, dash, drawn
 from medrecipes.scoring.tables import METRICS, SHARES, nil, show
 
@@ -47,7 +47,7 @@ def legend(names: Sequence[str], colours: Mapping[str, int]) -> str:
     """The line of each run beside its name."""
     items = [
         f'<li><svg viewBox="0 0 36 8" aria-hidden="true"><path class="curve run{colours[name]}" d="M0 4H36"'
-        f"{_dashes(colours[name])}/></svg>{escape(name)}</li>"
+        f"{_dashes(colours[name])}/></svg>{text(name)}</li>"
         for name in names
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'
@@ -94,12 +94,12 @@ def figure(panel: Panel, view: View, colours: Mapping[str, int], marks: Marks = 
         drawing.append(
             f'<text x="{LEFT + value * across:.1f}" y="{HIGH - BOTTOM + 18}" text-anchor="middle">{value:g}</text>'
         )
-    drawing.append(f'<text x="{(LEFT + WIDE) / 2}" y="{HIGH - 3}" text-anchor="middle">{escape(view.label)}</text>')
+    drawing.append(f'<text x="{(LEFT + WIDE) / 2}" y="{HIGH - 3}" text-anchor="middle">{text(view.label)}</text>')
     drawing.append(f'<g clip-path="url(#{clip})">')
     drawing += [f'<path class="raw run{colours[name]}" d="{path(thin(points))}"/>' for name, points in raw.items()]
     for name, points in lines.items():
         style = f'class="curve run{colours[name]}"{_dashes(colours[name])}'
-        drawing.append(f'<path {style} d="{path(thin(points))}"><title>{escape(name)}</title></path>')
+        drawing.append(f'<path {style} d="{path(thin(points))}"><title>{text(name)}</title></path>')
     drawing.append("</g>")
     if marks.kept is not None and marks.kept <= right:
         drawing.append(_kept(marks.kept, LEFT + marks.kept * across))
@@ -107,8 +107,8 @@ def figure(panel: Panel, view: View, colours: Mapping[str, int], marks: Marks = 
     cut = sum(loss > top for points in (raw or lines).values() for _, loss in points)
     note = f"<small>{cut:,} values lie above {top:.3g} and are not shown</small>" if cut else ""
     also = f"; step {marks.kept:,} was kept" if marks.kept is not None else ""
-    svg = f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(about + also)}">{"".join(drawing)}</svg>'
-    return f"<figure><figcaption>{escape(about[:1].upper() + about[1:])}</figcaption>{svg}{note}</figure>"
+    svg = f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{text(about + also)}">{"".join(drawing)}</svg>'
+    return f"<figure><figcaption>{text(about[:1].upper() + about[1:])}</figcaption>{svg}{note}</figure>"
 
 
 def _kept(step: int, x: float) -> str:
@@ -157,7 +157,7 @@ def strip(name: str, lanes: Sequence[tuple[str, str, Mapping[str, float]]]) -> s
         )
     for number, (title, kind, figure) in enumerate(lanes):
         y = LANE * number + LANE / 2 + 2
-        drawing.append(f'<text x="0" y="{y + 4:g}">{escape(title)}</text>')
+        drawing.append(f'<text x="0" y="{y + 4:g}">{text(title)}</text>')
         if figure["low"] is not None and figure["high"] is not None:
             left, right = x(figure["low"]), x(figure["high"])
             drawing.append(
@@ -167,8 +167,8 @@ def strip(name: str, lanes: Sequence[tuple[str, str, Mapping[str, float]]]) -> s
     said = "; ".join(f"{title} {show(name, figure)}" for title, _, figure in lanes)
     title, better = METRICS[name]
     note = "" if better is None else f" <small>{'higher' if better else 'lower'} is better</small>"
-    svg = f'<svg viewBox="0 0 {STRIP} {bottom + 18}" role="img" aria-label="{escape(f"{title}: {said}")}">{"".join(drawing)}</svg>'
-    return f"<figure><figcaption>{escape(title)}{note}</figcaption>{svg}</figure>"
+    svg = f'<svg viewBox="0 0 {STRIP} {bottom + 18}" role="img" aria-label="{text(f"{title}: {said}")}">{"".join(drawing)}</svg>'
+    return f"<figure><figcaption>{text(title)}{note}</figcaption>{svg}</figure>"
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from medrecipes.evaluation.benchmarks import suite_rows
 from medrecipes.evaluation.cases import exactly
 from medrecipes.evaluation.chat_report import REASONING, reasoning_rows, said_on_dev, spoken
-from medrecipes.evaluation.pages.frame import Html, folded, paragraph, section, table
+from medrecipes.evaluation.pages.frame import Html, folded, paragraph, section, table, text
 from medrecipes.evaluation.pages.plots import intervals
 from medrecipes.scoring.entities import NORMALISATION
 from medrecipes.scoring.predictions import Prediction
@@ -34,8 +33,8 @@ def first_figures(report: Mapping[str, Any]) -> str:
         before, after = (show(name, report[part][name]).partition(" [")[0] for part in ("base", "tuned"))
         change, found = report["difference"][name], verdict(name, report["difference"][name])
         items.append(
-            f'<li><span>{escape(METRICS[name][0])}</span><b>{before} <span class="unit">→</span> {after}</b>'
-            f'<span class="soft">{escape(show(name, change, signed=True))}</span><span class="{VERDICTS.get(found, "soft")}">{found}</span></li>'
+            f'<li><span>{text(METRICS[name][0])}</span><b>{before} <span class="unit">→</span> {after}</b>'
+            f'<span class="soft">{text(show(name, change, signed=True))}</span><span class="{VERDICTS.get(found, "soft")}">{found}</span></li>'
         )
     return f'<ul class="keys">{"".join(items)}</ul>' if items else ""
 
@@ -106,7 +105,7 @@ def _more_figures(report: Mapping[str, Any]) -> Iterator[str]:
         if way in report:
             rows = table(type_rows(report[way], report["support"], show), f"types, {way}")
             title = f"{way.replace('_', ' ').capitalize()}: {meaning}"
-            yield f"<h3>{escape(title)}</h3>{rows}" if way == "strict" else folded(title, rows)
+            yield f"<h3>{text(title)}</h3>{rows}" if way == "strict" else folded(title, rows)
     if "confusion" in report:
         yield (
             "<h3>Confusion</h3>"

@@ -45,7 +45,7 @@ def head(
     ]  # fmt: skip
     links = "".join(f'<li><a href="#{id}">{title}</a></li>' for id, title in SECTIONS.items())
     return (
-        f"<header><h1>{escape(recipe.name)}</h1>{paragraph(lead, 'lead')}{paragraph(DISCLAIMER, 'soft')}"
+        f"<header><h1>{text(recipe.name)}</h1>{paragraph(lead, 'lead')}{paragraph(DISCLAIMER, 'soft')}"
         f'{first_figures(report)}{facts(pairs)}<nav aria-label="Sections"><ul>{links}</ul></nav></header>'
     )
 
@@ -135,7 +135,7 @@ def _linked(title: str, homepage: str) -> str:
     """A source's title, linked where its homepage is an address and nothing else."""
     if not HOMEPAGE.fullmatch(homepage):
         return title
-    return Html(f'<a href="{escape(homepage)}" rel="noreferrer">{escape(title)}</a>')
+    return Html(f'<a href="{escape(homepage)}" rel="noreferrer">{text(title)}</a>')
 
 
 def proofs(state: Mapping[str, Any], stats: Mapping[str, Any], report: Mapping[str, Any]) -> str:
