@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ def test_rows_lie_in_the_page_as_they_were_evaluated_with_what_was_wrong(page: s
     assert [tuned[f"row {n}"] for n in range(6)] == [["empty"], ["dose contradicted"], ["never stopped"], [], ["exact match"], []]  # fmt: skip
     assert (tuned["headache"], tuned["cough"]) == (["exact match"], ["case failed"])
     assert rows["cough"]["said"][0] is None
+    turned = replace(facts(odd), answers=dict(reversed(facts(odd).answers.items())))
+    assert embedded(as_html(turned)) == held  # whoever answered first after a run was killed
     assert rows["row 3"]["said"][1]["text"] == HOSTILE
     assert rows["row 2"]["said"][0] == {"text": "nothing", "bits": 1.05, "flags": ["never stopped"]}
 
@@ -175,6 +178,14 @@ def test_it_says_what_was_trained_on_what_with_every_origin(page: str) -> None:
     assert ["medqa", "1,273", "4"] in rows
     assert "a naive random split would leak 8 of 9 test rows; this split leaks none" in body
     assert "Packing isolation" in body
+
+
+def test_a_run_of_which_little_is_known_has_a_page(odd: Path) -> None:
+    losses = [{"step": "1", "split": "train", "loss": "nan"}, {"step": "1", "split": "dev", "loss": "0.0"}]
+    text = as_html(replace(facts(odd), state={}, data={}, stats={"dev": [{"step": 1, "f1": 0.0}]}, losses=losses))
+    assert "Dev loss, nats a token" in text
+    assert "Dev F1, strict, micro" in text
+    assert "Training loss, nats a token" not in text
 
 
 def test_a_large_test_set_is_cut_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,9 @@ def test_everything_stays_text_in_the_page_of_a_run(run: Path, record_property: 
     shown_part, _, embedded = page.partition('<script type="application/json" id="embedded">')
     assert not OTHER_TAGS.search(shown_part)
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", shown_part)
-    assert [hostile for hostile in HOSTILE if hostile.startswith("<") and hostile != "<" and hostile in shown_part] == []
+    assert [
+        hostile for hostile in HOSTILE if hostile.startswith("<") and hostile != "<" and hostile in shown_part
+    ] == []
     assert shown_part.count(escape(UNSEEN.sub(" ", everything))) >= 20
     held, _, _ = embedded.partition("</script>")
     assert not re.search("[<>&\u2028]", held)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrecipes.core.files import digest
+from medrecipes.evaluation.chat_report import TUNED
 from medrecipes.evaluation.pages.frame import paragraph, section, text
 from medrecipes.scoring.flags import RIGHT, flags
 from medrecipes.scoring.predictions import SPANS, Prediction, read_spans_text
@@ -108,7 +109,7 @@ def in_order(rows: Sequence[Prediction], seed: int) -> list[Prediction]:
 
 def embedded(answers: Mapping[str, Sequence[Prediction]], cases: Sequence[Prediction], seed: int) -> dict[str, Any]:
     """What the page's script shows: the first rows of the evaluation, then the hand-written cases; long texts are cut, and say so."""
-    models = list(answers)
+    models = sorted(answers, key=lambda model: model == TUNED)
     by_id = [{p.id: p for p in answers[model]} for model in models]
     first = in_order(answers[models[-1]], seed)[:MOST]
     rows = [_row(p, [found.get(p.id) for found in by_id]) for p in first]
@@ -159,7 +160,9 @@ def answers_section(answers: Mapping[str, Sequence[Prediction]], cases: Sequence
     whole = max(map(len, answers.values()), default=0)
     if not whole:
         return ""
-    return section("answers", "Answers side by side", *_said_of(whole, len(cases), place), _TOOLS.format(place=text(place)))
+    return section(
+        "answers", "Answers side by side", *_said_of(whole, len(cases), place), _TOOLS.format(place=text(place))
+    )
 
 
 def _said_of(whole: int, cases: int, place: str) -> Iterator[str]:

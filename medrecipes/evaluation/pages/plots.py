@@ -57,7 +57,10 @@ def run_plots(name: str, losses: Sequence[Mapping[str, Any]], stats: Mapping[str
     """Training loss, dev loss and dev F1 of one run against its steps, whichever there are."""
     points: dict[str, list[Point]] = {"train": [], "dev": []}
     for row in losses:
-        points[row["split"]].append(Point(int(row["step"]), float(row["loss"])))
+        if math.isfinite(
+            loss := float(row["loss"])
+        ):  # what is no number has no place in a plot, and stands in loss.csv
+            points[row["split"]].append(Point(int(row["step"]), loss))
     curve = Curve(name, points["train"], points["dev"])
     panel = Panel("", "nats a token", "", (curve,))
     figures = [figure(panel, view, {name: 0}, marks) for view in drawn([curve]) if view.against == "step"]

@@ -176,13 +176,13 @@ def settings(recipe: Recipe, state: Mapping[str, Any]) -> str:
     taken = {CHOSEN[name]: each for name, each in chosen.items() if name in CHOSEN}
     own: list[list[object]] = [["setting", "value", "origin"]]
     usual: list[list[object]] = [["setting", "value"]]
-    for key, value in leaves(shared.model_dump(mode="json", exclude={"build", "publish", "sweep"})):
+    for key, value in leaves(shared.model_dump(mode="json", exclude={"name", "task", "build", "publish", "sweep"})):
         if value in (None, []) or key in unsaid or any(f"{key}.".startswith(f"{name}.") for name in unread):
             continue
         if value == "auto" and key in taken:
             own.append([key, str(taken[key]["value"]), f"chosen: {taken[key]['reason']}"])
         elif key in given:
-            own.append([key, to_toml(value).strip('"'), "the recipe"])
+            own.append([key, to_toml(given[key]).strip('"'), "the recipe"])
         else:
             usual.append([key, to_toml(value).strip('"')])
     others = [
