@@ -55,3 +55,15 @@ def test_it_is_light_or_dark_as_the_reader_likes(page: str, tmp_path: Path) -> N
 def test_axe_finds_nothing_serious_and_the_console_is_empty(page: str, tmp_path: Path) -> None:
     assert errors(page, tmp_path / "console") == []
     require_accessible(page, tmp_path)
+
+
+def test_runs_of_the_same_test_have_their_intervals_drawn(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"mistral-long-name-rank-{rank}", rank=rank, bits=2 - rank / 100) for rank in (4, 16)]
+    compare(runs, tmp_path / "out", Console())
+    text = (tmp_path / "out" / "comparison.html").read_text()
+    assert 'aria-label="bits per byte of answer: mistral-long-name-rank-4 1.9' in text
+    for width in (400, 1280):
+        seen = look(text, PROBE, width, tmp_path / str(width))
+        assert (seen["width"], seen["scroll"], seen["overlap"], seen["inside"]) == (width, width, False, True)
+        assert seen["plots"] == 4 + 6  # losses; bits, three ROUGEs, stops and length, for all else is 0
+    require_accessible(text, tmp_path, widths=(1280,))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import RunError
@@ -16,7 +17,7 @@ from medrecipes.core.files import PRIVATE, write_text
 from medrecipes.core.markup import cell, plain
 from medrecipes.evaluation.chat_report import spoken
 from medrecipes.evaluation.compare import page
-from medrecipes.evaluation.compare.figures import MARKED, figure_rows, pair_rows, settings_rows, zero_titles
+from medrecipes.evaluation.compare.figures import MARKED, figure_rows, lanes, pair_rows, settings_rows, zero_titles
 from medrecipes.evaluation.compare.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.runs.folder import holding
 from medrecipes.runs.loss_plot import Curve, Panel, Point, panels_png, smooth
@@ -49,13 +50,15 @@ class Comparison:
     pairs: list[list[str]]
     notes: tuple[str, ...]
     zero: tuple[str, ...] = ()
+    intervals: Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]] = ()
 
     @property
     def tables(self) -> page.Tables:
         """What people read: figures that are 0 for every run are a line, and no rows."""
         rows = [row for row in self.figures if row[0].removesuffix(MARKED) not in self.zero]
         pairs = [row for row in self.pairs if row[1] not in self.zero]
-        return page.Tables(self.settings, pairs, rows, f"0 for every run, interval and all: {', '.join(self.zero)}." if self.zero else "")  # fmt: skip
+        zero = f"0 for every run, interval and all: {', '.join(self.zero)}." if self.zero else ""
+        return page.Tables(self.settings, pairs, rows, zero, self.intervals)
 
 
 def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool = False) -> Comparison:
@@ -68,7 +71,7 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
     panels = tuple(make_panels(runs))
     made = Comparison(
         tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes),
-        tuple(zero_titles(runs)),
+        tuple(zero_titles(runs)), () if marks else lanes(runs),
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
     out.mkdir(PRIVATE, parents=True, exist_ok=True)

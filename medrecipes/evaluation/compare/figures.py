@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -63,6 +63,17 @@ def zero_titles(runs: Sequence[History]) -> list[str]:
     """The figures that are 0 or none for every run, interval and all."""
     found = [run.report[TUNED] for run in runs if run.report]
     return [title for name, (title, _) in METRICS.items() if (those := [figures[name] for figures in found if name in figures]) and all(map(nil, those))]  # fmt: skip
+
+
+def lanes(runs: Sequence[History]) -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
+    """Metric by metric, the runs that have a figure of it, for pictures; none of what is 0 for every run."""
+    found = []
+    for name in METRICS:
+        those = [(run.name, run.report[TUNED][name]) for run in runs if run.report and name in run.report[TUNED]]
+        known = [(run, figure) for run, figure in those if figure["value"] is not None]
+        if len(known) > 1 and not all(nil(figure) for _, figure in known):
+            found.append((name, known))
+    return found
 
 
 def pair_rows(runs: Sequence[History]) -> list[list[str]]:

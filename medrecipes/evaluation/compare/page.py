@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from medrecipes import __version__
 from medrecipes.evaluation.pages.frame import Html, document, paragraph, section, table, text
-from medrecipes.evaluation.pages.plots import colour_style, figure, legend
+from medrecipes.evaluation.pages.plots import colour_style, figure, legend, strip
 from medrecipes.runs.loss_plot import Panel, drawn
 
 PAIRED = (
@@ -18,12 +19,16 @@ PAIRED = (
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a comparison; `zero`: the figures that are 0 for every run, which have a line instead of rows."""
+    """The tables of a comparison; `zero`: the figures that are 0 for every run, which have a line instead of rows.
+
+    `intervals`: what the pictures show, metric by metric, each run with its figure.
+    """
 
     settings: Sequence[Sequence[str]]
     pairs: Sequence[Sequence[str]]
     figures: Sequence[Sequence[str]]
     zero: str = ""
+    intervals: Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]] = ()
 
 
 def html(
@@ -37,7 +42,7 @@ def html(
         section("settings", "Settings that differ", table(tables.settings, "settings that differ") or paragraph("None that the runs recorded.")),
         section("pairs", "Which differences are real", paragraph(PAIRED, "soft"), table(_coloured(tables.pairs), "differences"))
         if len(tables.pairs) > 1 else "",
-        section("figures", "Figures", table(tables.figures, "figures"), paragraph(tables.zero, "soft")),
+        section("figures", "Figures", _pictures(tables, colours), table(tables.figures, "figures"), paragraph(tables.zero, "soft")),
         *(_panel(number, panel, colours) for number, panel in enumerate(panels)),
     ]  # fmt: skip
     body = (
@@ -45,6 +50,14 @@ def html(
         f"<main>{''.join(parts)}</main>"
     )
     return document("Runs side by side", body, more_style=colour_style(colours))
+
+
+def _pictures(tables: Tables, colours: Mapping[str, int]) -> str:
+    """Every metric with the runs' intervals."""
+    strips = [
+        strip(name, [(run, f"run{colours[run]}", figure) for run, figure in lanes]) for name, lanes in tables.intervals
+    ]
+    return f'<div class="strips">{"".join(strips)}</div>' if strips else ""
 
 
 def _coloured(pairs: Sequence[Sequence[str]]) -> list[list[object]]:

@@ -15,12 +15,8 @@ WIDE, HIGH = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 24, 10, 40
 COLUMNS = 280  # a curve of more points is drawn as the highest and lowest of each column
 BLACK_IN_THE_DARK = "#F0F0F0"
-STRIP, LANE, NAMES, EDGE = (
-    256,
-    22,
-    66,
-    18,
-)  # an interval's picture: its width, the height of a lane, room for names and at the edge
+STRIP, LANE, EDGE = 256, 22, 18  # an interval's picture: its width, the height of a lane, and room at the edge
+LETTER, MOST = 6.8, 13  # how wide a letter of a lane's name is, and how many are shown
 DEV_F1 = View("dev F1", "dev", "step", "step")
 
 
@@ -145,22 +141,23 @@ def strip(name: str, lanes: Sequence[tuple[str, str, Mapping[str, float]]]) -> s
     low, high = low - room, high + room
     if scale == 100:
         low, high = max(low, 0.0), min(high, 100.0)
-    across = (STRIP - NAMES - EDGE) / (high - low)
+    names = LETTER * max(len(_short(title)) for title, _, _ in lanes) + 10
+    across = (STRIP - names - EDGE) / (high - low)
     bottom = LANE * len(lanes) + 4
 
     def x(value: float) -> float:
-        return NAMES + (value * scale - low) * across
+        return names + (value * scale - low) * across
 
     drawing = []
     for value in ticks(low, high, 4):
-        place = NAMES + (value - low) * across
+        place = names + (value - low) * across
         drawing.append(f'<path class="grid" d="M{place:.1f} 2V{bottom}"/>')
         drawing.append(
             f'<text x="{place:.1f}" y="{bottom + 14}" text-anchor="middle">{value:g}{"%" if scale == 100 else ""}</text>'
         )
     for number, (title, kind, figure) in enumerate(lanes):
         y = LANE * number + LANE / 2 + 2
-        drawing.append(f'<text x="0" y="{y + 4:g}">{text(title)}</text>')
+        drawing.append(f'<text x="0" y="{y + 4:g}">{text(_short(title))}</text>')
         if figure["low"] is not None and figure["high"] is not None:
             left, right = x(figure["low"]), x(figure["high"])
             drawing.append(
@@ -172,6 +169,11 @@ def strip(name: str, lanes: Sequence[tuple[str, str, Mapping[str, float]]]) -> s
     note = "" if better is None else f" <small>{'higher' if better else 'lower'} is better</small>"
     svg = f'<svg viewBox="0 0 {STRIP} {bottom + 18}" role="img" aria-label="{text(f"{title}: {said}")}">{"".join(drawing)}</svg>'
     return f"<figure><figcaption>{text(title)}{note}</figcaption>{svg}</figure>"
+
+
+def _short(name: str) -> str:
+    """A name with room for little of it: names of runs differ at their ends."""
+    return name if len(name) <= MOST else f"{name[:4]}…{name[-(MOST - 5) :]}"
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

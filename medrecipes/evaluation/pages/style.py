@@ -38,8 +38,8 @@ svg { display: block; width: 100%; height: auto; } .strips svg { max-width: 320p
 svg text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; font-variant-numeric: tabular-nums; } .grid { stroke: var(--line); stroke-width: 1; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; } .raw { fill: none; stroke-width: .8; opacity: .28; }
 .keptline { stroke: var(--kept); stroke-width: 1.5; stroke-dasharray: 4 3; } svg text.kept { fill: var(--kept); stroke: var(--card); stroke-width: 4px; paint-order: stroke; }
-.whisker { stroke-width: 2; } .base { stroke: var(--base); fill: var(--base); } .tuned { stroke: var(--tuned); fill: var(--tuned); } circle.base { fill: var(--card); stroke-width: 2; }
-@media (prefers-color-scheme: dark) { .curve, .raw { filter: brightness(1.35); } }
+.whisker { stroke-width: 2; } .base { stroke: var(--base); fill: var(--base); } .tuned { stroke: var(--tuned); fill: var(--tuned); } .strips circle { fill: var(--card); stroke-width: 2; } .strips circle.tuned { fill: var(--tuned); }
+@media (prefers-color-scheme: dark) { .curve, .raw, .strips [class*="run"] { filter: brightness(1.35); } }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; margin: 8px 0 16px; max-width: 100%; } .scroll.fit { width: fit-content; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 14px; border-bottom: 1px solid var(--line); white-space: nowrap; }
