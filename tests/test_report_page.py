@@ -15,12 +15,12 @@ import pytest
 from medrecipes.core.files import write_json
 from medrecipes.evaluation.chat_report import report, write_report
 from medrecipes.evaluation.pages import answers
+from medrecipes.evaluation.pages.flags import flags
 from medrecipes.evaluation.pages.run_page import PAGE, Facts, as_html, read_facts, write_page
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import LossLog, RunDir
-from medrecipes.scoring.flags import flags
 from medrecipes.scoring.predictions import Prediction
 from tests.browser import DARK, NO_CHROMIUM, POLICY, browse, errors, look, require_accessible
 

@@ -66,23 +66,6 @@ def show(name: str, figure: Mapping[str, float | None], *, signed: bool = False)
     return f"{value}{unit} [-]" if low is None else f"{value}{unit} [{low}, {high}]"
 
 
-def nil(figure: Mapping[str, float | None]) -> bool:
-    """Whether a figure says nothing: there is none, or it is 0 with an interval of 0 to 0."""
-    return figure["value"] is None or not any(figure[part] for part in ("value", "low", "high"))
-
-
-def verdict(name: str, change: Mapping[str, float | None]) -> str:
-    """What a difference with its interval shows, e.g. `better`; of a metric that is neither good nor bad, `higher`."""
-    low, high, more_is_better = change["low"], change["high"], METRICS[name][1]
-    if low is None or high is None:
-        return "not known"
-    if low <= 0 <= high:
-        return "no difference shown"
-    if more_is_better is None:
-        return "higher" if low > 0 else "lower"
-    return "better" if (low > 0) == more_is_better else "worse"
-
-
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table of texts, and of what is `Markup`; the first row is its head."""
     head, *body = [[plain(cell).replace("|", "\\|") for cell in row] for row in rows]

@@ -8,12 +8,13 @@ from typing import Any
 
 from medrecipes.evaluation.chat_report import TUNED
 from medrecipes.evaluation.compare.histories import UNKNOWN, History
+from medrecipes.evaluation.verdicts import nil, verdict
 from medrecipes.runs.loss_plot import Panel, Point
 from medrecipes.scoring.bootstrap import Estimate, Figure, difference, draw_weights
 from medrecipes.scoring.figures import answer_figures, extraction_figures, listed, task_counts
 from medrecipes.scoring.predictions import SPANS, Prediction, as_taggings, groups
 from medrecipes.scoring.span_report import headline
-from medrecipes.scoring.tables import HEADLINES, METRICS, nil, show, verdict
+from medrecipes.scoring.tables import HEADLINES, METRICS, show
 
 BESIDE_RECIPE = ("name", "data.path", "eval.cases")  # where things lie, not what was done
 MARKED = " (not comparable)"  # behind a figure of runs that were not evaluated alike

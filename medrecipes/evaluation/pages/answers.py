@@ -7,8 +7,8 @@ from typing import Any
 
 from medrecipes.core.files import digest
 from medrecipes.evaluation.chat_report import TUNED
+from medrecipes.evaluation.pages.flags import RIGHT, flags
 from medrecipes.evaluation.pages.frame import paragraph, section, text
-from medrecipes.scoring.flags import RIGHT, flags
 from medrecipes.scoring.predictions import SPANS, Prediction, read_spans_text
 
 MOST = 400  # rows that a page holds

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrecipes.evaluation.pages.frame import text
+from medrecipes.evaluation.verdicts import nil
 from medrecipes.runs.loss_plot import COLOURS, Curve, Panel, Point, View, ceiling, dash, drawn
-from medrecipes.scoring.tables import METRICS, SHARES, nil, show
+from medrecipes.scoring.tables import METRICS, SHARES, show
 
 WIDE, HIGH = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 24, 10, 40

@@ -10,11 +10,12 @@ from medrecipes.evaluation.cases import exactly
 from medrecipes.evaluation.chat_report import REASONING, reasoning_rows, said_on_dev, spoken
 from medrecipes.evaluation.pages.frame import Html, folded, paragraph, section, table, text
 from medrecipes.evaluation.pages.plots import intervals
+from medrecipes.evaluation.verdicts import nil, verdict
 from medrecipes.scoring.entities import NORMALISATION
 from medrecipes.scoring.predictions import Prediction
 from medrecipes.scoring.span_report import confusion_rows, type_rows
 from medrecipes.scoring.spans import WAYS
-from medrecipes.scoring.tables import METRICS, counts_rows, lists_rows, nil, show, verdict
+from medrecipes.scoring.tables import METRICS, counts_rows, lists_rows, show
 
 # figures at the top: the first four of these that say something
 KEYS = ("bits_per_byte", "rougeL", "stops", "exact_match", "micro_f1", "macro_f1", "span_f1", "span_macro_f1", "span_precision", "span_recall")  # fmt: skip
