@@ -36,9 +36,13 @@ def do(arguments: argparse.Namespace) -> int:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
-    checked = check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only)
+    console = Console()
+    with console.working("check"):
+        checked = check_all(arguments.recipes, arguments.set, console, schema_only=arguments.schema_only)
     if checked.problems:
         raise RecipeError(checked.problems)
+    if len(arguments.recipes) == 1 and not arguments.schema_only:
+        console.next_move("run", *arguments.recipes, *(word for value in arguments.set for word in ("--set", value)))
     return int(arguments.strict and bool(checked.skipped))
 
 

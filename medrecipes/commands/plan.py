@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError, printable
@@ -21,10 +22,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def do(arguments: argparse.Namespace) -> None:
     """Print what fits a GPU; what does not fit is an error."""
+    from medrecipes.core.console import Console
     from medrecipes.pipeline.plan_report import lines, outlook
     from medrecipes.recipe.load import load
 
-    found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
+    with Console(sys.stderr).working("plan"):
+        found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
     print(printable(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found))))
     if not found["fits"]:
         raise MedRecipesError(f"{arguments.recipe}: {found['advice']}")

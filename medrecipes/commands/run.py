@@ -17,6 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.gpus(parser, "train on")
     options.trust_remote_code(parser)
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> int:
@@ -34,5 +35,9 @@ def do(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"{arguments.recipe}: {wrong}")
     if arguments.gpus > processes.size():
         return options.launch(arguments)
-    train(recipe, arguments.runs, fresh=arguments.fresh)
+    run = train(recipe, arguments.runs, fresh=arguments.fresh, console=options.console(arguments))
+    if processes.leads():
+        state = run.rundir.state
+        told = {"run": run.path, "state": state.get("state"), "resumed_from_step": state.get("resumed_from_step")}
+        options.outcome(arguments, {**told, "report": run.report, "releases": state.get("releases", [])})
     return 0

@@ -19,7 +19,7 @@ from medrecipes.core.files import cache_root
 from medrecipes.core.trust import admit
 from medrecipes.data.split import Split
 from medrecipes.data.tagged_split import TaggedSplit
-from medrecipes.engines.bases import Base, open_base
+from medrecipes.engines.bases import Base, fetch_weights, open_base
 from medrecipes.engines.plan import NO_VARLEN, unfit
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.recipe.rules.names import TINY
@@ -250,6 +250,8 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
     import torch
 
     limit_memory(recipe)
+    if ranks.leads():
+        fetch_weights(base)
     opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
     try:
         engine = opener(recipe, base, template)
@@ -264,6 +266,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
 
 def open_tagger(recipe: Recipe, base: Base, labels: Sequence[str], choice: Choice) -> Any:
     """Load the base with a tagging head (`trainer.tags.Tagger`)."""
+    fetch_weights(base)
     engine = importlib.import_module("medrecipes.engines.trainer.tags").Tagger(recipe, base, labels)
     engine.choices["engine"] = choice
     return engine

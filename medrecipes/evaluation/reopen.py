@@ -97,6 +97,7 @@ def evaluate(
         for line in aligned(suite_rows(done)):
             console.line(line)
     console.line(f"report.md  {folder / 'report.md'}")
+    console.next_move("publish", path)
     return folder
 
 

@@ -153,11 +153,13 @@ def _train(
             engine.open_adapter(rundir.adapter)
             stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
             return stats
+        best = None
         try:
             stats = engine.train(rendered.train, rendered.dev, rundir, console)
+            best = stats["best_step"]
         finally:
             if losses := read_losses(rundir.path / "loss.csv"):
-                loss_plot.loss_png(rundir.path / "loss.png", recipe.name, losses, task.supervised)
+                loss_plot.loss_png(rundir.path / "loss.png", recipe.name, losses, task.supervised, best)
         stage.says(_trained(stats))
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from medrecipes.core.errors import TemplateError
+from medrecipes.core.progress import counted
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.tally import MANY, Said
 from medrecipes.recipe.schema import Data, Recipe
@@ -102,7 +103,8 @@ def fit(
 ) -> Fitted:
     """Render all conversations and bring those that are too long within `max_tokens`, as the recipe says."""
     fitted = Fitted()
-    for conversation, example in zip(conversations, template.examples(conversations), strict=True):
+    examples = counted(template.examples(conversations), len(conversations), "rows")
+    for conversation, example in zip(conversations, examples, strict=True):
         if len(example.input_ids) > max_tokens:
             if on_overflow == "error":
                 raise TemplateError(

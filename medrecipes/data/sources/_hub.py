@@ -9,7 +9,7 @@ from typing import Protocol
 
 from medrecipes.core.errors import DataError, MedRecipesError, UnreachableError, reason
 from medrecipes.core.files import write_text
-from medrecipes.core.hub import client_errors, hub_silence, promptly
+from medrecipes.core.hub import bar_class, client_errors, hub_silence, promptly
 
 
 class Published(Protocol):
@@ -74,7 +74,9 @@ def fetch(source: Published, sha: str) -> Path:
     if why := hub_silence():
         raise _unreachable(source, sha, why)
     try:
-        return Path(snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files))
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files, tqdm_class=bar_class())
+        )
     except client_errors() as error:
         raise _failed(source, sha, error) from None
 

@@ -11,6 +11,7 @@ from typing import Any
 from medrecipes.core.console import Console, called
 from medrecipes.core.extras import vllm_python
 from medrecipes.core.notes import labelled
+from medrecipes.core.progress import phase
 from medrecipes.data import tally
 from medrecipes.data.split import Split, prepare
 from medrecipes.engines import Engine, engine_ahead, load_ahead, open_engine, recipe_base
@@ -54,7 +55,7 @@ class Chat:
 
     def split(self) -> Split:
         """Conversations, split by group."""
-        return prepare(self.recipe)
+        return prepare(self.recipe, phase)
 
     def describe(self, split: Split) -> str:
         """Rows by part."""
