@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from medrecipes.engines.plan import choose, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.memory import parts, trainable
 from medrecipes.engines.plan.pace import Graphs, answered_at_once, answering, cached, speed, uneven, waiting
-from medrecipes.pipeline.plan_report import lines, outlook
+from medrecipes.pipeline.plan_report import Counted, estimate, find_gpu, lines, outlook
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Lora, Model, Recipe, Train
+from medrecipes.rendering.chat_template import Example
 from tests.conftest import Cli, need_no_gpus
 
 MISTRAL = {
@@ -360,3 +362,22 @@ def test_a_small_base_waits_with_more_tokens_at_once() -> None:
     assert 2000 < sizes[0] < 4096 < sizes[1]
     assert waiting(recipe(), small, GPUS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
     assert waiting(recipe(), SHAPE, GPUS["l4"], 100_000, 0, decode_once=True) == 0
+
+
+def test_a_run_says_at_its_start_how_long_it_takes_where_the_plan_knows() -> None:
+    rows = [Example(str(n), "", [1] * 400, [-100] * 200 + [1] * 200) for n in range(2000)]
+    counted = Counted([400] * 2000, rows[:200], [200] * 100)
+    said = estimate(recipe(), MISTRAL, counted, GPUS["h200"], 1)
+    assert re.fullmatch(
+        r"about \d+ (s|min) on h200, by the plan: evaluate \(base\) \d+ s, train \d+ s, evaluate \(tuned\) \d+ s", said
+    )
+    assert estimate(recipe(), MISTRAL, counted, GPUS["h200"], 2).startswith("about ")
+    assert " on 2 x h200, " in estimate(recipe(), MISTRAL, counted, GPUS["h200"], 2)
+    assert estimate(recipe(), MISTRAL, counted, find_gpu("4GB"), 1) == ""  # it does not fit
+    assert estimate(recipe(), MISTRAL, Counted(), GPUS["h200"], 1) == ""  # no rows
+
+
+def test_a_plan_for_several_gpus_names_them(cli: Cli, base: Path) -> None:
+    done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200", "--gpus", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].endswith(" on 2 x h200")

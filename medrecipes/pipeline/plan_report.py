@@ -45,12 +45,19 @@ def find_gpu(name: str) -> Gpu:
 
 
 def _own() -> Gpu:
-    import torch
-
-    if not torch.cuda.is_available():
+    if (found := here()) is None:
         raise MedRecipesError(
             f"plan: this machine has no NVIDIA GPU; name one: --gpu {'|'.join(GPUS)}, or e.g. --gpu 24GB"
         )
+    return found
+
+
+def here() -> Gpu | None:
+    """The GPU in this machine, if it has one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
     from medrecipes.engines.choices import this_gpu
 
     return this_gpu()
@@ -70,11 +77,53 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
     shape = Shape.of(base.config)
     if recipe.task == "tag":
         return _tagging(recipe, base, shape, gpu)
+    counted = _rows(recipe, base)
+    planned = _planned(recipe, shape, gpu, gpus, counted)
+    found, tokens, way = planned.plan, planned.tokens, planned.way
+    return {
+        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
+        "GPU": gpu.name, "gpus": gpus, "engine": planned.engine, "layers": way, "why": planned.slow,
+        "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
+        "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
+        "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
+        "tokens_per_second": round(found.tokens_per_second),
+        "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
+        "advice": advice(recipe, found), "notes": counted.notes,
+        "stages": _stages(recipe, shape, gpu, counted, planned),
+    }  # fmt: skip
+
+
+def estimate(recipe: Recipe, config: dict[str, Any], counted: Counted, gpu: Gpu, gpus: int) -> str:
+    """How long a run takes whose rows are counted, in a line: what the plan reckons of its stages, and which it does not."""
+    shape = Shape.of(config)
+    planned = _planned(recipe, shape, gpu, gpus, counted)
+    if not planned.plan.fits:
+        return ""
+    stages = _stages(recipe, shape, gpu, counted, planned)
+    known = {name: seconds for name, seconds in stages.items() if seconds is not None}
+    if "train" not in known:
+        return ""
+    each = ", ".join(f"{name} {_time(seconds)}" for name, seconds in known.items())
+    return f"about {_time(sum(known.values()))} on {f'{gpus} x ' if gpus > 1 else ''}{gpu.name}, by the plan: {each}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a plan chose for a GPU, and the tokens that are trained on, where they are known."""
+
+    engine: str
+    way: Way
+    slow: str | None
+    plan: Plan
+    tokens: int | None
+
+
+def _planned(recipe: Recipe, shape: Shape, gpu: Gpu, gpus: int, counted: Counted) -> Planned:
     slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
-    counted = _rows(recipe, base)
-    lengths, notes = counted.train, counted.notes
+    lengths = counted.train
     rows, longest = len(lengths), max(lengths, default=0)
     mean = sum(lengths) // max(rows, 1)
     packing = recipe.train.packing
@@ -86,29 +135,17 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
     if recipe.train.max_steps:
         tokens = recipe.train.max_steps * recipe.train.batch * per_row[1]
-    return {
-        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
-        "GPU": gpu.name, "gpus": gpus, "engine": engine, "layers": way, "why": slow,
-        "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
-        "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
-        "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
-        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
-        "tokens_per_second": round(found.tokens_per_second),
-        "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
-        "advice": advice(recipe, found), "notes": notes,
-        "stages": _stages(recipe, shape, gpu, counted, found, tokens),
-    }  # fmt: skip
+    return Planned(engine, way, slow, found, tokens)
 
 
 # of a run, in its order, as run.json has them
 STAGES = ("data", "base", "tokens", "proofs", "load", "evaluate (base)", "train", "evaluate (tuned)")
 
 
-def _stages(
-    recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, plan: Plan, tokens: int | None
-) -> dict[str, int | None]:  # fmt: skip
+def _stages(recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, planned: Planned) -> dict[str, int | None]:
     """The seconds of every stage of a run; None where nothing was measured to reckon them from."""
     stages: dict[str, float | None] = dict.fromkeys(STAGES)
+    plan, tokens = planned.plan, planned.tokens
     if tokens and counted.train:
         chosen = subset([e.id for e in counted.dev], [e.kind for e in counted.dev], at_most(recipe, len(counted.dev)), recipe.seed)  # fmt: skip
         dev = [len(example.input_ids) for example in counted.dev]
@@ -197,7 +234,7 @@ def advice(recipe: Recipe, plan: Plan) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The plan as a small table."""
-    gpus = f"{found['gpus']} x {found['gpu']}" if found["gpus"] > 1 else found["GPU"]
+    gpus = f"{found['gpus']} x {found['GPU']}" if found["gpus"] > 1 else found["GPU"]
     said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion parameters, {found['trained'] / 1e6:.1f} million trainable parameters) on {gpus}"]  # fmt: skip
     why = f" (not fused: {found['why']})" if found["why"] else ""
     said += [f"engine {found['engine']}, {found['layers']} layers{why}"]

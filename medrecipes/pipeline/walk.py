@@ -112,6 +112,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             engine = task.open(found, split)
             computed = said_of_load(recipe.model.bits, engine.choices)
             stage.says(computed)
+    if said := task.estimate(found, rendered):
+        console.line(labelled("estimate", said))
     rundir.update(computed=computed, **_about(recipe, found), **environment.describe())
 
     evaluation = Evaluation(rundir.path / "eval", console)
