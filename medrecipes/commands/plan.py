@@ -23,10 +23,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def do(arguments: argparse.Namespace) -> None:
     """Print what fits a GPU; what does not fit is an error."""
     from medrecipes.core.console import Console
+    from medrecipes.core.files import cache_root
     from medrecipes.pipeline.plan_report import lines, outlook
     from medrecipes.recipe.load import load
 
-    with Console(sys.stderr).working("plan"):
+    console = Console(sys.stderr)
+    with console.working("plan"), console.quiet(cache_root() / "log.txt"):  # what libraries print is no plan
         found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
     print(printable(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found))))
     if not found["fits"]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medrecipes.core.errors import MedRecipesError, did_you_mean
+from medrecipes.core.errors import MedRecipesError, UnreachableError, did_you_mean
 from medrecipes.core.trust import admit
 from medrecipes.data.grouping import subset
+from medrecipes.data.records import Conversation, kind
 from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
@@ -18,6 +19,7 @@ from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
 from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
 from medrecipes.engines.plan.pace import answering
+from medrecipes.engines.plan.shipped_bases import shape_of, tokens_of
 from medrecipes.evaluation.answers import held_out
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
@@ -72,12 +74,10 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
         )
     if wrong := unshared(recipe.train.batch, recipe.train.micro_batch, gpus):
         raise MedRecipesError(f"--gpus {gpus}: {wrong}")
-    base = open_base(recipe.model.base, recipe.model.revision)
-    admit(recipe.model, base)
-    shape = Shape.of(base.config)
+    base, shape, notes = _at_hand(recipe)
     if recipe.task == "tag":
-        return _tagging(recipe, base, shape, gpu)
-    counted = _rows(recipe, base)
+        return _tagging(recipe, base, shape, gpu, notes)
+    counted = _rows(recipe, base) if base else _estimated(recipe, shape)
     planned = _planned(recipe, shape, gpu, gpus, counted)
     found, tokens, way = planned.plan, planned.tokens, planned.way
     return {
@@ -89,9 +89,39 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
         "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
         "tokens_per_second": round(found.tokens_per_second),
         "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
-        "advice": advice(recipe, found), "notes": counted.notes,
+        "advice": advice(recipe, found), "notes": [*notes, *counted.notes],
         "stages": _stages(recipe, shape, gpu, counted, planned),
     }  # fmt: skip
+
+
+def _at_hand(recipe: Recipe) -> tuple[Base | None, Shape, list[tuple[str, str]]]:
+    """The base and its dimensions, or of one that a shipped recipe names and that cannot be had, what its makers publish."""
+    model = recipe.model
+    try:
+        base = open_base(model.base, model.revision)
+    except MedRecipesError as error:
+        shape = shape_of(model.base)
+        if shape is None or not (isinstance(error, UnreachableError) or model.base.startswith("package:")):
+            raise
+        return None, shape, [("note", f"{model.base} is not at hand: planned by its published dimensions, and tokens are estimated from letters")]  # fmt: skip
+    admit(model, base)
+    return base, Shape.of(base.config), []
+
+
+def _estimated(recipe: Recipe, shape: Shape) -> Counted:
+    """What the rows count without the base's tokenizer and template, about; nothing where the data is not at hand."""
+    if not _has_rows(recipe):
+        return Counted()
+    split, most = prepare(recipe), recipe.data.max_tokens
+
+    def whole(row: Conversation) -> int:
+        return tokens_of([message.content for message in row.messages], shape)
+
+    keeps = recipe.data.on_overflow != "drop"
+    train = [min(size, most) for size in map(whole, split.train) if keeps or size <= most]
+    dev = [Example(row.id, row.group, [0] * min(whole(row), most), [], kind=kind(row.meta)) for row in split.dev]
+    asked = [tokens_of([message.content for message in row.prompt()], shape) for row in split.held_out[: recipe.eval.rows]]  # fmt: skip
+    return Counted(train, dev, asked)
 
 
 def estimate(recipe: Recipe, config: dict[str, Any], counted: Counted, gpu: Gpu, gpus: int) -> str:
@@ -161,13 +191,19 @@ def _stages(recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, planned: P
     return {name: None if seconds is None else round(seconds) for name, seconds in stages.items()}
 
 
-def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, Any]:
+def _tagging(
+    recipe: Recipe, base: Base | None, shape: Shape, gpu: Gpu, notes: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     """The plan of a tagging run: the library's layers, and a head that is as wide as there are tags."""
     lengths, labels = [recipe.data.max_tokens], 5
     if recipe.data.path:  # a look at the plan fetches nothing
         split = prepare_tagged(recipe)
-        found = windows(base.tokenizer, split.train, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
-        lengths, labels = [len(window.input_ids) for window in found], len(split.labels)
+        labels = len(split.labels)
+        if base:
+            found = windows(base.tokenizer, split.train, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            lengths = [len(window.input_ids) for window in found]
+        else:
+            lengths = [min(recipe.data.max_tokens, tokens_of([" ".join(row.tokens)], shape)) for row in split.train]
     micro_batch, longest = tag_micro_batch(recipe, max(lengths)), max(lengths)
     recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
 
@@ -185,7 +221,7 @@ def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, An
         "fits": gb <= limit, "micro_batch": micro_batch, "accumulation": recipe.train.batch // micro_batch,
         "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
         "tokens_per_second": None, "tokens": int(sum(lengths) * recipe.train.epochs) if recipe.data.path else None, "seconds": None,
-        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": [],
+        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": list(notes),
         "stages": dict.fromkeys(STAGES),
     }  # fmt: skip
 
@@ -202,8 +238,7 @@ class Counted:
 
 def _rows(recipe: Recipe, base: Base) -> Counted:
     """What the rows count; nothing where the data is not at hand."""
-    entries = recipe.data.entries
-    if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
+    if not _has_rows(recipe):
         return Counted()
     split = prepare(recipe)
     template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
@@ -213,6 +248,11 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
     return Counted(
         [len(example.input_ids) for example in train], fitted["dev"].examples, prompts, told(fitted, recipe.data)
     )
+
+
+def _has_rows(recipe: Recipe) -> bool:
+    """Whether the data is at hand: a look at the plan fetches nothing."""
+    return bool(recipe.data.path or all(entry.path for entry in recipe.data.entries))
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:
