@@ -41,7 +41,7 @@ def do(arguments: argparse.Namespace) -> int:
         checked = check_all(arguments.recipes, arguments.set, console, schema_only=arguments.schema_only)
     if checked.problems:
         raise RecipeError(checked.problems)
-    if len(arguments.recipes) == 1 and not arguments.schema_only:
+    if len(arguments.recipes) == 1 and not (arguments.schema_only or checked.skipped):
         console.next_move("run", *arguments.recipes, *(word for value in arguments.set for word in ("--set", value)))
     return int(arguments.strict and bool(checked.skipped))
 

@@ -36,7 +36,7 @@ def do(arguments: argparse.Namespace) -> None:
     if arguments.recipe:
         from medrecipes.core.files import cache_root
         from medrecipes.data.split import prepare
-        from medrecipes.engines import recipe_base
+        from medrecipes.engines import tokenizer_base
         from medrecipes.recipe.load import load
         from medrecipes.rendering.base_template import base_template
 
@@ -46,7 +46,7 @@ def do(arguments: argparse.Namespace) -> None:
             return
         data, split = recipe.data, prepare(recipe)
         with Console().quiet(cache_root() / "log.txt"):
-            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base, split.rows)
+            template = base_template(recipe, tokenizer_base(recipe, split).tokenizer, recipe.model.base, split.rows)
         rows = split.rows
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.rendering.tokenizer import Tokenizer
@@ -67,13 +67,13 @@ def _tags(recipe: Recipe, arguments: argparse.Namespace) -> None:
     from medrecipes.core.console import Console
     from medrecipes.core.files import cache_root
     from medrecipes.data.tagged_split import prepare_tagged
-    from medrecipes.engines import tag_base
+    from medrecipes.engines import tokenizer_base
     from medrecipes.rendering.preview import choose
     from medrecipes.rendering.preview_tags import preview_tags, tags_json
 
     split = prepare_tagged(recipe)
     with Console().quiet(cache_root() / "log.txt"):
-        tokenizer = tag_base(recipe, split).tokenizer
+        tokenizer = tokenizer_base(recipe, split).tokenizer
     chosen = choose([*split.train, *split.dev, *split.test], arguments.n, arguments.row)
     if arguments.json:
         _print(tags_json(tokenizer, chosen, split.labels, recipe))
