@@ -16,7 +16,6 @@ DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument(
         "recipes", nargs="+", metavar="RECIPE|DATA", help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …)"
     )

@@ -8,6 +8,9 @@ from pathlib import Path
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError
 
+EXAMPLE = """example:
+  medrecipes eval runs/tiny_mistral-* --set eval.temperature=0.7"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

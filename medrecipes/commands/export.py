@@ -6,6 +6,9 @@ import argparse
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes export runs/tiny_mistral-* --format merged-16bit"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

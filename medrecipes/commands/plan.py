@@ -9,6 +9,10 @@ import sys
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError, printable
 
+EXAMPLE = """example:
+  medrecipes plan mistral_medquad --gpu rtx4090
+  medrecipes plan mistral_small_medquad --gpu h200 --gpus 2"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

@@ -13,6 +13,9 @@ from medrecipes.core.errors import MedRecipesError, printable
 if TYPE_CHECKING:
     from medrecipes.recipe.schema import Recipe
 
+EXAMPLE = """example:
+  medrecipes preview tiny_mistral -n 1"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes publish runs/tiny_mistral-*             what a release would be; --push makes it"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

@@ -8,6 +8,10 @@ from medrecipes.commands import _options as options
 from medrecipes.core import processes
 from medrecipes.core.errors import RecipeError
 
+EXAMPLE = """example:
+  medrecipes run demo
+  medrecipes run tiny_mistral --set train.epochs=2      one value changed: another run folder"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

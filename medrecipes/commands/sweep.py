@@ -6,6 +6,9 @@ import argparse
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes sweep tiny_sweep"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

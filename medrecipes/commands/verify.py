@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes verify runs/tiny_mistral-*"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
