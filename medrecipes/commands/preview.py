@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,22 +48,23 @@ def do(arguments: argparse.Namespace) -> None:
         if recipe.task == "tag":
             _tags(recipe, arguments)
             return
-        data, split = recipe.data, prepare(recipe)
-        with Console().quiet(cache_root() / "log.txt"):
+        data, whole, console = recipe.data, recipe.train.loss_on == "all", Console(sys.stderr)
+        with console.working("preview"), console.quiet(cache_root() / "log.txt"):
+            split = prepare(recipe)
             template = base_template(recipe, tokenizer_base(recipe, split).tokenizer, recipe.model.base, split.rows)
         rows = split.rows
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.rendering.tokenizer import Tokenizer
 
-        data, template = None, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
+        data, whole, template = None, False, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
         rows = conversations_from_file(arguments.file)
     else:
         raise MedRecipesError("preview: give a RECIPE, or all of --template NAME --tokenizer DIR --file FILE")
     chosen = choose(rows, arguments.n, arguments.row)
     if arguments.json:
-        _print(preview_json(template, chosen))
+        _print(preview_json(template, chosen, whole=whole))
     else:
-        preview(template, chosen, Console().rich, data)
+        preview(template, chosen, Console().rich, data, whole=whole)
 
 
 def _tags(recipe: Recipe, arguments: argparse.Namespace) -> None:
