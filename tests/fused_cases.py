@@ -30,6 +30,8 @@ from transformers import (
 from medrecipes.core.errors import EngineError
 from medrecipes.engines.kernels import fused_layer, pointwise, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.kernels.eight_bit import EightBitProjection, unfit
+from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.plan.pace import Graphs
 from medrecipes.engines.trainer.fused import differs
 from medrecipes.engines.trainer.runtime_proofs import Proving
@@ -138,7 +140,13 @@ def compare(family: str, targets: list[str], keep: list[bool], *, inputs_learn: 
     if inputs_learn:
         model.enable_input_require_grads()
     loss, grads = step(model)
-    with fused_layer.layers(model, torch.float64, keep, decode_once=keep[0], recorded=recording if recorded else None):
+    with fused_layer.layers(
+        model,
+        torch.float64,
+        keep,
+        project=partial(Projection, decode=keep[0]),
+        recorded=recording if recorded else None,
+    ):
         own_loss, own = step(model, **WHERE)
     assert own.keys() == grads.keys()
     apart = max(float((own[name] - grad).abs().max() / grad.abs().max()) for name, grad in grads.items())
@@ -150,7 +158,7 @@ def calls() -> list[int]:
     model, seen, counts = build("mistral", ALL), [], []
     usual = varlen_attention.attend
     varlen_attention.attend = lambda *values: (seen.append(1), usual(*values))[1]  # type: ignore[assignment]
-    with fused_layer.layers(model, torch.float64, [True] * 3, decode_once=False):
+    with fused_layer.layers(model, torch.float64, [True] * 3):
         step(model, **WHERE)
         counts.append(len(seen))
         model.eval()
@@ -169,7 +177,7 @@ def neighbours() -> dict[str, Any]:
     positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
     batch = {"input_ids": ids, "position_ids": positions, "labels": ids.masked_fill(positions == 0, -100)}
     blurred = {**WHERE, "cu_seq_lens_q": torch.tensor([0, 5, 14, 22], dtype=torch.int32)}
-    with fused_layer.layers(model, torch.float64, [True, False, True], decode_once=False):
+    with fused_layer.layers(model, torch.float64, [True, False, True]):
         for name, where in (("kept", WHERE), ("blurred", blurred)):
             proving = Proving("llama", packing=False, evaluate=None)
             try:
@@ -184,7 +192,7 @@ def neighbours() -> dict[str, Any]:
 def two_steps() -> list[float]:
     """The loss before and after a step of the optimiser, and the library's after it."""
     model = build("llama", ALL)
-    with fused_layer.layers(model, torch.float64, [True] * 3, decode_once=False):
+    with fused_layer.layers(model, torch.float64, [True] * 3):
         before, grads = step(model, **WHERE)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -218,12 +226,51 @@ def probes() -> dict[str, str | None]:
     for name, wrong in (("right", usual), ("wrong", lambda *values: usual(*values) * 1.1), ("none", fail)):
         pointwise._ON_CPU[pointwise.heads_normed_back] = wrong
         model = build("qwen3", ALL).eval()
-        found[name] = differs(
-            model, torch.float64, partial(fused_layer.layers, model, torch.float64, [True] * 3, decode_once=False)
-        )
+        found[name] = differs(model, torch.float64, partial(fused_layer.layers, model, torch.float64, [True] * 3))
         assert not model.training
         assert all(parameter.grad is None for parameter in model.parameters())
     pointwise._ON_CPU[pointwise.heads_normed_back] = usual
+    return found
+
+
+def eight_bits() -> dict[str, Any]:
+    """How far 8-bit floats lie from what they round: a product both ways, and a whole model's loss and gradients."""
+    found: dict[str, Any] = {}
+    torch.manual_seed(0)
+    matrices = [torch.nn.Linear(128, rows, dtype=torch.bfloat16).requires_grad_(False) for rows in (96, 32)]
+    for matrix in matrices:
+        matrix.weight.data *= torch.logspace(-3, 3, 128)  # what one scale for all would lose
+    x, grads = torch.randn(50, 128).bfloat16(), [torch.randn(50, rows).bfloat16() for rows in (96, 32)]
+    plain, held, anew = (
+        kind(matrices, torch.bfloat16, decode=once)
+        for kind, once in ((Projection, False), (EightBitProjection, True), (EightBitProjection, False))
+    )
+    for name, ours in (("held", held), ("anew", anew)):
+        found[name] = [
+            float((a.float() - b.float()).norm() / b.float().norm())
+            for a, b in ((ours.product(x), plain.product(x)), (ours.product_back(grads), plain.product_back(grads)))
+        ]
+    found["nothing"] = float(held.product(torch.zeros_like(x)).float().sub(plain.bias.float()).abs().max())
+    for family in ("mistral", "qwen2", "gemma 3"):
+        model = build(family, ALL).bfloat16().train()
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        runs = []
+        for kind in (Projection, EightBitProjection):
+            with (
+                fused_layer.layers(model, torch.bfloat16, [True, False, True], project=partial(kind, decode=kind is EightBitProjection)),
+                torch.autocast("cpu", torch.bfloat16),
+            ):  # fmt: skip
+                runs.append(step(model, **WHERE))
+        (loss, grads_), (rounded, others) = runs
+        far = sum(float((others[name] - grad).square().sum()) for name, grad in grads_.items())
+        found[family] = [
+            abs(rounded - loss) / loss,
+            (far / sum(float(g.square().sum()) for g in grads_.values())) ** 0.5,
+        ]
+    odd = torch.nn.Linear(128, 90)
+    found["unfit"] = [unfit([[matrices]]), unfit([[matrices], [[odd]]])]
     return found
 
 
@@ -249,6 +296,7 @@ if __name__ == "__main__":
                 "reasons": reasons(),
                 "neighbours": neighbours(),
                 "probes": probes(),
+                "eight bits": eight_bits(),
             }
         )
     )

@@ -78,11 +78,7 @@ def compare(bits: int, keep: list[bool]) -> dict[str, Any]:
             if bits == 16:
                 model.enable_input_require_grads()
             model.set_attn_implementation(varlen_attention.NAME)
-            stack.enter_context(
-                fused_layer.layers(
-                    model, torch.bfloat16, keep, decode_once=False, recorded=recording if played else None
-                )
-            )
+            stack.enter_context(fused_layer.layers(model, torch.bfloat16, keep, recorded=recording if played else None))
         several = processes.size() > 1
         wrapped = [DistributedDataParallel(model) if several else model for model in models]
         first = 5 * processes.rank()
@@ -135,7 +131,7 @@ def steps(count: int, room: float) -> dict[str, Any]:
     model, told = build(16), list[str]()
     model.set_attn_implementation(varlen_attention.NAME)
     recorded = partial(Recorded, graphs=Graphs(LARGEST, 8, 1), room=room, tell=told.append)
-    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=recorded):
+    with fused_layer.layers(model, torch.bfloat16, [True] * 3, recorded=recorded):
         for _ in range(count):
             loss = model(**batch(BATCHES[0], 0), use_cache=False).loss
             loss.backward()
@@ -155,7 +151,7 @@ def room() -> dict[str, Any]:
             return out
 
     model.set_attn_implementation(varlen_attention.NAME)
-    with fused_layer.layers(model, torch.bfloat16, [True] * 3, decode_once=False, recorded=partial(Seen, graphs=Graphs(2048, 8, 1), room=asked, tell=print)):  # fmt: skip
+    with fused_layer.layers(model, torch.bfloat16, [True] * 3, recorded=partial(Seen, graphs=Graphs(2048, 8, 1), room=asked, tell=print)):  # fmt: skip
         for size in range(128, 2049, 128):
             for _ in range(3):
                 model(**batch([size], 0), use_cache=False).loss.backward()

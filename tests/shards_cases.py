@@ -132,7 +132,7 @@ def main(folder: Path) -> None:
             results = []
             for model, lender in ((whole, None), (dealt, shards)):
                 model.train()
-                with fused_layer.layers(model, torch.float32, keep, decode_once=False, shards=lender):
+                with fused_layer.layers(model, torch.float32, keep, shards=lender):
                     results.append(step(model, **WHERE))
             (loss, grads), (own_loss, own) = results
             apart[name] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import threading
 from collections.abc import Sequence
 from itertools import combinations, pairwise
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from medrecipes.core.errors import EngineError, SpoiledError
-from medrecipes.engines import CAPPED, Decoding, choose_engine
+from medrecipes.engines import CAPPED, Decoding, choose_engine, load_libraries
 from medrecipes.recipe.load import load
 from medrecipes.rendering.chat_template import MASKED, Example
 from medrecipes.runs.folder import RunDir, read_losses
@@ -372,3 +373,21 @@ def test_the_choice_has_its_reason(
 ) -> None:
     recipe = load(ROOT / "recipes" / "tiny_mistral.toml", overrides).recipe
     assert str(choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=slow == "capped")) == choice
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "base", "says"),
+    [
+        (False, (0, 0), "tiny:mistral", "a CPU has no 8-bit floats (RTX 40, L4, H100 and newer have)"),
+        (True, (8, 0), "tiny:mistral", "this GPU has no 8-bit floats (RTX 40, L4, H100 and newer have)"),
+        (True, (9, 0), "tiny:gemma4", "gemma4_text layers are built otherwise"),
+    ],
+)
+def test_8_bit_floats_that_are_not_to_be_had_are_never_left_out_in_silence(
+    cuda: bool, capability: tuple[int, int], base: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: capability)
+    recipe = load(ROOT / "recipes" / "tiny_mistral.toml", ["train.compute=fp8", f"model.base={base}", "template.foreign=true"]).recipe  # fmt: skip
+    with pytest.raises(EngineError, match=re.escape(f"train.compute = 'fp8': {says}; leave it out, or set 'bf16'")):
+        load_libraries(recipe)

@@ -66,3 +66,18 @@ def test_a_family_that_was_not_proved_on_a_gpu_is_held_against_the_library_first
     assert probes["right"] is None
     assert re.fullmatch(r"the fused ones lie \d+\.\d% from them on a probe", probes["wrong"])
     assert probes["none"] == "the fused ones fail here: no kernel for this GPU"
+
+
+def test_8_bit_floats_are_the_product_but_for_their_rounding(found: dict[str, Any]) -> None:
+    rounded = found["eight bits"]
+    for way in (
+        "held",
+        "anew",
+    ):  # e4m3 rounds by up to 1/16, at random; a scale for the whole matrix would lose most columns
+        assert all(0.001 < apart < 0.05 for apart in rounded[way]), way
+    assert rounded["nothing"] == 0
+    for family in ("mistral", "qwen2", "gemma 3"):
+        loss, gradients = rounded[family]
+        assert loss < 0.02, family
+        assert 0.001 < gradients < 0.3, family
+    assert rounded["unfit"] == [None, "a matrix of 90 x 128 numbers, whose sides are no multiples of 16"]

@@ -39,6 +39,8 @@ WRONG = [
     ('[template]\nname = "mistral-v11"\n', "x.toml:2: template.name = 'mistral-v11' is unknown; did you mean mistral-v1?"),
     ('[data]\npath = "nowhere.csv"\n', "x.toml:2: data.path = 'nowhere.csv' does not exist; correct it, or leave it out"),
     ("[data]\nsplit = { train = 0.5, dev = 0.1, test = 0.1 }\n", "x.toml:2: data.split: train, dev and test must sum to 1, train above 0"),
+    ("[train]\ncompute = 'fp8'\n[lora]\ndropout = 0.1\n", "x.toml:2: train.compute = 'fp8' does not go with x.toml:4: lora.dropout = 0.1; leave one out"),
+    ("[train]\ncompute = 'fp8'\nprecision = 'fp16'\n", "x.toml:2: train.compute = 'fp8' does not go with x.toml:3: train.precision = 'fp16'; leave one out"),
     ("[train]\nepochs = 1\nmax_steps = 5\n", "x.toml:3: train.max_steps contradicts x.toml:2: train.epochs; set one of them"),
     ("[train]\nbatch = 8\nmicro_batch = 3\n", "x.toml:3: train.micro_batch = 3 does not divide train.batch = 8; choose a divisor"),
     ("[train\n", "x.toml:1: broken TOML (Expected ']' at the end of a table declaration (at line 1, column 7)); correct this line"),

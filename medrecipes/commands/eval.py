@@ -20,6 +20,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--suite", metavar="lm-eval:TASKS", help="benchmarks by lm-evaluation-harness, or medical, or general"
     )
     options.checkpoint(parser)
+    parser.add_argument(
+        "--dev",
+        action="store_true",
+        help="answer the dev rows, by which settings are chosen, in place of the test rows",
+    )
     options.gpus(parser, "answer on")
     parser.add_argument(
         "--include", type=Path, metavar="DIR", help="with --suite: a folder with task files of your own"
@@ -40,7 +45,7 @@ def do(arguments: argparse.Namespace) -> int:
     def answer() -> None:
         folder = evaluate(
             arguments.run, arguments.set, options.console(arguments), fresh=arguments.fresh, suite=arguments.suite,
-            include=arguments.include, checkpoint=arguments.checkpoint,
+            include=arguments.include, checkpoint=arguments.checkpoint, dev=arguments.dev,
         )  # fmt: skip
         options.outcome(
             arguments, {"run": arguments.run, "folder": folder, "report": read_json(folder / "report.json")}

@@ -169,6 +169,15 @@ def _trl(recipe: Recipe, reason: str) -> Choice:
     return Choice("trl", reason)
 
 
+FP8_CAPABILITY = (8, 9)  # of the first GPUs that multiply 8-bit floats
+
+
+def require_bf16(recipe: Recipe, why: str) -> None:
+    """Raise where a recipe is to be computed in 8-bit floats and cannot be, and why."""
+    if recipe.train.compute == "fp8":
+        raise EngineError(f"train.compute = 'fp8': {why}; leave it out, or set 'bf16'")
+
+
 def require_trackers(recipe: Recipe) -> None:
     """Raise for a tracker that is not installed; said before anything is done."""
     for name in recipe.train.report_to:
@@ -218,8 +227,14 @@ def _engine(recipe: Recipe) -> Choice:
     import torch  # unsloth wants to come before trl, transformers and peft; torch may come before it
 
     cuda, processes = torch.cuda.is_available(), ranks.size()
+    if not cuda or torch.cuda.get_device_capability() < FP8_CAPABILITY:
+        require_bf16(
+            recipe, f"{'this GPU has' if cuda else 'a CPU has'} no 8-bit floats (RTX 40, L4, H100 and newer have)"
+        )
     slow, caps = _known(recipe) if cuda and recipe.model.engine == "auto" else (None, False)
     choice = choose_engine(recipe, cuda=cuda, processes=processes, slow=slow, caps=caps)
+    if choice.value == "unsloth":
+        require_bf16(recipe, slow or choice.reason)
     if importlib.util.find_spec(str(choice.value)) is None and choice.value == "unsloth":
         raise EngineError(
             "model.engine = 'unsloth': unsloth is not installed; `bash scripts/install` does it, or set model.engine = 'trl'"

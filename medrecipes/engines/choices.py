@@ -11,9 +11,9 @@ import torch
 
 from medrecipes.core import processes
 from medrecipes.core.errors import EngineError
-from medrecipes.engines import Choice, generation, has_varlen, plan
+from medrecipes.engines import Choice, generation, has_varlen, plan, require_bf16
+from medrecipes.engines.kernels import eight_bit, varlen_attention
 from medrecipes.engines.kernels import fused_layer as fused
-from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.plan.dimensions import Gpu, Shape, data_sheet
 from medrecipes.engines.plan.memory import GB, Way
 from medrecipes.engines.plan.pace import Graphs
@@ -79,6 +79,8 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
     if shape.family not in plan.PROVED_FAMILIES:
         reason = reason or f"{shape.family} layers were not proved to be shared"
+    if recipe.train.compute == "fp8":
+        reason = reason or "each GPU keeps its matrices in 8-bit floats"
     if reason and wanted is True:
         raise EngineError(f"model.shard = true: only fused layers can be shared, and there are none: {reason}; set model.shard = false")  # fmt: skip
     if reason or wanted != "auto":
@@ -106,6 +108,8 @@ def choose_setting(
         choices.pop("attention", None)
     choices["layers"] = layers = _layers(engine, recipe, model, layout.value, decoded)
     own = layers.value == "fused"
+    if recipe.train.compute == "fp8":
+        choices["compute"] = _eight_bits(recipe, model, layers)
     if on_cpu:
         batch = recipe.train.batch // processes.size()
         wanted, again = recipe.train.micro_batch, recipe.train.checkpointing
@@ -140,7 +144,9 @@ def choose_setting(
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
     choices["micro_batch"] = Choice(found.micro_batch, fits) if auto[0] else _micro_batch(found.micro_batch, recipe)
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
-    if own and recipe.model.bits == 4:
+    if own and recipe.train.compute == "fp8":
+        choices["weights"] = Choice("rounded once" if found.decode_once else "rounded when needed", fits)
+    elif own and recipe.model.bits == 4:
         choices["weights"] = Choice(DECODED if found.decode_once else UNDECODED, fits)
     if own:
         launches = Choice("one by one", "CUDA graphs would not pay here, or not fit")
@@ -191,6 +197,14 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
     if engine == "trl" and not varlen_attention.available(dtype):
         return Choice("padded", "no variable-length attention for this torch, GPU and precision")
     return Choice("flat", "padding-free rows waste nothing on padding")
+
+
+def _eight_bits(recipe: Recipe, model: Any, layers: Choice) -> Choice:
+    """That the frozen matrices are multiplied in 8-bit floats; raises where they cannot be."""
+    why = None if layers.value == "fused" else layers.reason
+    if why := why or eight_bit.unfit([fused.projections(layer) for layer in fused.decoder(model).layers]):
+        require_bf16(recipe, why)
+    return Choice("fp8", "the recipe says so; frozen matrices in e4m3, a scale for each row, all else in bf16")
 
 
 def _layers(engine: str, recipe: Recipe, model: Any, layout: Layout, decoded: bool) -> Choice:

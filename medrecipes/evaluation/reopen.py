@@ -17,7 +17,7 @@ from medrecipes.engines import said_of_load
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
 from medrecipes.evaluation.finished_run import open_run, require_run
-from medrecipes.evaluation.reopen_tags import evaluate_tags
+from medrecipes.evaluation.reopen_tags import evaluate_tags, on_dev
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir, holding
@@ -48,11 +48,12 @@ def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[
 @at_work
 def evaluate(
     path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
-    include: Path | None = None, checkpoint: int | None = None,
+    include: Path | None = None, checkpoint: int | None = None, dev: bool = False,
 ) -> Path:  # fmt: skip
     """Answer and report what is not answered yet, with the run's own template and base; returns the report's folder.
 
-    Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered.
+    Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered,
+    and so do answers to the dev rows in place of the test rows.
     """
     run = open_run(path)
     rundir = run.rundir
@@ -62,14 +63,15 @@ def evaluate(
     tasks = parse_suite(suite) if suite else ()
     recipe = run.with_eval(overrides, "eval.rows=500")
     adapter = run.adapter(checkpoint)
-    same = recipe.eval == run.own.eval and not fresh and checkpoint is None
-    folder = path / "eval" if same else _fresh(path, recipe, checkpoint, fresh=fresh)
+    same = recipe.eval == run.own.eval and not (fresh or dev) and checkpoint is None
+    other = ("" if checkpoint is None else f"-checkpoint-{checkpoint}") + "-dev" * dev
+    folder = path / "eval" if same else _fresh(path, recipe, other, fresh=fresh)
     if run.tags:
-        evaluate_tags(run, recipe, adapter, folder, console)
+        evaluate_tags(run, recipe, adapter, folder, console, dev=dev)
         return folder
     with (
         file_hashes.mending(rundir, folder),
-        opened(recipe, rundir, adapter, console) as (engine, template, rows, split),
+        opened(recipe, rundir, adapter, console, dev=dev) as (engine, template, rows, split),
     ):
         with console.stage("base") as stage, console.quiet(rundir.log):
             with engine.base():
@@ -124,12 +126,11 @@ def adapter_loss(recipe: Recipe, rundir: RunDir, console: Console) -> tuple[floa
     return nats / sum(example.answer_bytes for _, example in rows), rows
 
 
-def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -> Path:
-    """A folder by its settings; asked for a fresh one, the first that is free."""
+def _fresh(path: Path, recipe: Recipe, other: str, *, fresh: bool) -> Path:
+    """A folder by its settings, and by what `other` rows or adapter it is of; asked for a fresh one, the first that is free."""
     # a key that the schema gained changes no folder's name where it says what was done before
     settings = recipe.eval.model_dump(mode="json", exclude=set() if recipe.eval.max_reasoning_tokens else {"max_reasoning_tokens"})  # fmt: skip
-    at = "" if checkpoint is None else f"-checkpoint-{checkpoint}"
-    first = folder = path / f"eval-{digest(settings)[:8]}{at}"
+    first = folder = path / f"eval-{digest(settings)[:8]}{other}"
     number = 2
     while fresh and folder.exists():
         folder = first.with_name(f"{first.name}-{number}")
@@ -139,9 +140,10 @@ def _fresh(path: Path, recipe: Recipe, checkpoint: int | None, *, fresh: bool) -
 
 @contextmanager
 def opened(
-    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console, split: Split | None = None
+    recipe: Recipe, rundir: RunDir, adapter: Path, console: Console, split: Split | None = None, *, dev: bool = False
 ) -> Iterator[tuple[Any, ChatTemplate, Sequence[answers.Row], Split]]:
-    """Engine, template, rows and split, as the run had them; what has changed since is an error. `split`: made already.
+    """Engine, template, rows and split, as the run had them; what has changed since is an error. `split`: made already;
+    `dev`: the dev rows are answered in place of the test rows.
 
     With several processes the others open it too (`assist`), and answer with the leader until the end.
     """
@@ -153,6 +155,7 @@ def opened(
     with console.stage("data") as stage:
         split = split or prepare(recipe)
         rundir.require_data(split.key)
+        split = on_dev(split) if dev else split
         stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
     with console.stage("load") as stage, console.quiet(rundir.log):
         choice, base, template = foundation(recipe, split)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medrecipes.core.console import Console
+from medrecipes.core.errors import RunError
+from medrecipes.data.split import Parts
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.evaluation import span_report
 from medrecipes.evaluation.finished_run import Run, open_run
@@ -13,6 +16,8 @@ from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.tables import markdown
+
+P = TypeVar("P", bound=Parts[Any])
 
 
 def held_out_again(recipe: Recipe, rundir: RunDir) -> TaggedSplit:
@@ -22,12 +27,24 @@ def held_out_again(recipe: Recipe, rundir: RunDir) -> TaggedSplit:
     return split
 
 
-def evaluate_tags(run: Run, recipe: Recipe, adapter: Path, folder: Path, console: Console) -> None:
-    """Tag the held-out rows again and report them against the dictionary."""
+def on_dev(split: P) -> P:
+    """A split with its dev rows held out in place of the test rows: what settings may be chosen by."""
+    if not split.dev:
+        raise RunError(
+            "--dev: data.split leaves no dev rows (dev = 0), and the test rows are for figures alone; leave it out"
+        )
+    return replace(split, test=())
+
+
+def evaluate_tags(
+    run: Run, recipe: Recipe, adapter: Path, folder: Path, console: Console, *, dev: bool = False
+) -> None:
+    """Tag the held-out rows again, or the dev rows, and report them against the dictionary."""
     rundir = run.rundir
     with file_hashes.mending(rundir, folder):
         with console.stage("data") as stage:
             split = held_out_again(recipe, rundir)
+            split = on_dev(split) if dev else split
             stage.says(f"{len(split.held_out)} {split.held_out_name} rows")
         with console.stage("evaluate (tuned)") as stage, console.quiet(rundir.log):
             engine = run.open_tagger(recipe, adapter)

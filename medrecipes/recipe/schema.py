@@ -273,6 +273,11 @@ class Train(Section):
         None, description="Use at most so much of the GPU; left out: all that is free."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="Number format of the computation.")
+    compute: Literal["bf16", "fp8"] = Field(
+        "bf16",
+        description="What the base's frozen matrices are multiplied in: that number format, or 8-bit floats (`fp8`), on GPUs that "
+        "have them (RTX 40, L4, H100 and newer). LoRA, attention and the head stay as they are.",
+    )
     loss_on: Literal["answers", "all"] = Field(
         "answers", description="What is learned: answers alone, or whole texts, to reproduce old runs."
     )
@@ -428,7 +433,7 @@ UNREAD = {
     "tag": (
         "model.shard", "template", "build", "data.columns", "data.mix", "data.near_duplicate", "data.answers", "data.exclude", "data.on_overflow",
         "data.reasoning", "train.supervise", "train.turns", "eval.max_reasoning_tokens",
-        "train.packing", "train.padding_free", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
+        "train.packing", "train.padding_free", "train.compute", "train.loss_on", "train.neftune_noise_alpha", "train.sample_prompts",
         "eval.rows", "eval.max_new_tokens", "eval.temperature", "eval.top_p", "eval.repetition_penalty", "eval.cases",
         "eval.filter",
     ),

@@ -1,10 +1,11 @@
 """Our fused layers against what else trains LoRA on a frozen base, in one call: same rows, same packs, same adapter.
 
 usage: scripts/bench rivals [--shapes mistral-7b,qwen3-8b,gemma3-4b] [--ways ours,library,...] [--rows packed,eight]
-                            [--steps 12] [--work FOLDER] [--tokenizer FOLDER]
+                            [--steps 12] [--limit 180] [--work FOLDER] [--tokenizer FOLDER]
 
 Shapes are of real bases, with random weights in 4 bits. Ways:
   ours      the fused layers
+  fp8       the same, the frozen matrices multiplied in 8-bit floats
   library   transformers' layers with TRL, PEFT and torch's variable-length attention
   liger     the same with Liger's kernels
   compiled  the same, each decoder layer compiled by torch
@@ -59,7 +60,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     }),
 }  # fmt: skip
 WAYS = {
-    "ours": ["model.engine=trl"], "library": ["model.engine=trl"], "liger": ["model.engine=trl"],
+    "ours": ["model.engine=trl"], "fp8": ["model.engine=trl", "train.compute=fp8"], "library": ["model.engine=trl"], "liger": ["model.engine=trl"],
     "compiled": ["model.engine=trl"], "unsloth": ["model.engine=unsloth", "train.checkpointing=false"],
 }  # fmt: skip
 ROWS = {
@@ -99,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--rows", default="packed,eight")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--limit", type=int, default=180, help="seconds that a way may take, its start included")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medrecipes-bench")
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -131,7 +133,13 @@ def main(argv: list[str] | None = None) -> int:
                 command = [sys.executable, __file__, "--one", shape, way, rows, "--work", str(arguments.work), "--steps", str(arguments.steps)]  # fmt: skip
                 environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
                 with log.open("w") as file:
-                    done = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
+                    try:
+                        done = subprocess.run(
+                            command, stdout=file, stderr=file, env=environment, check=False, timeout=arguments.limit
+                        )
+                    except subprocess.TimeoutExpired:
+                        print(f"| {shape} | {rows} | {way} | not done in {arguments.limit} s | | | |", flush=True)
+                        continue
                 if done.returncode:
                     lines = log.read_text().strip().splitlines() or ["?"]
                     print(f"| {shape} | {rows} | {way} | failed: {lines[-1][:120]} | | | |", flush=True)

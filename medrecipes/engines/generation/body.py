@@ -129,7 +129,8 @@ class FusedBody:
         held: list[_Held] = []
 
         def project(modules: Sequence[Any], dtype: torch.dtype) -> Projection:
-            held.append(_Held(modules if adapter else [getattr(m, "base_layer", m) for m in modules], dtype))
+            own = modules if adapter else [getattr(m, "base_layer", m) for m in modules]
+            held.append(_Held(own, dtype, decode=decode))
             return held[-1]
 
         self._layers = [
@@ -137,9 +138,6 @@ class FusedBody:
         ]
         self._dtype = dtype
         self._across, self._down = held[1::4], held[3::4]
-        if decode:
-            for projection in held:
-                projection.decode()
         copies = [pair for projection in held for pair in projection.copies]
         if copies:
             copy_all([place for place, _ in copies], [weight.detach() for _, weight in copies])

@@ -325,23 +325,20 @@ def _is_gemma(config: Any) -> bool:
 
 @contextmanager
 def layers(
-    model: Any, dtype: torch.dtype, keep: Sequence[bool], *, decode_once: bool, shards: Shards | None = None,
-    recorded: Callable[[Sequence[Layer]], Way] | None = None,
+    model: Any, dtype: torch.dtype, keep: Sequence[bool], *, project: Callable[..., Projection] = Projection,
+    shards: Shards | None = None, recorded: Callable[[Sequence[Layer]], Way] | None = None,
 ) -> Iterator[None]:  # fmt: skip
     """Inside, the model's layers train as the function above; answering and evaluating go the library's own way.
 
-    `recorded` makes all of them one way, which the first then goes.
+    `project` makes the projections; `recorded` makes of all layers one way, which the first then goes.
     """
     inner = decoder(model)
     layers = list(inner.layers)
-    owns = [Layer.of(layer, inner.config, dtype, kept) for layer, kept in zip(layers, keep, strict=True)]
+    owns = [Layer.of(layer, inner.config, dtype, kept, project) for layer, kept in zip(layers, keep, strict=True)]
     projections = [projection for own in owns for projection in own.projections]
     if shards:
         for number, own in enumerate(owns):
             own.lent = partial(shards.lent, number)
-    if decode_once:
-        for projection in projections:
-            projection.decode()
     copies = [pair for projection in projections for pair in projection.copies]
     # places that are cut out of others are copied by a kernel each, and would have the others copied so too
     whole = [pair for pair in copies if pair[0].is_contiguous()]

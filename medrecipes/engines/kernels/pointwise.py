@@ -88,6 +88,18 @@ def gate_back(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, Tensor, 
     return gate_grad.to(both.dtype), (out * active).to(both.dtype), (active * up).to(both.dtype)
 
 
+def eight_bit(*parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Tensors side by side, rounded to e4m3 with one scale a row, and these scales."""
+    wide = [part.float() for part in parts]
+    most = torch.stack([part.abs().amax(-1) for part in wide]).amax(0) if len(wide) > 1 else wide[0].abs().amax(-1)
+    scales = (most / E4M3).clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    rounded = [(part / scales).to(torch.float8_e4m3fn) for part in wide]
+    return rounded[0] if len(rounded) == 1 else torch.cat(rounded, dim=-1), scales
+
+
+E4M3 = torch.finfo(torch.float8_e4m3fn).max
+
+
 def activate(gate: Tensor, gemma: bool) -> Tensor:
     """What stands between gate and up."""
     return torch.nn.functional.gelu(gate, approximate="tanh") if gemma else torch.nn.functional.silu(gate)
@@ -189,7 +201,7 @@ def _gate_back_on_cpu(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, 
 _ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
     norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, norm_added: _norm_added_on_cpu, heads: _heads_on_cpu,
     heads_back: _heads_back_on_cpu, heads_normed: _heads_normed_on_cpu, heads_normed_back: _heads_normed_back_on_cpu,
-    gate: _gate_on_cpu, gate_back: _gate_back_on_cpu,
+    gate: _gate_on_cpu, gate_back: _gate_back_on_cpu, eight_bit: eight_bit,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class Projection:
     format of the computation and want to be copied anew after every step.
     """
 
-    def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
+    def __init__(self, modules: Sequence[Any], dtype: torch.dtype, *, decode: bool = False) -> None:
         self.dtype = dtype
         self.decoded: Tensor | None = None
         # of a base that GPUs share, these hold numbers in their layer's turn alone
@@ -44,6 +44,8 @@ class Projection:
         self.blocks = [(slice(r - rows, r), slice(c - rank, c)) for r, c, rows, rank in ends if rank]
         places = [place for rows, columns in self.blocks for place in (self.a[columns], self.b[rows, columns])]
         self.copies = list(zip(places, self.parameters, strict=True))
+        if decode:
+            self.decode()
 
     @property
     def quantised(self) -> bool:
@@ -79,23 +81,30 @@ class Projection:
 
     def times(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x times weights and updates, and x times A alone, which the backward pass needs."""
-        out = linear(x, self.weight(), self.bias)
+        out = self.product(x)
         low = x @ self.a.t()
         if self.scale != 1:
             low.mul_(self.scale)
         return out.addmm_(low, self.b.t()) if self.blocks else out, low
 
+    def product(self, x: Tensor) -> Tensor:
+        """x times the weights."""
+        return linear(x, self.weight(), self.bias)
+
+    def product_back(self, grads: Sequence[Tensor]) -> Tensor:
+        """The gradient of x by way of the weights."""
+        first, *others = zip(grads, self.weight().split([grad.shape[1] for grad in grads]), strict=True)
+        dx = first[0] @ first[1]
+        for grad, weight in others:
+            dx.addmm_(grad, weight)
+        return dx
+
     def back(self, grads: Sequence[Tensor], *, needs_x: bool = True) -> tuple[Tensor | None, Tensor]:
         """The gradients of x and of x times A; `grads` is that of the product, whole or cut into its matrices."""
-        weight = self.weight() if needs_x else None
-        dx = low_grad = None
-        start = 0
-        for grad in grads:
-            rows = slice(start, start + grad.shape[1])
-            start = rows.stop
-            if weight is not None:
-                dx = grad @ weight[rows] if dx is None else dx.addmm_(grad, weight[rows])
-            low_grad = grad @ self.b[rows] if low_grad is None else low_grad.addmm_(grad, self.b[rows])
+        dx = self.product_back(grads) if needs_x else None
+        low_grad = None
+        for grad, b in zip(grads, self.b.split([grad.shape[1] for grad in grads]), strict=True):
+            low_grad = grad @ b if low_grad is None else low_grad.addmm_(grad, b)
         assert low_grad is not None
         if self.scale != 1:
             low_grad.mul_(self.scale)

@@ -72,7 +72,8 @@ def choose(
     at_once = [(size, *tokens(size)) for size in sizes]
 
     def among(shards: int) -> Iterator[Plan]:
-        decoded = (True, False) if way == "fused" and recipe.model.bits == 4 and shards == 1 else (False,)
+        either = way == "fused" and shards == 1 and (recipe.model.bits == 4 or recipe.train.compute == "fp8")
+        decoded = (True, False) if either else (False,)
         for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
             held = parts(
                 recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=gpu.varlen

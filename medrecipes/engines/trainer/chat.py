@@ -85,6 +85,7 @@ class TrlEngine(Speaker):
             "attention",
             "layout",
             "layers",
+            "compute",
             "micro_batch",
             "checkpointing",
             "weights",

@@ -17,10 +17,12 @@ from torch import Tensor
 from medrecipes.core.console import Console
 from medrecipes.core.errors import reason
 from medrecipes.core.notes import labelled
-from medrecipes.engines import Choice
+from medrecipes.engines import Choice, require_bf16
 from medrecipes.engines.choices import Setting
 from medrecipes.engines.kernels import fused_layer
 from medrecipes.engines.kernels.cuda_graphs import Recorded
+from medrecipes.engines.kernels.eight_bit import EightBitProjection
+from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.engines.plan import PROVED_FAMILIES
 from medrecipes.engines.plan.memory import GB
@@ -44,14 +46,11 @@ def fused_layers(engine: Any, setting: Setting, console: Console, shards: Shards
         engine.choices[name] = choice = Choice(value, why)
         console.line(labelled(name, str(choice)))
 
-    def enter(recorded: Any = None) -> AbstractContextManager[None]:
-        return fused_layer.layers(
-            engine.model, engine.dtype, keep, decode_once=setting.decode_once, shards=shards, recorded=recorded
-        )
-
+    enter = partial(fused_layer.layers, engine.model, engine.dtype, keep, shards=shards)
     family = fused_layer.decoder(engine.model).config.model_type
     on_gpu = next(engine.model.parameters()).is_cuda
     if on_gpu and family not in PROVED_FAMILIES and (why := differs(engine.model, engine.dtype, enter)):
+        require_bf16(engine.recipe, why)
         tell("layers", "library", why)
         yield
         return
@@ -65,7 +64,8 @@ def fused_layers(engine: Any, setting: Setting, console: Console, shards: Shards
             room=room,
             tell=lambda why: one_by_one(f"they cannot be captured here: {why}"),
         )
-    with enter(recorded):
+    project = EightBitProjection if engine.recipe.train.compute == "fp8" else Projection
+    with enter(project=partial(project, decode=setting.decode_once), recorded=recorded):
         yield
 
 

@@ -22,6 +22,7 @@ RULES = (
     training.names,
     training.steps,
     training.supervision,
+    training.eight_bits,
     training.best,
     training.evaluation,
     training.task,

@@ -84,6 +84,25 @@ def supervision(recipe: Recipe, at: Where) -> Iterator[Problem]:
                 yield keys, f"{at(key)} is about reasoning, which {at(keys[1])} = 'drop' leaves out; leave one out"
 
 
+def eight_bits(recipe: Recipe, at: Where) -> Iterator[Problem]:
+    """Nothing keeps a base's matrices from being multiplied in 8-bit floats where the recipe wants it."""
+    model, lora, train = recipe.model, recipe.lora, recipe.train
+    if train.compute != "fp8":
+        return
+    for key, value, barred in (
+        ("model.engine", "'unsloth'", model.engine == "unsloth"),
+        ("model.bits", "8", model.bits == 8),
+        ("model.shard", "true", model.shard is True),
+        ("lora.dropout", f"{lora.dropout:g}", lora.dropout > 0),
+        ("lora.use_dora", "true", lora.use_dora),
+        ("train.precision", repr(train.precision), train.precision in ("fp16", "fp32")),
+        ("train.padding_free", "false", not (train.padding_free or train.packing)),
+    ):
+        if barred:
+            keys = "train.compute", key
+            yield keys, f"{at(keys[0])} = 'fp8' does not go with {at(key)} = {value}; leave one out"
+
+
 def best(recipe: Recipe, at: Where) -> Iterator[Problem]:
     """The best checkpoint was evaluated."""
     train = recipe.train
