@@ -16,7 +16,7 @@ LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 PIPED = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
 BADGES = re.compile(r"^\[!\[.*\n", re.M)  # pictures that are fetched from elsewhere
 FENCED = re.compile(r"^(`{3,}).*?^\1`*$", re.M | re.S)
-LANGUAGES = {".toml": "toml", ".py": "python", ".sh": "bash", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".jinja": "jinja"}
+LANGUAGES = {".toml": "toml", ".py": "python", ".sh": "bash", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".jinja": "jinja", ".ipynb": "json"}
 LONGEST = 100_000  # characters of a file that are shown
 
 
