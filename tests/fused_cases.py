@@ -108,10 +108,10 @@ def build(family: str, targets: list[str]) -> Any:
 def step(model: Any, **where: Any) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of padding-free rows, and the gradients of the updates."""
     torch.manual_seed(1)
-    ids = torch.randint(0, 97, (1, sum(LENGTHS)))
+    ids = torch.randint(0, 97, (1, sum(LENGTHS))).to(model.device)
     labels = ids.clone()
     labels[0, :3] = -100
-    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None].to(model.device)
     model.zero_grad()
     loss = model(input_ids=ids, position_ids=positions, labels=labels, use_cache=False, **where).loss
     loss.backward()
@@ -237,10 +237,15 @@ def eight_bits() -> dict[str, Any]:
     """How far 8-bit floats lie from what they round: a product both ways, and a whole model's loss and gradients."""
     found: dict[str, Any] = {}
     torch.manual_seed(0)
-    matrices = [torch.nn.Linear(128, rows, dtype=torch.bfloat16).requires_grad_(False) for rows in (96, 32)]
+    where = torch.device(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )  # which older releases of torch multiply on alone
+    matrices = [
+        torch.nn.Linear(128, rows, device=where, dtype=torch.bfloat16).requires_grad_(False) for rows in (96, 32)
+    ]
     for matrix in matrices:
-        matrix.weight.data *= torch.logspace(-3, 3, 128)  # what one scale for all would lose
-    x, grads = torch.randn(50, 128).bfloat16(), [torch.randn(50, rows).bfloat16() for rows in (96, 32)]
+        matrix.weight.data *= torch.logspace(-3, 3, 128, device=where)  # what one scale for all would lose
+    x, *grads = (torch.randn(50, numbers, device=where).bfloat16() for numbers in (128, 96, 32))
     plain, held, anew = (
         kind(matrices, torch.bfloat16, decode=once)
         for kind, once in ((Projection, False), (EightBitProjection, True), (EightBitProjection, False))
@@ -250,9 +255,9 @@ def eight_bits() -> dict[str, Any]:
             float((a.float() - b.float()).norm() / b.float().norm())
             for a, b in ((ours.product(x), plain.product(x)), (ours.product_back(grads), plain.product_back(grads)))
         ]
-    found["nothing"] = float(held.product(torch.zeros_like(x)).float().sub(plain.bias.float()).abs().max())
+    found["nothing"] = float((held.product(torch.zeros_like(x)) - plain.bias).abs().max())
     for family in ("mistral", "qwen2", "gemma 3"):
-        model = build(family, ALL).bfloat16().train()
+        model = build(family, ALL).bfloat16().to(where).train()
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -260,9 +265,11 @@ def eight_bits() -> dict[str, Any]:
         for kind in (Projection, EightBitProjection):
             with (
                 fused_layer.layers(model, torch.bfloat16, [True, False, True], project=partial(kind, decode=kind is EightBitProjection)),
-                torch.autocast("cpu", torch.bfloat16),
+                torch.autocast(where.type, torch.bfloat16),
             ):  # fmt: skip
-                runs.append(step(model, **WHERE))
+                runs.append(
+                    step(model, **{name: v.to(where) if name.startswith("cu") else v for name, v in WHERE.items()})
+                )
         (loss, grads_), (rounded, others) = runs
         far = sum(float((others[name] - grad).square().sum()) for name, grad in grads_.items())
         found[family] = [

@@ -77,7 +77,7 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     if gpus == 1:
         return Choice(False, "one GPU")
     reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
-    if shape.family not in plan.PROVED_FAMILIES:
+    if shape.family not in plan.SHARED_FAMILIES:
         reason = reason or f"{shape.family} layers were not proved to be shared"
     if recipe.train.compute == "fp8":
         reason = reason or "each GPU keeps its matrices in 8-bit floats"

@@ -88,6 +88,7 @@ def make_base(folder: Path, tokenizer: Path | None, kind: str = "Mistral", shape
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**shape), dtype=torch.bfloat16)
+    torch.set_default_dtype(torch.float32)
     with tempfile.TemporaryDirectory(dir=folder.parent) as whole:
         model.save_pretrained(whole)
         del model
