@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ import pytest
 from medrecipes.core import progress
 from medrecipes.core.console import Console
 from medrecipes.core.progress import Work, counted, counting, phase
+from medrecipes.release.publish import delivery
 from tests.conftest import DEMO, ROOT, SHORT, Cli, sets
+from tests.hub import Hub
 
 SILENT_S = 5.0
 
@@ -128,6 +131,8 @@ def test_what_is_counted_deep_below_is_shown_by_the_stage_at_work_and_never_take
     with Console().stage("tokens"):
         work = progress.at_work[-1]
         phase("reading")
+        for number, _ in enumerate(counted("abc", None, "rows read")):
+            assert str(work) == (f"{number} rows read  0 s" if number else "rows read  0 s")
         for number, _ in enumerate(counted("abc", 3, "rows")):
             assert (work.done, work.total, work.text) == (number, 3, "rows")
         assert (work.total, work.text) == (None, "reading")
@@ -149,6 +154,47 @@ def test_a_stage_that_fails_gives_the_terminal_back() -> None:
     shown = on_a_terminal([sys.executable, "-c", code])
     assert shown.text.rstrip().endswith("no")
     assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h") == 1
+
+
+FETCH = """
+import json, sys
+from pathlib import Path
+from huggingface_hub import snapshot_download
+from medrecipes.core import progress
+from medrecipes.core.console import Console
+from medrecipes.engines.bases import Base, fetch_weights
+seen, usual = [], progress.at_bytes
+progress.at_bytes = lambda done, total: (seen.append([done, total]), usual(done, total))
+with Console().stage("load"):
+    fetch_weights(Base("someone/base", Path("."), sys.argv[1]))
+    assert progress.at_work[-1].total is None
+here = Path(snapshot_download("someone/base", revision=sys.argv[1], allow_patterns=["model*"], local_files_only=True))
+print(json.dumps([seen[-1], sorted(path.name for path in here.iterdir())]))
+"""
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_weights_of_a_base_are_fetched_with_their_bytes_counted(parts: int, tmp_path: Path) -> None:
+    names = ["model.safetensors"] if parts == 1 else [f"model-{n}.safetensors" for n in range(parts)]
+    files = {name: os.urandom(3_000_000) for name in names} | {"consolidated.safetensors": os.urandom(1_000_000)}
+    if parts > 1:
+        files["model.safetensors.index.json"] = json.dumps({"weight_map": dict(enumerate(names))}).encode()
+    with Hub() as hub:
+        repo = hub.store.create("someone/base", "model")
+        repo.put(files)
+        done = subprocess.run([sys.executable, "-c", FETCH, repo.resolve("main").sha], cwd=ROOT, env=hub.environment(tmp_path / "hf"), capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    last, here = json.loads(done.stdout.splitlines()[-1])
+    assert last == [3_000_000 * parts] * 2
+    assert here == sorted({*names, *([] if parts == 1 else ["model.safetensors.index.json"])})  # and no other weights
+    assert "\r" not in done.stderr  # the client draws nothing
+
+
+def test_uploads_go_in_portions_whose_bytes_are_counted() -> None:
+    sizes = [10, delivery.LARGE + 1, 20, delivery.LARGE]
+    adds = [SimpleNamespace(upload_info=SimpleNamespace(size=size)) for size in sizes]
+    assert [[add.upload_info.size for add in some] for some in delivery._portions(adds)] == [[10, 20], [delivery.LARGE + 1], [delivery.LARGE]]  # fmt: skip
+    assert list(delivery._portions([])) == []
 
 
 LONG = ("run", "build", "eval", "export", "publish", "verify", "sweep")

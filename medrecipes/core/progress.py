@@ -52,7 +52,8 @@ class Work:
         left = self.left
         time_left = _time(self.seconds) if left is None else f"{_time(left)} left"
         if self.total is None:
-            return "  ".join(filter(None, [self.text, time_left]))
+            count = f"{self.done:,}" if self.done else ""
+            return "  ".join(filter(None, [" ".join(filter(None, [count, self.text])), time_left]))
         size = f"{self.done / 1e6:,.1f}/{self.total / 1e6:,.1f} MB" if self.bytes else f"{self.done:,}/{self.total:,}"
         return "  ".join(filter(None, [size, self.text, time_left]))
 
@@ -82,7 +83,7 @@ def _free() -> Work | None:
     return at_work[-1] if at_work and at_work[-1].total is None else None
 
 
-def counted(rows: Iterable[T], total: int, text: str = "") -> Iterator[T]:
+def counted(rows: Iterable[T], total: int | None, text: str = "") -> Iterator[T]:
     """Rows as they come, each counted by the stage at work, if there is one that counts nothing yet."""
     with counting(total, text) as add:
         for row in rows:
@@ -91,7 +92,7 @@ def counted(rows: Iterable[T], total: int, text: str = "") -> Iterator[T]:
 
 
 @contextmanager
-def counting(total: int, text: str = "", *, bytes: bool = False) -> Iterator[Callable[[int], None]]:
+def counting(total: int | None, text: str = "", *, bytes: bool = False) -> Iterator[Callable[[int], None]]:
     """The same, for what comes several at a time: `add(8)`."""
     if (work := _free()) is None:
         yield lambda number: None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medrecipes.core.progress import counted
 from medrecipes.data.clusters import FEW, PENDING, similar_sets
 from medrecipes.data.token_pairs import Flags, Ints, Near, each_once, neighbours, starts
 
@@ -52,7 +53,8 @@ def near(texts: Sequence[bytes], threshold: float) -> Near:
     found = _in_clusters(np.flatnonzero(clustered), members, threshold)
     few = ~many
     pairs = []
-    for i, j in _candidates(triple[few], row[few], place[few], sizes, clustered, threshold).tolist():
+    candidates = _candidates(triple[few], row[few], place[few], sizes, clustered, threshold).tolist()
+    for i, j in counted(candidates, len(candidates), "near-duplicates compared"):
         a, b = members(i), members(j)
         common = len(np.intersect1d(a, b, assume_unique=True))
         if common >= threshold * (len(a) + len(b) - common) - 1e-9:

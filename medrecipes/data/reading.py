@@ -13,6 +13,7 @@ import numpy as np
 
 from medrecipes.core.errors import DataError
 from medrecipes.core.files import digest_path
+from medrecipes.core.progress import counted
 from medrecipes.data.cleaning import clean, plain
 from medrecipes.data.licences import passed_on
 from medrecipes.data.records import Conversation
@@ -124,7 +125,7 @@ def read(places: Sequence[Place]) -> Rows:
     for number, place in enumerate(places):
         path = place.path or _hub.fetch(place.source, str(place.sha))
         ids: set[str] = set()
-        for record in place.source.read(Files(path, place.entry.columns), place.ledger):
+        for record in counted(place.source.read(Files(path, place.entry.columns), place.ledger), None, "rows read"):
             if not isinstance(record, Conversation):
                 raise DataError(
                     f"{place.source.name}: yields tagged words, which this task cannot use; name another source"
