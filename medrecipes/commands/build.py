@@ -35,11 +35,12 @@ def do(arguments: argparse.Namespace) -> None:
     console, recipe, folders, told = options.console(arguments), load(arguments.recipe, arguments.set).recipe, [], []
     tagged = recipe.task == "tag"
     made = iter([build_tagged(recipe, arguments.out, arguments.format)]) if tagged else build(recipe, arguments.out, arguments.format)  # fmt: skip
-    with console.working("build"):
+    with console.stage("build") as stage:
         for built in made:
             console.line(built.lines(console.width))
             folders.append(built.folder)
             told.append({"name": built.name, "folder": built.folder, "rows": built.report["rows"]})
+        stage.says(f"{len(folders)} dataset{'s' if len(folders) != 1 else ''}")
     releases = []
     if arguments.push:
         from medrecipes.release.publish import publish

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -94,9 +94,14 @@ class Console:
 
     @contextmanager
     def working(self, name: str) -> Iterator[None]:
-        """Show that something is at work while it lasts, and leave no line of it."""
-        with self._showing(Work(name, begins=False)):
+        """Show on a terminal that something is at work while it lasts, and leave no line of it."""
+        with self._showing(Work(name)) if self._draws else nullcontext():
             yield
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a line can be drawn anew."""
+        return self.rich.is_terminal and not self.rich.is_dumb_terminal
 
     @contextmanager
     def _showing(self, work: Work) -> Iterator[None]:
@@ -176,7 +181,7 @@ class _Sign(threading.Thread):
         super().__init__(name="progress", daemon=True)
         self._console, self._over = console, threading.Event()
         self._live: Live | None = None
-        if console.rich.is_terminal and not console.rich.is_dumb_terminal:
+        if console._draws:
             # what libraries print belongs in the log, not above the line
             self._live = Live(console=console.rich, get_renderable=self._drawn, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)  # fmt: skip
             self._live.start(refresh=True)

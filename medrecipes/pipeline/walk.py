@@ -82,7 +82,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
     if said := leakage.headline(split.report["leakage"]):
         console.line(labelled("leakage", said))
     console.line(leakage.table(split.report["leakage"], console.width))
-    _print(console, held(split, pushes=recipe.publish.push))
+    with console.working("personal data"):
+        _print(console, held(split, pushes=recipe.publish.push))
 
     # the engine's libraries are imported while rows are tokenised and proved, and print into the log meanwhile
     with ExitStack() as importing:
@@ -131,12 +132,13 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             after = task.answers(led, found, rendered, evaluation)
             stage.says(after.said)
 
-    report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats, computed))
-    tell_figures(recipe, rundir, report, stats["steps"], console)
-    finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
-    rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
-    cards.model_card(recipe, rundir, report, dict(rendered.data), stats)
-    file_hashes.finish(rundir)
+    with console.working("report"):
+        report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats, computed))
+        tell_figures(recipe, rundir, report, stats["steps"], console)
+        finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+        rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
+        cards.model_card(recipe, rundir, report, dict(rendered.data), stats)
+        file_hashes.finish(rundir)
     console.line()
     task.summary(report, before, after, console)
     console.line()

@@ -98,7 +98,7 @@ def _releases(
     }
     name = fill("publish.repo", chosen.repo, values)
     for format in dict.fromkeys(chosen.formats):
-        with console.quiet(rundir.log):
+        with console.working("release"), console.quiet(rundir.log):
             release = of_run(rundir, recipe, format, name + SUFFIX[format], waived, work / format)
         yield release, chosen
 
