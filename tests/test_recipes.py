@@ -64,7 +64,15 @@ def test_the_head_says_what_it_makes_how_and_with_what(path: Path) -> None:
         "tiny_sweep": "medrecipes sweep recipes/tiny_sweep.toml",
         "llama32_ner_instruct": "python -m medrecipes.run recipes/llama32_ner_instruct.toml --set data.path=FOLDER",
         "mistral_bio_ner": "python -m medrecipes.run recipes/mistral_bio_ner.toml --set data.path=FOLDER",
-        "smollm2_135m_bio_ner": "python -m medrecipes.run recipes/smollm2_135m_bio_ner.toml --set data.path=FOLDER",
+        **{
+            name: f"python -m medrecipes.run recipes/{name}.toml --set data.path=FOLDER"
+            for name in (
+                "smollm2_135m_bio_ner",
+                "smollm2_135m_ner_instruct",
+                "smollm2_135m_ncbi_disease",
+                "gemma3_270m_ner_instruct",
+            )
+        },
     }
     assert command == f"#   {expected.get(path.stem, f'python -m medrecipes.run recipes/{path.name}')}"
     head = "\n".join(line for line in rest if line.startswith("#"))

@@ -1,0 +1,90 @@
+"""scripts/results: the tables follow from the figures, what has changed since is marked, and finished runs are not run again."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import DEMO, ROOT, TAG
+
+SCRIPT = ROOT / "scripts" / "results"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """The script's own functions."""
+    before = sys.path[:]
+    try:
+        return runpy.run_path(str(SCRIPT))
+    finally:
+        sys.path[:] = before
+
+
+def test_the_tables_follow_from_the_figures() -> None:
+    done = run("--tables", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_has_changed_since_a_row_was_measured_is_marked(script: dict[str, Any]) -> None:
+    rows = [
+        script["Row"](value) for value in script["tomllib"].loads((ROOT / "scripts/results.toml").read_text())["rows"]
+    ]
+    value = json.loads((ROOT / "docs" / "results.json").read_text())
+    measured = next(row for row in rows if row.name in value["rows"])
+    assert not script["stale"](measured, value["rows"][measured.name], None)
+    for part in ("recipe", "code"):
+        entry = {**value["rows"][measured.name], "basis": {**value["rows"][measured.name]["basis"], part: "another"}}
+        page = "\n".join(script["page"](rows, {"rows": {**value["rows"], measured.name: entry}}, None))
+        assert f"[{measured.name}](../recipes/{measured.recipe}.toml) (stale: {part})" in page
+
+
+def settings(arguments: tuple[str, ...]) -> list[str]:
+    return [value for option, value in pairwise(arguments) if option == "--set"]
+
+
+def test_finished_runs_are_read_and_not_run_again(
+    demo_run: tuple[Path, str], tag_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    lines = []
+    for (folder, _), arguments, data, kind in ((demo_run, DEMO, "medquad", "answers"), (tag_run, TAG, "bio", "tags")):
+        shutil.copytree(folder, tmp_path / "runs" / folder.name)
+        recipe = Path(arguments[0]).stem
+        lines += [
+            "[[rows]]", f'recipe = "{recipe}"', f'data = "{data}"', f'figures = "{kind}"', 'test = "some"',
+            f"set = {json.dumps([s for s in settings(tuple(map(str, arguments))) if not s.startswith('data.path')])}",
+        ]  # fmt: skip
+    (tmp_path / "matrix.toml").write_text("\n".join(lines))
+    places = ["--matrix", tmp_path / "matrix.toml", "--json", tmp_path / "found.json", "--runs", tmp_path / "runs"]
+    done = run("--data", ROOT / "data", "--seeds", "42", *places)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(path.suffix for path in (tmp_path / "runs").iterdir()) == ["", ""]  # no log of a run
+    found = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert len(found) == 2
+    for (folder, _), name in ((demo_run, "bits_per_byte"), (tag_run, "span_f1")):
+        report = json.loads((folder / "eval" / "report.json").read_text())
+        figures = next(e for e in found.values() if name in e["seeds"]["42"]["figures"])["seeds"]["42"]["figures"]
+        assert figures[name]["tuned"] == report["tuned"][name]
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    for arguments, says in (
+        ((), "--data None: is no folder; name the one that holds the datasets"),
+        (("--data", tmp_path, "--only", "smollm3"), "--only smollm3: no such row in"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(says)
+        assert len(done.stderr.splitlines()) == 1
