@@ -16,7 +16,16 @@ LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 PIPED = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
 BADGES = re.compile(r"^\[!\[.*\n", re.M)  # pictures that are fetched from elsewhere
 FENCED = re.compile(r"^(`{3,}).*?^\1`*$", re.M | re.S)
-LANGUAGES = {".toml": "toml", ".py": "python", ".sh": "bash", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".jinja": "jinja", ".ipynb": "json"}
+LANGUAGES = {
+    ".toml": "toml",
+    ".py": "python",
+    ".sh": "bash",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".json": "json",
+    ".jinja": "jinja",
+    ".ipynb": "json",
+}
 LONGEST = 100_000  # characters of a file that are shown
 
 
@@ -25,7 +34,11 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     for page, source in PAGES.items():
-        files.append(File.generated(config, page, content=moved(BADGES.sub("", (ROOT / source).read_text(encoding="utf-8")), source)))
+        files.append(
+            File.generated(
+                config, page, content=moved(BADGES.sub("", (ROOT / source).read_text(encoding="utf-8")), source)
+            )
+        )
     for target in sorted(linked()):
         files.append(File.generated(config, shown_as(target), content=page_of(target)))
     return files
@@ -49,7 +62,9 @@ def moved(markdown: str, source: str) -> str:
         place = place or (target.removeprefix("docs/") if target.startswith("docs/") else shown_as(target))
         return f"{match[1]}{posixpath.relpath(place, posixpath.dirname(here) or '.')}{match[3] or ''}{match[4]}"
 
-    return outside_fences(markdown, lambda text: LINK.sub(turn, PIPED.sub(lambda match: match[0].replace(r"\|", "|"), text)))
+    return outside_fences(
+        markdown, lambda text: LINK.sub(turn, PIPED.sub(lambda match: match[0].replace(r"\|", "|"), text))
+    )
 
 
 def outside_fences(markdown: str, change: Any) -> str:
@@ -91,7 +106,11 @@ def page_of(target: str) -> str:
     """A file as a page: its name and its text; of a folder, what it holds."""
     path = ROOT / target
     if path.is_dir():
-        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(path) if entry.name[0] not in "._")
+        names = sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in os.scandir(path)
+            if entry.name[0] not in "._"
+        )
         return "\n".join([f"# {target}/", "", *(f"- `{name}`" for name in names), ""])
     text = path.read_text(encoding="utf-8")
     cut = text[:LONGEST] + ("\n…" if len(text) > LONGEST else "")
