@@ -66,7 +66,7 @@ def laid_out(place: Path) -> Path:
 
 def shell(line: str, place: Path) -> subprocess.CompletedProcess[str]:
     """A line as a person types it."""
-    return subprocess.run(["bash", "-c", line], cwd=place, env=environment(place), capture_output=True, text=True, timeout=500)  # fmt: skip
+    return subprocess.run(["bash", "-c", line], cwd=place, env=environment(place), capture_output=True, text=True, timeout=1800)  # fmt: skip
 
 
 def environment(place: Path) -> Mapping[str, str]:
