@@ -46,6 +46,17 @@ def test_without_the_kernel_for_packed_sequences_there_is_no_variable_length_att
     torch_private._gone.cache_clear()
     monkeypatch.setattr(torch_private, "flash_forward", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(varlen_attention, "has_varlen", lambda: True)
+    monkeypatch.setattr(varlen_attention, "has_varlen", lambda width: True)
     assert not varlen_attention.available(torch.bfloat16)
     assert capsys.readouterr().err.endswith("has no variable-length flash attention: rows are padded, and padding costs time and memory\n")  # fmt: skip
+
+
+@pytest.mark.parametrize(("capability", "learns", "has"), [((8, 9), 128, True), ((8, 9), 256, False), ((9, 0), 256, True), ((7, 5), 64, False)])  # fmt: skip
+def test_wide_heads_are_not_learned_by_a_kernel_that_cannot(
+    capability: tuple[int, int], learns: int, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: capability)
+    monkeypatch.setattr("torch.backends.cuda.is_flash_attention_available", lambda: True)
+    assert varlen_attention.available(torch.bfloat16, learns) is has
+    assert varlen_attention.available(torch.bfloat16) is (capability >= (8, 0))  # answering asks for no gradient

@@ -99,6 +99,24 @@ def test_the_predictions_score_the_same_again(finished: tuple[Path, str], warm: 
         assert json.loads(done.stdout)["spans"]["strict"] == report[part]
 
 
+def test_the_dev_rows_are_tagged_in_place_of_the_test_rows(
+    finished: tuple[Path, str], cli: Cli, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = cli("eval", run, "--dev")
+    assert done.returncode == 0, done.stderr
+    (folder,) = run.glob("eval-*-dev")
+    report = json.loads((folder / "report.json").read_text())
+    data = json.loads((run / "data.json").read_text())
+    assert (report["split"], report["rows"]) == ("dev", data["rows"]["dev"])
+    strict = report["tuned"]["span_f1"]["value"]
+    assert strict == pytest.approx(json.loads((run / "trainer_stats.json").read_text())["all_dev"]["f1"], abs=1e-6)
+    kept = {path: path.read_bytes() for path in before}
+    assert {path for path in before if before[path] != kept[path]} <= {run / "log.txt", run / "run.json"}
+
+
 def test_it_costs_less_than_eighty_seconds(finished: tuple[Path, str]) -> None:
     assert 1 < float((finished[0].parent.parent / "seconds.txt").read_text()) < 80  # of a processor
 

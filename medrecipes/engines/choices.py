@@ -76,7 +76,7 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     wanted, gpus, shape = recipe.model.shard, processes.size(), Shape.of(config)
     if gpus == 1:
         return Choice(False, "one GPU")
-    reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype) else plan.NO_VARLEN)
+    reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype, shape.width) else plan.NO_VARLEN)
     if shape.family not in plan.SHARED_FAMILIES:
         reason = reason or f"{shape.family} layers were not proved to be shared"
     if recipe.train.compute == "fp8":
@@ -194,8 +194,8 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
         return Choice("padded", "this base caps what it attends with, which no kernel for padding-free rows does")
     if decoded:
         return Choice("flat", "padding-free rows waste nothing on padding, and attend one after the other")
-    if engine == "trl" and not varlen_attention.available(dtype):
-        return Choice("padded", "no variable-length attention for this torch, GPU and precision")
+    if engine == "trl" and not varlen_attention.available(dtype, shape.width):
+        return Choice("padded", "no variable-length attention for this torch, GPU, precision and width of heads")
     return Choice("flat", "padding-free rows waste nothing on padding")
 
 

@@ -126,7 +126,8 @@ def main(argv: list[str] | None = None) -> int:
         from medrecipes.engines.plan.dimensions import Shape
 
         config = json.loads((base / "config.json").read_text())
-        ceiling = rate * 1e12 / (4 * Shape.of(config).computed)
+        read = Shape.of(config)
+        ceiling = rate * 1e12 / (4 * (read.computed + read.head))
         for rows in arguments.rows.split(","):
             for way in arguments.ways.split(","):
                 log = arguments.work / f"{shape}-{way}-{rows}.log"

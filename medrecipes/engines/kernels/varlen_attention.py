@@ -34,11 +34,11 @@ class Rows:
         return [length for length in self.ends.diff().tolist() if length]
 
 
-def available(dtype: torch.dtype) -> bool:
-    """Whether this torch and this GPU have the kernel for this number format."""
+def available(dtype: torch.dtype, learns: int = 0) -> bool:
+    """Whether this torch and this GPU have the kernel for this number format, and can learn with heads `learns` numbers wide."""
     if dtype not in (torch.bfloat16, torch.float16) or not torch.cuda.is_available():
         return False
-    return has_varlen() and torch_private.has_flash() and bool(torch.backends.cuda.is_flash_attention_available())
+    return has_varlen(learns) and torch_private.has_flash() and bool(torch.backends.cuda.is_flash_attention_available())
 
 
 def exact(config: Mapping[str, Any]) -> str:

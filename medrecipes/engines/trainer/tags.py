@@ -256,12 +256,13 @@ class Tagger:
         """Why windows are padded; None where they need not be."""
         if self._on_cpu:
             return "a CPU attends through a mask"
-        if self.recipe.model.cpu_offload or not varlen_attention.available(self.dtype):
-            return "no variable-length attention for this torch, GPU and precision"
+        shape = Shape.of(self.model.config.to_dict())
+        if self.recipe.model.cpu_offload or not varlen_attention.available(self.dtype, shape.width):
+            return "no variable-length attention for this torch, GPU, precision and width of heads"
         window = getattr(self.model.config, "sliding_window", None)
         if self.recipe.model.attention != "causal" and window and window < longest:
             return "both ways through a sliding window is the library's own"
-        if Shape.of(self.model.config.to_dict()).capped:
+        if shape.capped:
             return "this base caps what it attends with, which no kernel for padding-free rows does"
         try:
             apart = self._keeps_apart(found)
