@@ -164,6 +164,8 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(opened: Any, capsys: 
         def __init__(self) -> None:
             self.left = 1
 
+        talking = opened.engine.talking
+
         def stream(self, ids: Any, decoding: Any, stop: Any) -> Any:
             for number, piece in enumerate(opened.engine.stream(ids, decoding, stop)):
                 if self.left and number == 1:

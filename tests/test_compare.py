@@ -105,6 +105,12 @@ def test_it_writes_table_plot_page_and_says_where(compared: tuple[Path, str]) ->
     for name in FILES:
         assert str(out / name) in printed
     assert "bits per byte of answer" in printed
+    # what differs, what it shows, and the figures but for those that say nothing
+    assert re.search(r"^setting +rank4 +rank16\nlora\.rank +4 +16$", printed, re.M)
+    assert re.search(r"^rank16 - rank4 +bits per byte of answer +-0\.\d+ .*rank16 is better +60$", printed, re.M)
+    assert printed.index("lora.rank") < printed.index("is better") < printed.index("final training loss")
+    assert re.search(r"^0 for every run, interval and all: .*exact match.*\.$", printed, re.M)
+    assert not re.search(r"^exact match", printed, re.M)
     assert (out / "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -112,6 +118,7 @@ def test_the_table_has_settings_that_differ_and_no_others(compared: tuple[Path, 
     with (compared[0] / "table.csv").open(newline="") as file:
         rows = {row[0]: row[1:] for row in csv.reader(file)}
     assert rows["lora.rank"] == ["4", "16"]
+    assert rows["exact match"] == ["0% [0, 0]", "0% [0, 0]"]  # for machines, all of them
     assert not {"lora.alpha", "name", "seed"} & set(rows)
     assert rows["steps"] == ["40", "40"]
     assert rows["tokens a second"] == ["8,000", "8,000"]
@@ -285,7 +292,8 @@ class _Page(HTMLParser):
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.links += [f"{tag} {name}" for name, value in attributes if name in ("src", "href", "data", "action")]
+        asked = [(name, value or "") for name, value in attributes if name in ("src", "href", "data", "action")]
+        self.links += [f"{tag} {name}" for name, value in asked if not value.startswith(("data:", "#"))]
         if tag not in ("meta", "path", "rect", "link", "img"):
             self.open.append(tag)
 

@@ -244,6 +244,37 @@ def test_a_stream_can_be_asked_to_stop_or_left(train: Train, rows: list[Example]
     assert threading.active_count() == threads
 
 
+def test_a_conversation_opens_the_model_once_and_answers_as_single_streams_do(
+    train: Train, rows: list[Example], answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _, _ = train(*STEP)
+    threads, opened = threading.active_count(), []
+    usual = answering.Generator.open
+    monkeypatch.setattr(answering.Generator, "open", lambda self, ids: (opened.append(1), usual(self, ids))[1])
+    prompts = [rows[i].input_ids[:20] for i in (20, 21)]
+    wanted = ["".join(engine.stream(prompt, DECODINGS[1])) for prompt in prompts]
+    with engine.base():
+        of_base = "".join(engine.stream(prompts[0], DECODINGS[1]))
+    assert len(opened) == 3
+    with engine.talking():
+        assert ["".join(engine.stream(prompt, DECODINGS[1])) for prompt in prompts * 2] == wanted * 2
+        assert len(opened) == 4
+        stop, heard = threading.Event(), ""
+        for piece in engine.stream(prompts[0], DECODINGS[1], stop):
+            heard += piece
+            stop.set()
+        assert wanted[0].startswith(heard)
+        assert 0 < len(heard) < len(wanted[0])
+        with engine.base():  # with the adapter switched off another model answers, opened anew
+            assert "".join(engine.stream(prompts[0], DECODINGS[1])) == of_base
+        assert len(opened) == 5
+        if not torch.cuda.is_available():  # a GPU would not survive it
+            with pytest.raises(IndexError):
+                next(engine.stream([10**9], DECODINGS[1]))
+        assert "".join(engine.stream(prompts[1], DECODINGS[1])) == wanted[1]
+    assert threading.active_count() == threads
+
+
 @pytest.mark.parametrize("name", ["mistral-v1", "llama3", "gemma"])
 def test_a_stream_never_splits_a_character(name: str, answering: Any) -> None:
     tokenizer = bound(name).tokenizer

@@ -13,6 +13,8 @@ import pytest
 
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.evaluation.benchmarks import NAMED, parse_suite
+from medrecipes.runs import file_hashes
+from medrecipes.runs.folder import RunDir
 from tests.conftest import Cli
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -64,6 +66,8 @@ def test_other_settings_go_into_a_folder_of_their_own(run: Path, warm: Cli) -> N
     [folder] = run.glob("eval-*")
     assert len(answers(folder)) == 18
     assert json.loads((folder / "report.json").read_text())["rows"] == 9
+    assert "All 9 rows" in (folder / "report.html").read_text()
+    assert done.stdout.endswith(f"report.html  {folder / 'report.html'}\n")
     assert answers(run / "eval").keys() < answers(folder).keys()
     shutil.rmtree(folder)
 
@@ -124,6 +128,8 @@ def test_the_real_harness_judges_base_and_adapter_on_a_local_task(run: Path, war
     assert suite["tasks"] == ["bile"]
     assert set(suite["base"]["bile"]) == set(suite["tuned"]["bile"]) >= {"acc,none"}
     assert "## Benchmarks" in (run / "eval" / "report.md").read_text()
+    assert "<h3>Benchmarks</h3>" in (run / "report.html").read_text()
+    assert file_hashes.broken(RunDir(run)) == ([], [])
     done = warm("eval", run, "--suite", "lm-eval:bil", "--include", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "task 'bil' is unknown to lm-eval" in done.stderr

@@ -16,7 +16,7 @@ from medrecipes.runs.folder import last_checkpoint, read_losses
 from tests.conftest import DEMO, Cli, children_seconds, start
 
 FILES = {
-    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "log.txt",
+    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "report.html", "log.txt",
     "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/tokenizer.json",
     "adapter/chat_template.jinja", "adapter/generation_config.json",
     "eval/predictions.jsonl", "eval/report.json", "eval/report.md",

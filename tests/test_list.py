@@ -25,6 +25,7 @@ from medrecipes.pipeline import catalog
 from medrecipes.recipe.schema import Model, Recipe, Train, source_names, template_names
 from medrecipes.runs.folder import LossLog, RunDir, holding
 from medrecipes.runs.listing import at_work, in_words, lasting, list_runs, look, remove
+from tests.browser import NO_CHROMIUM, browse, require_accessible
 from tests.conftest import ROOT
 from tests.test_house import HEAVY
 from tests.test_init import medrecipes
@@ -291,3 +292,16 @@ def test_nothing_that_trains_is_loaded(words: list[str], runs: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=runs.parent, env=settings, capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.stderr.strip() == ""
     assert "done-11111111" in done.stdout
+
+
+@NO_CHROMIUM
+def test_the_page_is_accessible_and_writes_no_error(runs: Path, tmp_path: Path) -> None:
+    path = runs / "half-22222222"
+    (path / "samples.jsonl").write_text(json.dumps({"step": 20, "question": MARKUP, "answer": f"</dd>{MARKUP}"}) + "\n")
+    with served(runs) as address, holding(path):
+        live = fetch(f"{address}/")
+        done = browse(f"{address}/", tmp_path / "console", "--enable-logging=stderr", "--v=0")
+        assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line] == []
+        assert f"4 runs in {runs}, 1 at work" in done.stdout
+    # in a frame without the command behind it, it looks for it in vain and says so
+    require_accessible(live, tmp_path)

@@ -265,7 +265,7 @@ def test_what_was_changed_after_the_release_is_named(released: Released, shell: 
 def test_a_run_is_verified_too(released: Released, shell: Shell, tmp_path: Path) -> None:
     done = shell("verify", released.run)
     assert (done.code, done.err) == (0, "")
-    own = {"run.json", "predictions", "report", "report.md", "answers"}
+    own = {"run.json", "predictions", "report", "report.md", "report.html", "answers"}
     assert verdicts(done.out) == dict.fromkeys(ALIKE | own, "ok")
     assert shell("verify", released.run, "--strict").code == 0
     copy = tmp_path / released.run.name

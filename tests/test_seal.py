@@ -12,7 +12,7 @@ from medrecipes.core.errors import SpoiledError
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir
 
-FILES = ("README.md", "adapter/adapter_config.json", "checkpoints/checkpoint-6/optimizer.pt", "checkpoints/checkpoint-12/optimizer.pt", "eval/report.json", "loss.csv")  # fmt: skip
+FILES = ("README.md", "report.html", "adapter/adapter_config.json", "checkpoints/checkpoint-6/optimizer.pt", "checkpoints/checkpoint-12/optimizer.pt", "eval/report.json", "loss.csv")  # fmt: skip
 
 
 @pytest.fixture
@@ -64,7 +64,19 @@ def test_what_a_command_rewrites_is_sealed_anew_and_nothing_else(run: RunDir) ->
     assert len(file_hashes.broken(run)[0]) == 2  # what the command did not touch stays as it was sealed
     with file_hashes.mending(run, run.path / "eval"):
         (run.path / "eval/report.json").write_text("written by the command")
+        (run.path / "report.html").write_text("and its page, which it did not name")
+    assert [line.split(" is ")[0] for line in file_hashes.broken(RunDir(run.path))[0]] == ["loss.csv", "report.html"]
+    (run.path / "report.html").write_text("report.html")
+    with file_hashes.mending(run, run.path / "eval", run.path / "report.html"):
+        (run.path / "report.html").write_text("which it named")
     assert [line.split(" is ")[0] for line in file_hashes.broken(RunDir(run.path))[0]] == ["loss.csv"]
+
+
+def test_a_page_that_is_not_sealed_is_not_the_runs(run: RunDir) -> None:
+    files = {name: value for name, value in run.state["seal"]["files"].items() if name != "report.html"}
+    run.update(seal={**run.state["seal"], "files": files})
+    [wrong] = file_hashes.broken(RunDir(run.path))[0]
+    assert wrong == "report.html is not of the run, which has sealed all that it wrote there"
 
 
 def test_a_run_without_a_seal_gets_none_later(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.test_line import losses
 
 RECIPE = "recipes/tiny_bio_ner.toml"
 FILES = {
-    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "log.txt",
+    "recipe.toml", "run.json", "data.json", "loss.csv", "loss.png", "trainer_stats.json", "README.md", "report.html", "log.txt",
     "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/tokenizer.json", "adapter/tagging.json",
     "eval/predictions.jsonl", "eval/report.json", "eval/report.md",
 }  # fmt: skip
@@ -235,6 +235,7 @@ def test_it_is_evaluated_again(finished: tuple[Path, str], cli: Cli, tmp_path: P
     assert done.returncode == 0, done.stderr
     [folder] = run.glob("eval-*")
     assert (folder / "predictions.jsonl").read_bytes() == (run / "eval" / "predictions.jsonl").read_bytes()
+    assert "eval-" in (folder / "report.html").read_text().partition("<footer>")[2]
     assert (folder / "report.json").read_bytes() == (run / "eval" / "report.json").read_bytes()
     best = json.loads((run / "trainer_stats.json").read_text())["best_step"]
     kept = sorted(int(path.name.rpartition("-")[2]) for path in (run / "checkpoints").glob("checkpoint-*"))

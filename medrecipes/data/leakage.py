@@ -66,6 +66,7 @@ def by_row(rows: int, split: Mapping[str, float], seed: int) -> Ints:
 
 
 NAIVE = "naive random split"
+TITLE, NEAR = "rows shared with train", "near-duplicate (>= {:g})"
 
 
 def headline(leakage: Mapping[str, Any]) -> str:
@@ -90,24 +91,30 @@ def shared(counts: Mapping[str, int | None]) -> int:
 
 def table(leakage: Mapping[str, Any], width: float = math.inf) -> str:
     """The report as a few aligned lines, in shorter words and closer together where they would be wider than a terminal."""
-    whole = _lines(leakage, "rows shared with train", "near-duplicate (>= {:g})")
+    whole = _lines(leakage, TITLE, NEAR)
     if max(map(len, whole)) <= width:
         return "\n".join(whole)
     short = [_lines(leakage, "shared with train", "near >= {:g}", gap) for gap in ("  ", " ")]
     return "\n".join(next((lines for lines in short if max(map(len, lines)) <= width), short[-1]))
 
 
-def _lines(leakage: Mapping[str, Any], title: str, near: str, gap: str = "  ") -> list[str]:
+def rows(leakage: Mapping[str, Any], title: str = TITLE, near: str = NEAR) -> list[list[str]]:
+    """The report as the rows of a table, its head first: how many rows of each part share what with train."""
     threshold, names = leakage["threshold"], leakage.get("relations", RELATIONS)
     near = near.format(threshold) if threshold else "near-duplicate"
-    rows = [[title, "rows", *(near if name == "near_duplicate" else name for name in names)]]
+    found = [[title, "rows", *(near if name == "near_duplicate" else name for name in names)]]
     for kind, key in (("grouped (used)", "grouped"), (NAIVE, "by_row")):
         for part, counts in leakage[key].items():
             if counts["rows"]:
                 shown = ["-" if counts[name] is None else str(counts[name]) for name in names]
-                rows.append([f"{kind}: {part}", str(counts["rows"]), *shown])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+                found.append([f"{kind}: {part}", str(counts["rows"]), *shown])
+    return found
+
+
+def _lines(leakage: Mapping[str, Any], title: str, near: str, gap: str = "  ") -> list[str]:
+    found = rows(leakage, title, near)
+    widths = [max(len(row[column]) for row in found) for column in range(len(found[0]))]
     return [
         gap.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
+        for row in found
     ]

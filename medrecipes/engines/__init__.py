@@ -93,6 +93,9 @@ class Engine(Protocol):
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """One answer, piece by piece as it is written; ends early once `stop` is set."""
 
+    def talking(self) -> AbstractContextManager[None]:
+        """Inside, what is streamed comes from a model that is opened once."""
+
     def shared(self, rows: int) -> Any:
         """The model behind a thread of its own, for so many requests at once (`generation.Shared`)."""
 

@@ -40,6 +40,9 @@ class Speaker:
         self.source: Base | None = None  # what was loaded, for those who load it again
         self._packed: bool | None = None
         self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
+        self._talking: tuple[Shared, bool] | None = (
+            None  # what stays open for one answer after the other, and with an adapter or not
+        )
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:
@@ -138,6 +141,10 @@ class Speaker:
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """One answer, piece by piece as it is written; ends early once `stop` is set."""
         self.model.eval()
+        held = self._talking
+        if held is not None and held[1] == lora.answers(self.model):
+            yield from text_pieces(self.template.tokenizer, held[0].spoken(prompt, decoding, stop))
+            return
 
         def write(tell: Callable[[int], None], stop: threading.Event) -> None:
             with self._attention(self._usual), self._generator(prompt) as generator:
@@ -155,7 +162,19 @@ class Speaker:
                 for _ in generator.answers([request]):
                     pass
 
-        return text_pieces(self.template.tokenizer, spoken(write, stop))
+        yield from text_pieces(self.template.tokenizer, spoken(write, stop))
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Inside, what is streamed comes from a model that is opened once, as long as its adapter is switched as it is now."""
+        speaking = self.shared(1)
+        speaking.start()
+        self._talking = speaking, lora.answers(self.model)
+        try:
+            yield
+        finally:
+            self._talking = None
+            speaking.close()
 
     def shared(self, rows: int) -> Shared:
         """The model behind a thread of its own, for so many requests at once that come and go."""

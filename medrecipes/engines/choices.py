@@ -76,7 +76,9 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     wanted, gpus, shape = recipe.model.shard, processes.size(), Shape.of(config)
     if gpus == 1:
         return Choice(False, "one GPU")
-    reason = plan.unfit(recipe, shape.family) or (None if varlen_attention.available(dtype, shape.width) else plan.NO_VARLEN)
+    reason = plan.unfit(recipe, shape.family) or (
+        None if varlen_attention.available(dtype, shape.width) else plan.NO_VARLEN
+    )
     if shape.family not in plan.SHARED_FAMILIES:
         reason = reason or f"{shape.family} layers were not proved to be shared"
     if recipe.train.compute == "fp8":

@@ -17,6 +17,7 @@ from medrecipes.engines import said_of_load
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.benchmarks import allow_include, parse_suite, run_suite, suite_rows
 from medrecipes.evaluation.finished_run import open_run, require_run
+from medrecipes.evaluation.pages.run_page import PAGE, write_page
 from medrecipes.evaluation.reopen_tags import evaluate_tags, on_dev
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
@@ -70,7 +71,7 @@ def evaluate(
         evaluate_tags(run, recipe, adapter, folder, console, dev=dev)
         return folder
     with (
-        file_hashes.mending(rundir, folder),
+        file_hashes.mending(rundir, folder, path / PAGE),
         opened(recipe, rundir, adapter, console, dev=dev) as (engine, template, rows, split),
     ):
         with console.stage("base") as stage, console.quiet(rundir.log):
@@ -92,13 +93,15 @@ def evaluate(
         if suites := [*earlier, *suites]:
             report["suites"] = suites
         chat_report.write_report(recipe.name, folder, report, before, after, cases)
+        page = write_page(recipe, rundir, folder)
     for line in chat_report.markdown_table(report):
         console.line(line)
     for done in suites:
         console.line()
         for line in aligned(suite_rows(done)):
             console.line(line)
-    console.line(f"report.md  {folder / 'report.md'}")
+    console.line(f"report.md    {folder / 'report.md'}")
+    console.line(f"{PAGE}  {page}")
     console.next_move("publish", path)
     return folder
 

@@ -12,6 +12,7 @@ from medrecipes.data.split import Parts
 from medrecipes.data.tagged_split import TaggedSplit, prepare_tagged
 from medrecipes.evaluation import span_report
 from medrecipes.evaluation.finished_run import Run, open_run
+from medrecipes.evaluation.pages.run_page import PAGE, write_page
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import RunDir
@@ -41,7 +42,7 @@ def evaluate_tags(
 ) -> None:
     """Tag the held-out rows again, or the dev rows, and report them against the dictionary."""
     rundir = run.rundir
-    with file_hashes.mending(rundir, folder):
+    with file_hashes.mending(rundir, folder, rundir.path / PAGE):
         with console.stage("data") as stage:
             split = held_out_again(recipe, rundir)
             split = on_dev(split) if dev else split
@@ -52,9 +53,11 @@ def evaluate_tags(
             stage.says(f"{adapter.relative_to(rundir.path)} tagged {len(split.held_out):,} rows")
         baseline = span_report.looked_up(split.train, split.held_out)
         report = span_report.report(recipe, split, baseline, found, folder)
+        page = write_page(recipe, rundir, folder)
     for line in markdown(span_report.headline_rows(report)):
         console.line(line)
-    console.line(f"report.md  {folder / 'report.md'}")
+    console.line(f"report.md    {folder / 'report.md'}")
+    console.line(f"{PAGE}  {page}")
 
 
 def f1_again(path: Path, console: Console) -> tuple[float, float]:

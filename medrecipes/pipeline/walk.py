@@ -22,6 +22,7 @@ from medrecipes.engines import require_trackers, said_of_load, tell_figures
 from medrecipes.engines.multi_gpu.leader import leading
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.evaluation.chat_report import kept
+from medrecipes.evaluation.pages.run_page import PAGE, write_page
 from medrecipes.pipeline.tasks import Evaluation, Foundation, Rendered, Task
 from medrecipes.pipeline.tasks.chat import Chat
 from medrecipes.pipeline.tasks.tag import Tag
@@ -138,11 +139,12 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
         finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
         rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
         cards.model_card(recipe, rundir, report, dict(rendered.data), stats)
+        write_page(recipe, rundir, evaluation.folder)
         file_hashes.finish(rundir)
     console.line()
     task.summary(report, before, after, console)
     console.line()
-    for name in ("adapter", "eval/report.md", "loss.png", "README.md"):
+    for name in ("adapter", PAGE, "eval/report.md", "loss.png", "README.md"):
         console.line(f"{name:<15} {rundir.path / name}")
     console.line(f"{'talk to it':<15} {task.next_move(rundir.path)}")
 

@@ -17,7 +17,17 @@ KEY = "seal"  # of run.json
 # what commands and the trackers' own programs go on writing once a run is finished
 OPEN = ("run.json", "log.txt", "export", "mlflow", "trackio", "wandb")
 # what is loaded or reported from here is the run's own, and nobody else's
-OWN = ("adapter/", "checkpoints/", "eval/", "recipe.toml", "data.json", "loss.", "trainer_stats.json", "README.md")
+OWN = (
+    "adapter/",
+    "checkpoints/",
+    "eval/",
+    "report.html",
+    "recipe.toml",
+    "data.json",
+    "loss.",
+    "trainer_stats.json",
+    "README.md",
+)
 # what run.json is told after the seal
 LATER = (KEY, "releases")
 
@@ -29,14 +39,15 @@ def finish(rundir: RunDir) -> None:
 
 
 @contextmanager
-def mending(rundir: RunDir, folder: Path) -> Iterator[None]:
-    """Take over into the seal what a command of ours changes in a folder; what was changed before stays as it was sealed."""
-    before = _files(rundir.path, folder)
+def mending(rundir: RunDir, folder: Path, *beside: Path) -> Iterator[None]:
+    """Take over into the seal what a command of ours changes in a folder, and in files beside it; what was changed before stays as it was sealed."""
+    places = (folder, *beside)
+    before = _files(rundir.path, *places)
     try:
         yield
     finally:
         sealed = rundir.state.get(KEY)
-        changed = {name: value for name, value in _files(rundir.path, folder).items() if before.get(name) != value}
+        changed = {name: value for name, value in _files(rundir.path, *places).items() if before.get(name) != value}
         if sealed and changed:  # a run of old times has no seal, and nobody can make one up for it
             rundir.update(**{KEY: {**sealed, "files": {**sealed["files"], **changed}}})
 
@@ -64,13 +75,13 @@ def code() -> str:
     return digest([[path.relative_to(PACKAGE).as_posix(), digest_path(path)] for path in files])
 
 
-def _files(run: Path, folder: Path | None = None) -> dict[str, str]:
-    """The sealed files of a run, or those below one of its folders, by their path in it."""
+def _files(run: Path, *places: Path) -> dict[str, str]:
+    """The sealed files of a run, or those of some of its places, by their path in it."""
     found = {}
-    for path in sorted((folder or run).rglob("*")):
+    for path in sorted(path for place in places or (run,) for path in (place, *place.rglob("*")) if path.is_file()):
         name = path.relative_to(run)
         first = name.parts[0]
-        if path.is_file() and first not in OPEN and not first.startswith((".", "eval-")):
+        if first not in OPEN and not first.startswith((".", "eval-")):
             found[name.as_posix()] = digest_path(path)
     return found
 

@@ -69,6 +69,11 @@ def chat(opened: Opened, console: Console, read: Callable[[], str] = typed) -> N
     decoding, talk = Decoding.of(opened.recipe), opened.talk()
     console.line(DISCLAIMER)
     console.line(HELP)
+    with opened.engine.talking():
+        _converse(opened, talk, decoding, console, read)
+
+
+def _converse(opened: Opened, talk: Talk, decoding: Decoding, console: Console, read: Callable[[], str]) -> None:
     while True:
         _write("\n> ")
         try:

@@ -223,7 +223,8 @@ def build(page: Page) -> Any:
 
 def serve(opened: Opened, console: Console, host: str, port: int) -> None:
     """Open the page of a run of conversations and keep it until Ctrl-C."""
-    keep(build(Page(opened)), CSS, console, Place(host, port, opened.log))
+    with opened.engine.talking():
+        keep(build(Page(opened)), CSS, console, Place(host, port, opened.log))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.files import cache_root, digest
-from medrecipes.evaluation.compare.page import STYLE, colour_style, figure
+from medrecipes.evaluation.pages.frame import Html, document, table
+from medrecipes.evaluation.pages.plots import Marks, colour_style, run_plots
+from medrecipes.evaluation.pages.run_page import PAGE
 from medrecipes.runs.folder import read_losses
 from medrecipes.runs.listing import Listed, answers, in_words, lasting, list_runs
-from medrecipes.runs.loss_plot import Curve, Panel, Point, drawn
 from medrecipes.use.chat_page import HOST, Place
 from medrecipes.use.request_guard import ADDED, Hosts, Refused, require_own
 
@@ -23,9 +24,8 @@ SHOWN = 5  # answers of a run
 LONGEST = 600  # characters of an answer
 LIVE_S, STILL_S = 2, 10  # between two looks of the page: while a run is at work, and else
 MORE = """
-progress { width: 100%; height: 10px; accent-color: #0072B2; } .live { color: #00714f; font-weight: 600; }
-@media (prefers-color-scheme: dark) { .live { color: #4fd1a5; } }
-details { border: 1px solid var(--line); border-radius: 8px; margin: 12px 0; padding: 8px 14px; } summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; } summary h2 { display: inline; font-size: inherit; margin: 0; }
+progress { width: 100%; height: 10px; accent-color: var(--tuned); } .live { color: var(--good); font-weight: 600; }
+details { border: 1px solid var(--line); border-radius: 10px; margin: 12px 0; padding: 8px 16px; } summary h2 { display: inline; font-size: inherit; margin: 0; padding: 0; border: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 14px; margin: 10px 0; } dt { color: var(--soft); } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 SCRIPT = """
@@ -53,13 +53,9 @@ def page(folder: Path) -> str:
     """The whole page, which needs nothing else."""
     state = state_of(folder)
     script = SCRIPT.replace("STILL", str(1000 * STILL_S)).replace("LIVE", str(1000 * LIVE_S))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>Runs in {escape(folder.name)}</title>\n<style>{STYLE}{MORE}{colour_style({'': 0})}</style>\n</head>\n<body>\n"
-        f'<h1>Runs</h1>\n<p class="soft" id="said" role="status">{escape(str(state["said"]))}</p>\n'
-        f"<main>{state['html']}</main>\n<script>{script}</script>\n</body>\n</html>\n"
-    )
+    head = f'<header><h1>Runs</h1>\n<p class="soft" id="said" role="status">{escape(str(state["said"]))}</p></header>'
+    body = f"{head}\n<main>{state['html']}</main>"
+    return document(f"Runs in {folder.name}", body, more_style=MORE + colour_style({"": 0}), script=script)
 
 
 def state_of(folder: Path) -> dict[str, object]:
@@ -72,17 +68,14 @@ def state_of(folder: Path) -> dict[str, object]:
 
 
 def _table(runs: Sequence[Listed]) -> str:
-    head = ("run", "state", "base", "tuned", "figure", "tokens/s", "left", "changed", "size")
-    lines = []
+    rows: list[list[object]] = [["run", "state", "base", "tuned", "figure", "tokens/s", "left", "changed", "size"]]
     for run in runs:
         rate = f"{run.tokens_per_second:,.0f}" if run.tokens_per_second else ""
         left = lasting(run.seconds_left) if run.by and run.seconds_left is not None else ""
-        cells = [run.of_base, run.tuned, run.figure, rate, left, f"{lasting(run.age_s)} ago", in_words(run.size)]
-        live = ' class="live"' if run.by else ""
-        state = f"<td{live}>{escape(run.said)}</td>"
-        lines.append(f'<tr><th scope="row"><a href="#{_id(run)}">{escape(run.name)}</a></th>{state}{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')  # fmt: skip
-    heads = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="all runs"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'  # fmt: skip
+        name = Html(f'<a href="#{_id(run)}">{escape(run.name)}</a>')
+        state = Html(f'<span class="live">{escape(run.said)}</span>') if run.by else run.said
+        rows.append([name, state, run.of_base, run.tuned, run.figure, rate, left, f"{lasting(run.age_s)} ago", in_words(run.size)])  # fmt: skip
+    return table(rows, "all runs")
 
 
 def _id(run: Listed) -> str:
@@ -93,12 +86,14 @@ def _id(run: Listed) -> str:
 def _section(run: Listed) -> str:
     """A run: how far it is, its curves, its last answers."""
     parts = [f"<summary><h2>{escape(run.name)}: {escape(run.said)}</h2></summary>", f"<p>{escape(run.base)}</p>"]
+    if (run.path / PAGE).is_file():  # a page of the web may not lead to a file of this machine
+        parts.append(f"<p>Its report: <code>{escape(str(run.path / PAGE))}</code></p>")
     if run.step is not None and run.steps and run.state == "training":
         left = f", about {lasting(run.seconds_left)} left" if run.by and run.seconds_left is not None else ""
         parts.append(f'<progress max="{run.steps}" value="{min(run.step, run.steps)}" aria-label="steps of {escape(run.name, quote=True)}"></progress>')  # fmt: skip
         parts.append(f"<p>step {run.step:,} of {run.steps:,}{left}</p>")
     if plots := _plots(run):
-        parts.append(f'<div class="plots">{plots}</div>')
+        parts.append(plots)
     if found := answers(run.path, SHOWN):
         parts.append("<h3>Answers so far</h3>")
         for answer in found:
@@ -109,14 +104,9 @@ def _section(run: Listed) -> str:
 
 def _plots(run: Listed) -> str:
     """Training and dev loss against the steps, as inline SVG."""
-    points: dict[str, list[Point]] = {"train": [], "dev": []}
     with suppress(MedRecipesError, ValueError, KeyError):
-        for row in read_losses(run.path / "loss.csv"):
-            points[row["split"]].append(Point(int(row["step"]), float(row["loss"])))
-    curve = Curve(run.name, points["train"], points["dev"])
-    panel = Panel("", "nats a token", "", (curve,))
-    figures = [figure(panel, view, {run.name: 0}) for view in drawn([curve]) if view.against == "step"]
-    return "".join(figures).replace('id="clip-', f'id="{_id(run)}-clip-').replace("url(#clip-", f"url(#{_id(run)}-clip-")  # fmt: skip
+        return run_plots(run.name, read_losses(run.path / "loss.csv"), {}, Marks(f"{_id(run)}-"))
+    return ""
 
 
 class _Pages(BaseHTTPRequestHandler):

@@ -169,6 +169,7 @@ REPORT, PROSE, CARD, DATA, LOSS = "eval/report.json", "eval/report.md", "README.
 STATS, RECIPE, STATE, ANSWERS, CASES = "trainer_stats.json", "recipe.toml", "run.json", "eval/predictions.jsonl", "eval/cases.jsonl"  # fmt: skip
 CONFIG, WEIGHTS, STOPS = "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/generation_config.json"  # fmt: skip
 NEWEST = "checkpoints/checkpoint-12/trainer_state.json"
+PAGE = "report.html"
 
 CHAT = [
     edit("more rows", REPORT, value("rows", to=600), "report"),
@@ -195,6 +196,11 @@ CHAT = [
     edit("a figure of report.md", PROSE, pattern(r"(ROUGE-L \| )\d\.\d+", r"\g<1>0.999"), "report.md"),
     edit("a sentence of report.md", PROSE, text("# tiny_mistral: base against tuned", "# tiny_mistral: approved by clinicians"), "report.md"),
     edit("an answer of report.md", PROSE, pattern(r"^- tuned: .*$", "- tuned: Take two tablets."), "report.md"),
+    edit("a figure of report.html", PAGE, pattern(r'(<b>)\d\.\d+', r"\g<1>0.001"), "report.html"),
+    edit("an answer in report.html", PAGE, pattern(r'("said":\[\{"text":")', r"\g<1>Take two tablets. "), "report.html"),
+    edit("a sentence of report.html", PAGE, text("Not a medical device", "A medical device"), "report.html"),
+    edit("a script more in report.html", PAGE, text("</body>", "<script>alert(1)</script></body>"), "report.html"),
+    edit("no report.html", PAGE, gone, "report.html"),
     edit("a line more in report.md", PROSE, lines(lambda held: [*held, "\nBetter than a physician.\n"]), "report.md"),
     edit("a figure of the card", CARD, pattern(r"(ROUGE-L \| )\d\.\d+", r"\g<1>0.999"), "figures in the card", "card"),
     edit("a figure of the card's metadata", CARD, pattern(r"(rougeL\n +value: )\d\.\d+", r"\g<1>0.9"), "card"),
@@ -305,6 +311,7 @@ TAG = [
     edit("more gold spans", REPORT, value("support", "Chemical", to=1200), "report"),
     edit("no confusion", REPORT, value("confusion", to={}), "report"),
     edit("other groups", REPORT, value("groups_are", to="documents"), "report"),
+    edit("a figure of report.html", PAGE, pattern(r'(<b>)\d\.\d+', r"\g<1>0.999"), "report.html"),
     edit("a figure of report.md", PROSE, pattern(r"(F1 of spans, micro \| )\d\.\d+", r"\g<1>0.999"), "report.md"),
     edit("a sentence of the card", CARD, text("Not a medical device", "A medical device"), "card"),
     edit("more entities", DATA, value("entities", "train", "Chemical", to=9), "data.json"),
@@ -401,7 +408,7 @@ def test_a_file_that_is_anything_at_all_ends_in_a_verdict(
     for run, extra in ((chat, (CASES, STOPS, NEWEST)), (tagger, (LABELS,))):
         pristine = opened(run)
         assert set(verdicts(pristine).values()) == {OK}
-        for file in (REPORT, DATA, STATS, LOSS, ANSWERS, CONFIG, WEIGHTS, CARD, "adapter/tokenizer.json", *extra):
+        for file in (REPORT, PAGE, DATA, STATS, LOSS, ANSWERS, CONFIG, WEIGHTS, CARD, "adapter/tokenizer.json", *extra):
             before = (run / file).read_bytes()
             try:
                 for content in SPOILED:
@@ -450,10 +457,11 @@ def test_what_another_version_wrote_is_never_called_right(chat: Path, tmp_path: 
     assert set(verdicts(opened(run)).values()) == {OK}  # word for word what this one writes
     text("Not a medical device", "A medical device")(run / CARD)
     text("# tiny_mistral: base", "# tiny_mistral; base")(run / PROSE)
+    text("Not a medical device", "A medical device")(run / PAGE)
     value("intervals", to="95%")(run / REPORT)
     found = verdicts(opened(run))
     assert {what: verdict for what, verdict in found.items() if verdict != OK} == {
-        "files": DIFFERS, "report": UNKNOWN, "report.md": UNKNOWN, "card": UNKNOWN,
+        "files": DIFFERS, "report": UNKNOWN, "report.md": UNKNOWN, "report.html": UNKNOWN, "card": UNKNOWN,
     }  # fmt: skip
     value("tuned", "rougeL", "value", to=0.9)(run / REPORT)
     assert verdicts(opened(run))["report"] == DIFFERS
@@ -476,9 +484,10 @@ def test_rows_that_another_version_split_otherwise_are_held_against_nothing(chat
 
 
 def followed_up(run: Path, like: Evidence) -> None:
-    """Report, report.md, card and hashes as they follow from the answers that there are now."""
+    """Report, report.md, report.html, card and hashes as they follow from the answers that there are now."""
     from medrecipes.core.files import read_json
     from medrecipes.evaluation import chat_report
+    from medrecipes.evaluation.pages.run_page import write_page
     from medrecipes.release import cards
 
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
@@ -486,6 +495,7 @@ def followed_up(run: Path, like: Evidence) -> None:
     answers, report = e.predictions, e.made_report
     chat_report.write_report(e.own.name, run / "eval", report, answers["base"], answers["tuned"], e.cases)
     cards.model_card(e.own, e.rundir, report, read_json(run / DATA), read_json(run / STATS))
+    write_page(e.own, e.rundir, run / "eval")
     file_hashes.finish(RunDir(run))
 
 
@@ -550,5 +560,5 @@ def test_a_tagger_is_asked_again(
     for strict, code in (((), 0), (("--strict",), 1)):
         done = attack("verify", run, *strict, cwd=tmp_path)
         assert (done.code, done.said) == (code, []), done
-        assert done.out.endswith("14 ok, 0 differs, 1 not checked (files)\n")
+        assert done.out.endswith("15 ok, 0 differs, 1 not checked (files)\n")
     record_property("attacks", ("edited runs", 2))

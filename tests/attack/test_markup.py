@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,22 @@ from medrecipes.core.console import Console
 from medrecipes.core.markup import UNSEEN, Markup, begun, cell, code, fenced, plain
 from medrecipes.evaluation.chat_report import report, write_report
 from medrecipes.evaluation.compare import as_markdown, compare
+from medrecipes.evaluation.pages.run_page import as_html, read_facts
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.cards.dataset import dataset_card
 from medrecipes.release.cards.facts import Facts
 from medrecipes.release.cards.model import card
 from medrecipes.release.gates import Gate
+from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.predictions import Prediction
 from medrecipes.scoring.tables import markdown
 
 Counter = Callable[..., None]
+# tags that no page of ours has
+OTHER_TAGS = re.compile(
+    r"(?i)<(?!/?(?:!doctype|html|head|header|main|nav|section|footer|link|meta|title|style|body|h1|h2|h3|p|div|ul|li|b|a|dl|dt|dd|pre|svg|path|circle|figure|figcaption|small|span"
+    r"|table|thead|tbody|tr|th|td|defs|clippath|rect|text|g|details|summary|noscript|label|input|select|option|button)\b)"
+)
 HOSTILE = (
     "<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "<b>bold</b>", "</td></tr></table>", "<!-- gone", "<?php x ?>", "<details open>",
     "<https://evil.example>", "&lt;img&gt;", "&#60;b&#62;", "&amp;", "[link](http://evil.example)", "[link](javascript:alert(1))", "![image](http://evil.example/x.png)",
@@ -180,13 +188,43 @@ def test_names_and_settings_stay_text_in_a_comparison(run: Path, tmp_path: Path,
     plain_document(text, "blockquote_open", "image")
     assert [token.attrs["src"] for token in parts(text) if token.type == "image"] == ["losses.png"]
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    assert not re.search(r"(?i)<(?!/?(?:!doctype|html|head|meta|title|style|body|h1|h2|h3|p|div|ul|li|svg|path|figure|small|table|thead|tbody|tr|th|td|defs|clippath|rect|text|g)\b)", page)  # fmt: skip
+    assert not OTHER_TAGS.search(page)
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", page)
     for name in ("table.csv", "losses.csv"):
         with (tmp_path / name).open(newline="") as file:
             cells = [cell for line in csv.reader(file) for cell in line]
         assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))], name
         assert "'=1+1" in cells, name
+    record_property("attacks", ("pieces of mark-up", len(HOSTILE)))
+
+
+def test_everything_stays_text_in_the_page_of_a_run(run: Path, record_property: Counter) -> None:
+    everything = " ".join(HOSTILE)
+    source = {"title": everything, "homepage": f"https://x.org/{everything}", "licence": everything, "redistributable": everything, "seen": 3, "kept": 2, "defects": [everything, *HOSTILE]}  # fmt: skip
+    counts = {"rows": 1, everything: 1, "any": 1}
+    data = {
+        "sources": [source], "rows": {everything: 2}, "dropped": {everything: 3}, "repaired": {everything: 1}, "benchmarks": {everything: {"questions": 1, "rows": 1}},
+        "leakage": {"threshold": None, "relations": [everything], "grouped": {everything: counts}, "by_row": {everything: counts}},
+    }  # fmt: skip
+    state = {
+        "base_revision": everything, "computed": everything, "template": everything, "versions": {everything: everything}, "commit": everything,
+        "choices": {everything: {"value": everything, "reason": everything}}, "hardware": {"gpus": [everything]}, "seconds": {everything: 3.0},
+        "proofs": {everything: {everything: 1}}, "finished_at": everything,
+    }  # fmt: skip
+    recipe = Recipe.model_validate({"name": "demo", "template": {"system": everything}, "model": {"base": "a/b"}})
+    object.__setattr__(recipe, "name", everything)
+    facts = read_facts(recipe, RunDir(run, writes=False), run / "eval")
+    page = as_html(dataclasses.replace(facts, state=state, data=data, stats={}, evaluation=everything))
+    shown_part, _, embedded = page.partition('<script type="application/json" id="embedded">')
+    assert not OTHER_TAGS.search(shown_part)
+    assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", shown_part)
+    assert [
+        hostile for hostile in HOSTILE if hostile.startswith("<") and hostile != "<" and hostile in shown_part
+    ] == []
+    assert shown_part.count(escape(UNSEEN.sub(" ", everything))) >= 20
+    held, _, _ = embedded.partition("</script>")
+    assert not re.search("[<>&\u2028]", held)
+    assert {said["text"] for row in json.loads(held)["rows"] for said in row["said"]} == set(HOSTILE)
     record_property("attacks", ("pieces of mark-up", len(HOSTILE)))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from medrecipes.core.notes import note
 from medrecipes.engines import Decoding
 from medrecipes.engines.generation.batch import Generator, Request
+from medrecipes.engines.generation.text import spoken
 
 Open = Callable[[], AbstractContextManager[Generator | None]]
 Alone = Callable[[Sequence[int], Decoding], Sequence[int]]
@@ -49,6 +50,24 @@ class Shared:
         request = Request(prompt, decoding, hear)
         self._inbox.put(lambda: self._enter(request, ended))
         return request
+
+    def spoken(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
+        """The tokens of one answer as they come; it ends early once the event is set or nobody reads."""
+
+        def write(tell: Callable[[int], None], stop: threading.Event) -> None:
+            over: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+            asked: list[Request] = []
+
+            def listen(token: int) -> None:
+                tell(token)
+                if stop.is_set() and asked:
+                    self.cancel(asked[0])
+
+            asked.append(self.ask(prompt, decoding, listen, over.put))
+            if error := over.get():
+                raise error
+
+        return spoken(write, stop)
 
     def cancel(self, request: Request) -> None:
         """Have a request end before its time; one that has ended already is left alone."""

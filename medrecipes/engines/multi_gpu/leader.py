@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,10 @@ class Leader:
     def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
         """Its own."""
         return self._engine.stream(prompt, decoding, stop)
+
+    def talking(self) -> AbstractContextManager[None]:
+        """Its own."""
+        return self._engine.talking()
 
     def shared(self, rows: int) -> Any:
         """Its own."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from medrecipes.core.console import Console
 from medrecipes.core.errors import RunError
@@ -16,7 +17,7 @@ from medrecipes.core.files import PRIVATE, write_text
 from medrecipes.core.markup import cell, plain
 from medrecipes.evaluation.chat_report import spoken
 from medrecipes.evaluation.compare import page
-from medrecipes.evaluation.compare.figures import figure_rows, pair_rows, settings_rows
+from medrecipes.evaluation.compare.figures import MARKED, figure_rows, lanes, pair_rows, settings_rows, zero_titles
 from medrecipes.evaluation.compare.histories import COVERS, UNKNOWN, History, read_history
 from medrecipes.runs.folder import holding
 from medrecipes.runs.loss_plot import Curve, Panel, Point, panels_png, smooth
@@ -48,6 +49,16 @@ class Comparison:
     figures: list[list[str]]
     pairs: list[list[str]]
     notes: tuple[str, ...]
+    zero: tuple[str, ...] = ()
+    intervals: Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]] = ()
+
+    @property
+    def tables(self) -> page.Tables:
+        """What people read: figures that are 0 for every run are a line, and no rows."""
+        rows = [row for row in self.figures if row[0].removesuffix(MARKED) not in self.zero]
+        pairs = [row for row in self.pairs if row[1] not in self.zero]
+        zero = f"0 for every run, interval and all: {', '.join(self.zero)}." if self.zero else ""
+        return page.Tables(self.settings, pairs, rows, zero, self.intervals)
 
 
 def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool = False) -> Comparison:
@@ -59,7 +70,8 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
     notes = [*marks, *(f"{', '.join(run.name for run in runs if note in run.notes)}: {note}" for note in said)]
     panels = tuple(make_panels(runs))
     made = Comparison(
-        tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes)
+        tuple(runs), panels, settings_rows(runs), figure_rows(runs, panels, marked=bool(marks)), pair_rows(runs), tuple(notes),
+        tuple(zero_titles(runs)), () if marks else lanes(runs),
     )  # fmt: skip
     colours = {run.name: number for number, run in enumerate(runs)}
     out.mkdir(PRIVATE, parents=True, exist_ok=True)
@@ -68,18 +80,27 @@ def compare(paths: Sequence[Path], out: Path, console: Console, *, anyway: bool 
         panels_png(out / "losses.png", panels, colours)
         write_text(out / "losses.csv", losses_csv(panels))
         write_text(out / "table.csv", _csv([*made.figures, *made.settings[1:]]))
-        write_text(
-            out / "comparison.html",
-            page.html(panels, notes, len(marks), made.figures, made.settings, made.pairs, colours),
-        )
-    for line in aligned(made.figures):
-        console.line(line)
+        write_text(out / "comparison.html", page.html(made.tables, panels, notes, len(marks), colours))
+    _print(made.tables, console)
     for note in notes:
         console.line(f"note: {note}")
     console.line()
     for name in FILES:
         console.line(f"{name:<15} {out / name}")
     return made
+
+
+def _print(tables: page.Tables, console: Console) -> None:
+    """What differs, what it shows, and the figures."""
+    for rows in (tables.settings, tables.pairs):
+        if len(rows) > 1:
+            for line in aligned(rows, console.width):
+                console.line(line)
+            console.line()
+    for line in aligned(tables.figures, console.width):
+        console.line(line)
+    if tables.zero:
+        console.line(tables.zero)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -186,16 +207,17 @@ def losses_csv(panels: Sequence[Panel]) -> str:
 def as_markdown(made: Comparison) -> str:
     """The tables and the plot for a README."""
     lines = [TITLE, "", *(f"> {plain(note)}" for note in made.notes), ""]
-    lines += ["![losses](losses.png)", ""]
+    tables = made.tables
+    if len(tables.settings) > 1:
+        lines += ["## Settings that differ", "", *markdown(tables.settings), ""]
+    if len(tables.pairs) > 1:
+        lines += ["## Which differences are real", "", page.PAIRED, "", *markdown(tables.pairs), ""]
+    lines += ["## Figures", "", *markdown(tables.figures), "", *([tables.zero, ""] if tables.zero else [])]
+    lines += ["## Losses", "", "![losses](losses.png)", ""]
     for panel in made.panels:
         runs = ", ".join(plain(curve.name) for curve in panel.curves)
         lines += [f"- {plain(panel.title)}, {panel.unit}: {runs}. {panel.why}".rstrip()]
-    lines += ["", "## Figures", "", *markdown(made.figures), ""]
-    if len(made.settings) > 1:
-        lines += ["## Settings that differ", "", *markdown(made.settings), ""]
-    if len(made.pairs) > 1:
-        lines += ["## Which differences are real", "", page.PAIRED, "", *markdown(made.pairs), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from medrecipes.evaluation.chat_report import TUNED
 from medrecipes.evaluation.compare.histories import UNKNOWN, History
+from medrecipes.evaluation.verdicts import nil, verdict
 from medrecipes.runs.loss_plot import Panel, Point
 from medrecipes.scoring.bootstrap import Estimate, Figure, difference, draw_weights
 from medrecipes.scoring.figures import answer_figures, extraction_figures, listed, task_counts
@@ -16,6 +17,7 @@ from medrecipes.scoring.span_report import headline
 from medrecipes.scoring.tables import HEADLINES, METRICS, show
 
 BESIDE_RECIPE = ("name", "data.path", "eval.cases")  # where things lie, not what was done
+MARKED = " (not comparable)"  # behind a figure of runs that were not evaluated alike
 DRAWS, SEED = 1000, 42
 LAST = 0.05  # share of steps that the final loss is the mean of
 KINDS = {"answers": "answers only", "all": "whole texts", "tags": "tags of words"}
@@ -54,8 +56,25 @@ def figure_rows(runs: Sequence[History], panels: Sequence[Panel], *, marked: boo
             show(name, run.report[TUNED][name]) if run.report and name in run.report[TUNED] else "" for run in runs
         ]
         if any(cells):
-            table[f"{title}{' (not comparable)' if marked else ''}"] = cells
-    return [["", *(run.name for run in runs)], *([title, *cells] for title, cells in table.items() if any(cells))]
+            table[f"{title}{MARKED if marked else ''}"] = cells
+    return [["figure", *(run.name for run in runs)], *([title, *cells] for title, cells in table.items() if any(cells))]
+
+
+def zero_titles(runs: Sequence[History]) -> list[str]:
+    """The figures that are 0 or none for every run, interval and all."""
+    found = [run.report[TUNED] for run in runs if run.report]
+    return [title for name, (title, _) in METRICS.items() if (those := [figures[name] for figures in found if name in figures]) and all(map(nil, those))]  # fmt: skip
+
+
+def lanes(runs: Sequence[History]) -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
+    """Metric by metric, the runs that have a figure of it, for pictures; none of what is 0 for every run."""
+    found = []
+    for name in METRICS:
+        those = [(run.name, run.report[TUNED][name]) for run in runs if run.report and name in run.report[TUNED]]
+        known = [(run, figure) for run, figure in those if figure["value"] is not None]
+        if len(known) > 1 and not all(nil(figure) for _, figure in known):
+            found.append((name, known))
+    return found
 
 
 def pair_rows(runs: Sequence[History]) -> list[list[str]]:
@@ -68,9 +87,9 @@ def pair_rows(runs: Sequence[History]) -> list[list[str]]:
             continue
         first, second = ([pair[side] for pair in common] for side in (0, 1))
         for name, found in paired(first, second).items():
-            verdict = _verdict(name, found, one.name, other.name)
+            said = _verdict(name, found, one.name, other.name)
             shown = show(name, found.as_dict(), signed=True)
-            rows.append([f"{other.name} - {one.name}", METRICS[name][0], shown, verdict, str(len(common))])
+            rows.append([f"{other.name} - {one.name}", METRICS[name][0], shown, said, str(len(common))])
         if _other_texts(first, second):
             title = METRICS["bits_per_byte"][0]
             rows.append([f"{other.name} - {one.name}", title, "-", "not comparable: one supervises reasoning too", str(len(common))])  # fmt: skip
@@ -105,12 +124,8 @@ def _headlines(rows: Sequence[Prediction]) -> dict[str, Figure]:
 
 
 def _verdict(name: str, found: Estimate, one: str, other: str) -> str:
-    if found.low is None or found.high is None:
-        return "not known"
-    if found.low <= 0 <= found.high:
-        return "no difference shown"
-    better = METRICS[name][1]
-    return f"{other if (found.low > 0) == better else one} is better"
+    shown = verdict(name, found.as_dict())
+    return {"better": f"{other} is better", "worse": f"{one} is better"}.get(shown, shown)
 
 
 def _final(points: Sequence[Point]) -> str:

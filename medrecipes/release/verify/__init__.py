@@ -26,7 +26,7 @@ SHARED: dict[str, Look] = {
     "adapter": adapter.adapter, "training": training.training, "run.json": files.facts,
 }  # fmt: skip
 WRITTEN: dict[str, Look] = {
-    "report": texts.report, "report.md": texts.markdown, "figures in the card": texts.table, "card": texts.card,
+    "report": texts.report, "report.md": texts.markdown, "report.html": texts.page, "figures in the card": texts.table, "card": texts.card,
 }  # fmt: skip
 CHAT: dict[str, Look] = {
     **SHARED,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.files import digest, scratch
 from medrecipes.evaluation import chat_report, span_report
+from medrecipes.evaluation.pages.run_page import PAGE, Facts, as_html
 from medrecipes.release import cards
 from medrecipes.release.verify.claims import Found, as_json, unlike, unlike_text
 from medrecipes.release.verify.evidence import Evidence
@@ -88,9 +90,20 @@ def suites(e: Evidence) -> Found:
     return Found(unknown=f"{', '.join(names)}: run them again with `medrecipes eval {e.path} --suite …`")
 
 
+def page(e: Evidence) -> Found:
+    """report.html again, from all that it is made of."""
+    facts = Facts(e.own, e.state, e.data, e.stats, e.losses, _with_suites(e), e.predictions, e.cases)
+    return e.by_code(unlike_text(as_html(facts), e.text(PAGE)), "every line as it follows from the run's folder")
+
+
+def _with_suites(e: Evidence) -> dict[str, Any]:
+    """The report again, with the benchmarks, which their own harness has run."""
+    return e.made_report | {name: e.report[name] for name in ("suites",) if name in e.report}
+
+
 def markdown(e: Evidence) -> Found:
     """report.md again, from the report and the answers."""
-    made = e.made_report | {name: e.report[name] for name in ("suites",) if name in e.report}
+    made = _with_suites(e)
     if e.own.task == "chat":
         answers = e.predictions
         text = chat_report.as_markdown(e.own.name, made, answers[chat_report.BASE], answers[chat_report.TUNED], e.cases)
