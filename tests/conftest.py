@@ -93,6 +93,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
             done = shell(*arguments, **settings)
             return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
+        call.shell = shell  # type: ignore[attr-defined]
         yield call
 
 

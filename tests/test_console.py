@@ -103,8 +103,8 @@ def test_marks_and_escape_sequences_of_names_are_shown_as_they_are(capsys: pytes
 def test_a_bar_shows_its_text_as_it_is() -> None:
     """On a terminal, where rich draws it."""
     code = (
-        "from medrecipes.core.console import Console\nc = Console()\n"
-        "with c.bar('train', 2) as bar:\n    bar.at(1, 'n[/x] \\x1b[31m')\n    bar._progress.refresh()\n"
+        "import time\nfrom medrecipes.core.console import Console\nc = Console()\n"
+        "with c.bar('train', 2) as bar:\n    bar.at(1, 'n[/x] \\x1b[31m')\n    time.sleep(0.6)\n"
     )
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs)

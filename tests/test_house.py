@@ -20,7 +20,7 @@ ROOMS = (
 )  # fmt: skip
 # The sub-rooms of engines/, and the modules beside them, likewise: what describes, what computes, what trains, the engines.
 ENGINES = (
-    "plan", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_bases", "lora", "base_weights", "generation", "choices", "cpu_weights",
+    "plan", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_tokenizers", "tiny_bases", "lora", "base_weights", "generation", "choices", "cpu_weights",
     "answering_engine", "trackers", "trainer", "trl", "unsloth",
 )  # fmt: skip
 TOP = {"__init__.py", "__main__.py", "run.py", "py.typed"}
@@ -122,6 +122,20 @@ def test_what_needs_no_library_loads_none_and_is_quick(command: list[str]) -> No
         times.append(children_seconds() - before)
         assert done.stderr.strip() == ""
     assert min(times) < (0.5 if "--help" in command else 1.0)  # of a processor, and slow ones take half as long again
+
+
+@pytest.mark.parametrize(
+    "command", [["check", "recipes/tiny_mistral.toml"], ["check", "recipes/tiny_bio_ner.toml"], ["preview", "recipes/tiny_mistral.toml", "-n", "1"]],
+    ids=lambda words: " ".join(words),
+)  # fmt: skip
+def test_what_needs_a_tokenizer_alone_imports_no_engine(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom medrecipes.commands import main\ncode = main(sys.argv[1:])\n"
+        f"sys.exit(' '.join(name for name in {HEAVY!r} if name in sys.modules) or code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tokens" in done.stdout or "token" in done.stdout
 
 
 def test_telemetry_is_off_unless_the_user_turns_it_on() -> None:

@@ -202,8 +202,10 @@ def test_a_gpu_that_is_hidden_or_holds_nothing_is_no_gpu(tmp_path: Path, monkeyp
 
 def test_the_dimensions_of_shipped_bases_are_those_of_their_makers() -> None:
     billions = {
+        "smollm2_135m": 0.13, "gemma3_270m": 0.27,
         "smollm2": 1.71, "smollm3": 3.07, "llama32": 3.21, "llama2": 6.74, "mistral": 7.24, "mistral_v03": 7.25, "qwen25": 7.62,
-        "llama3": 8.03, "llama31": 8.03, "qwen3": 8.19, "phi4": 14.66, "mistral_small": 23.57,
+        "llama3": 8.03, "llama31": 8.03, "qwen3": 8.19, "phi4": 14.66, "mistral_small": 23.57, "ministral3": 8.49, "gemma": 8.54,
+        "gemma2": 9.24, "gemma3": 3.88, "medgemma": 3.88, "medgemma_27b": 27.01, "gemma3n": 6.78, "gpt_oss": 20.91, "llama4": 107.77,
     }  # fmt: skip
     assert {name: round(shape.parameters / 1e9, 2) for name, shape in SHAPES.items()} == billions
     assert set(SHAPES) <= set(halves())

@@ -130,6 +130,7 @@ def test_interrupted_moved_and_killed_it_ends_with_the_same_losses(
     done = warm("run", *DEMO, "--runs", tmp_path / "after")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((path / "run.json").read_text())["resumed_from_step"] == 6
+    assert "resumed          from step 6 of 12\n" in done.stdout
     assert losses(path) == losses(finished[0])
     assert len(losses(path)) == 12 + 3
     weights = [(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in (finished[0], path)]

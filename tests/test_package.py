@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -61,6 +62,45 @@ def test_metadata_says_what_an_index_shows(installed: Path) -> None:
     for line in ("Name: medrecipes", "License-Expression: Apache-2.0", "Keywords: medical", "Description-Content-Type: text/markdown"):  # fmt: skip
         assert line in text
     assert text.count("Classifier: ") >= 10
+
+
+# what commands that train nothing need of the dependencies
+LIGHT = ("annotated_types", "jinja2", "markdown_it", "markupsafe", "mdurl", "numpy", "pydantic", "pydantic_core", "pygments", "rich", "tokenizers", "tomli_w", "typing_extensions", "typing_inspection")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an empty environment into which pip put the wheel; of its dependencies it has the light ones alone."""
+    folder = tmp_path_factory.mktemp("empty") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    done = subprocess.run([sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q", "--no-deps", "--no-index", str(wheel)], capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [packages] = folder.glob("lib/python3.*/site-packages")
+    for name in LIGHT:
+        place = Path(str(importlib.util.find_spec(name).origin))  # type: ignore[union-attr]
+        found = place.parent if place.name == "__init__.py" else place
+        (packages / found.name).symlink_to(found)
+        if (libraries := found.with_name(f"{name}.libs")).exists():
+            (packages / libraries.name).symlink_to(libraries)
+    return folder / "bin"
+
+
+def test_the_light_commands_of_the_guide_work_in_an_empty_environment(empty: Path, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "elsewhere.md").read_text(encoding="utf-8").partition("## Google Colab")[0]
+    lines = [line for line in guide.splitlines() if line.startswith("medrecipes ")]
+    assert len(lines) == 3
+    environment = {"PATH": f"{empty}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    for line in (
+        *lines,
+        "medrecipes --version",
+        "medrecipes run --help",
+        "medrecipes schema",
+        "medrecipes list templates",
+    ):
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), line
+        assert done.stdout
+    assert "recipes/demo.toml" in subprocess.run(["bash", "-c", lines[1]], cwd=tmp_path, env=environment, capture_output=True, text=True).stdout  # fmt: skip
 
 
 def test_a_recipe_of_the_wheel_is_read_from_any_folder(installed: Path, tmp_path: Path) -> None:

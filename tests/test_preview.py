@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from medrecipes.data.records import Conversation, Message, Tagged
 from medrecipes.recipe.schema import Data, Recipe, Tag
 from medrecipes.rendering.preview import choose, conversations_from_file, preview, preview_json
 from medrecipes.rendering.preview_tags import preview_tags, tags_json
+from tests.conftest import Cli
 from tests.test_templates import bound
 
 ROW = Conversation("row-1", "doc", (Message("user", "What is  </s>?\n"), Message("assistant", "A disease.")))
@@ -74,6 +76,18 @@ def test_json_has_a_line_a_conversation_with_text_ids_and_labels() -> None:
     assert value["ids"][:2] == [1, 3]
     assert value["labels"] == [-100] * 10 + value["ids"][10:]
     assert value["ids"][-1] == 2
+
+
+def test_a_recipe_that_learns_whole_texts_is_shown_as_it_learns_them(cli: Cli) -> None:
+    command = ("preview", "recipes/tiny_mistral.toml", "-n", "1")
+    usual, whole = (cli(*command, *more) for more in ((), ("--set", "train.loss_on=all")))
+    assert (usual.returncode, whole.returncode) == (0, 0), whole.stderr
+    assert " masked " in usual.stdout
+    assert "\ntrain.loss_on = 'all': every token is learned, questions and system prompts too\n" in whole.stdout
+    assert "\n masked " not in whole.stdout
+    assert re.search(r"^1 conversation: (\d+) tokens, \1 learned \(100%\)$", whole.stdout, re.M)
+    value = json.loads(cli(*command, "--json", "--set", "train.loss_on=all").stdout)
+    assert value["labels"] == value["ids"]
 
 
 def test_rows_are_chosen_by_number_or_by_id() -> None:

@@ -97,7 +97,7 @@ def test_two_recipes_are_never_the_same() -> None:
 def test_only_the_short_ones_and_the_sample_of_messages_are_limited() -> None:
     limits = {path.stem: recipe(path.stem).data.limit for path in RECIPES if recipe(path.stem).data.limit}
     short = {f"{family}_medical_short": 2000 for family in ("mistral", "llama2", "llama3", "gemma")}
-    assert limits == {**short, "mistral_healthcaremagic": 5000, "mistral_bio_ner": 5000}
+    assert limits == {**short, "mistral_medquad_short": 400, "mistral_healthcaremagic": 5000, "mistral_bio_ner": 5000}
 
 
 def test_the_readme_and_the_docs_are_what_the_recipes_say() -> None:

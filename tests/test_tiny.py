@@ -13,7 +13,7 @@ import pytest
 
 from medrecipes.recipe.load import load
 from medrecipes.recipe.rules.names import TINY
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Cli
 
 WALK = """
 import sys
@@ -118,16 +118,16 @@ def test_the_other_tiny_recipes_reach_their_end(part: int, tmp_path: Path) -> No
 CODE = """
 import json, sys, tempfile
 from pathlib import Path
-from medrecipes.engines import tiny_bases
+from medrecipes.engines import tiny_tokenizers
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.data.records import Conversation
 from medrecipes.rendering.tokenizer import Tokenizer
 texts = [p.read_text() for p in sorted(Path("data/medquad").rglob("*.xml"))[:60]]
 found = {}
 for family, template in (("mistral", "mistral-v1"), ("llama2", "llama2"), ("llama3", "llama3"), ("gemma", "gemma"), ("gemma", "gemma3"), ("qwen25", "qwen25"), ("qwen3", "qwen3"), ("smollm2", "smollm2"), ("phi4", "phi4"), ("ministral3", "mistral-v7-tekken"), ("gemma4", "gemma4"), ("llama4", "llama4"), ("gpt_oss", "gpt-oss")):
-    spec = tiny_bases.FAMILIES[family]
+    spec = tiny_tokenizers.FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
-        tiny_bases._save_tokenizer(spec, tiny_bases._tokenizer(spec, texts, tiny_bases.Size()), Path(folder))
+        tiny_tokenizers.save(spec, tiny_tokenizers.learned(spec, texts, tiny_tokenizers.Size()), Path(folder))
         tokenizer = Tokenizer(Path(folder))
         [example] = ChatTemplate(template, tokenizer).examples([Conversation.of("x", "", "Ünïcode </s> <eos> <|eot_id|>?", "Ja, 7 mg.\\n\\nμ")])
         whole = tokenizer.decode([example.input_ids])[0]
@@ -162,6 +162,28 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
         assert "Ünïcode </s> <eos> <|eot_id|>?" in one["text"]
         assert re.search(r"Ja, 7 mg\.\n\nμ", one["text"])
         assert 500 < one["size"] <= 1100
+
+
+SAME = """
+from medrecipes.data.split import prepare
+from medrecipes.engines import recipe_base, tokenizer_base
+from medrecipes.recipe.load import load
+result = []
+for name in names:
+    recipe = load(f"recipes/tiny_{name}.toml").recipe
+    split = prepare(recipe)
+    whole, alone = recipe_base(recipe, split).folder, tokenizer_base(recipe, split).folder
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    result.append([whole != alone, [(whole / file).read_bytes() == (alone / file).read_bytes() for file in files], (alone / "model.safetensors").exists()])
+"""
+
+
+def test_a_tokenizer_that_is_learned_alone_is_that_of_the_base(warm: Cli) -> None:
+    from tests.shell import Shell
+
+    shell = warm.shell  # type: ignore[attr-defined]
+    assert isinstance(shell, Shell)
+    assert shell.python(SAME, names=["mistral", "gemma3"]) == [[True, [True] * 3, False]] * 2
 
 
 FEW = """

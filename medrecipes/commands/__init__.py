@@ -135,7 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         command = import_module(f"{__name__}.{name}")
         told = str(command.__doc__).strip().rstrip(".")
         help = told[0].lower() + told[1:]
-        part = commands.add_parser(name, help=help, description=help)
+        part = commands.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=command.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         part.set_defaults(do=command.do)
         part.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.add(part)

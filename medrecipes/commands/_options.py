@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medrecipes.core import processes, trust
-from medrecipes.core.errors import shown
+from medrecipes.core.errors import printable, shown
+
+if TYPE_CHECKING:
+    from medrecipes.core.console import Console
 
 # as in the schema, which is too slow to import for --help; a test compares the two
 FORMATS = ("adapter", "merged-16bit", "merged-4bit", "gguf")
@@ -55,6 +61,27 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
 def as_json(parser: argparse.ArgumentParser, help: str = "the same as JSON") -> None:
     """For machines."""
     parser.add_argument("--json", action="store_true", help=help)
+
+
+def machine(parser: argparse.ArgumentParser) -> None:
+    """How a long command speaks to a machine."""
+    parser.add_argument("--quiet", action="store_true", help="print no progress and no summary, only notes and errors")
+    as_json(parser, "print what came of it as one JSON object; progress goes to standard error")
+
+
+def console(arguments: argparse.Namespace) -> Console:
+    """Where a long command says what it does."""
+    from medrecipes.core.console import Console
+
+    if arguments.quiet:
+        return Console.silent()
+    return Console(sys.stderr if arguments.json else None)
+
+
+def outcome(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
+    """What came of a long command, for a machine that asked."""
+    if arguments.json:
+        print(printable(json.dumps(value, indent=2, default=str, ensure_ascii=False)))
 
 
 def gpus(parser: argparse.ArgumentParser, does: str) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes build tiny_mistral --format parquet"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
@@ -20,22 +23,29 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--push", action="store_true", help="release every dataset that it made")
     parser.add_argument("--waive", action="append", default=[], metavar="GATE", help="with --push: as publish does")
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> None:
     """Make datasets, and release them where that is asked for."""
-    from medrecipes.core.console import Console
     from medrecipes.pipeline.build import build
     from medrecipes.pipeline.build_tags import build_tagged
     from medrecipes.recipe.load import load
 
-    console, recipe, folders = Console(), load(arguments.recipe, arguments.set).recipe, []
+    console, recipe, folders, told = options.console(arguments), load(arguments.recipe, arguments.set).recipe, [], []
     tagged = recipe.task == "tag"
     made = iter([build_tagged(recipe, arguments.out, arguments.format)]) if tagged else build(recipe, arguments.out, arguments.format, console)  # fmt: skip
-    for built in made:
-        console.line(built.lines(console.width))
-        folders.append(built.folder)
+    with console.stage("build") as stage:
+        for built in made:
+            console.line(built.lines(console.width))
+            folders.append(built.folder)
+            told.append({"name": built.name, "folder": built.folder, "rows": built.report["rows"]})
+        stage.says(f"{len(folders)} dataset{'s' if len(folders) != 1 else ''}")
+    releases = []
     if arguments.push:
         from medrecipes.release.publish import publish
 
-        publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
+        releases = publish(folders, console, push=True, settings=recipe.publish, waived=arguments.waive)
+    else:
+        console.next_move("publish", *folders)
+    options.outcome(arguments, {"datasets": told, "releases": releases})

@@ -7,6 +7,10 @@ import argparse
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError
 
+EXAMPLE = """example:
+  echo "What is asthma?" | medrecipes chat runs/tiny_mistral-*
+  medrecipes chat runs/tiny_mistral-* --web"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

@@ -16,7 +16,6 @@ DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument(
         "recipes", nargs="+", metavar="RECIPE|DATA", help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …)"
     )
@@ -36,9 +35,13 @@ def do(arguments: argparse.Namespace) -> int:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
-    checked = check_all(arguments.recipes, arguments.set, Console(), schema_only=arguments.schema_only)
+    console = Console()
+    with console.working("check"):
+        checked = check_all(arguments.recipes, arguments.set, console, schema_only=arguments.schema_only)
     if checked.problems:
         raise RecipeError(checked.problems)
+    if len(arguments.recipes) == 1 and not (arguments.schema_only or checked.skipped):
+        console.next_move("run", *arguments.recipes, *(word for value in arguments.set for word in ("--set", value)))
     return int(arguments.strict and bool(checked.skipped))
 
 

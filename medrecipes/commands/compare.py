@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+EXAMPLE = """example:
+  medrecipes compare runs/tiny_mistral-* runs/tiny_llama3-*"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

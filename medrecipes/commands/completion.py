@@ -18,7 +18,6 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("shell", choices=SHELLS)
 
 

@@ -15,7 +15,6 @@ EXAMPLE = """example:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     options.runs(parser)
     options.as_json(parser)
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError
 
+EXAMPLE = """example:
+  medrecipes eval runs/tiny_mistral-* --set eval.temperature=0.7"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
@@ -28,20 +31,24 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     options.trust_remote_code(parser)
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> int:
     """Let a finished run answer again."""
-    from medrecipes.core.console import Console
+    from medrecipes.core.files import read_json
     from medrecipes.evaluation.reopen import evaluate
 
     if arguments.suite and arguments.gpus > 1:
         raise MedRecipesError("--suite: the harness asks on one GPU; leave --gpus out, or the suite")
 
     def answer() -> None:
-        evaluate(
-            arguments.run, arguments.set, Console(), fresh=arguments.fresh, suite=arguments.suite,
+        folder = evaluate(
+            arguments.run, arguments.set, options.console(arguments), fresh=arguments.fresh, suite=arguments.suite,
             include=arguments.include, checkpoint=arguments.checkpoint, dev=arguments.dev,
         )  # fmt: skip
+        options.outcome(
+            arguments, {"run": arguments.run, "folder": folder, "report": read_json(folder / "report.json")}
+        )
 
     return options.on_gpus(arguments, answer)

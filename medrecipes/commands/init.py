@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   medrecipes init data/own_columns.tsv --yes
-  medrecipes init answers.xlsx --question Frage --answer Antwort --licence CC-BY-4.0"""
+  medrecipes init data/own_columns.tsv --question frage --answer antwort --licence CC-BY-4.0 --out own.toml --yes"""
 ROLES = {"question": "question", "answer": "answer", "document": "document", "type": "kind"}
 NONE = "-"
 WIDTH = 100  # characters of a row's text
@@ -21,7 +21,6 @@ WIDTH = 100  # characters of a row's text
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("data", metavar="FILE|FOLDER|OWNER/NAME", help="JSONL, JSON, CSV, TSV, Parquet or Excel, or a dataset of the Hub")  # fmt: skip
     parser.add_argument("--question", metavar="COLUMN", help="the column with the question (default: guessed)")
     parser.add_argument("--answer", metavar="COLUMN", help="the column with the answer (default: guessed)")

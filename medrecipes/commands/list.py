@@ -17,7 +17,6 @@ EXAMPLE = """example:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(SECTIONS)} (default: all of them)")
     options.runs(parser)
     options.as_json(parser)

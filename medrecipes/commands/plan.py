@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError, printable
+
+EXAMPLE = """example:
+  medrecipes plan mistral_medquad --gpu rtx4090
+  medrecipes plan mistral_small_medquad --gpu h200 --gpus 2"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +26,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def do(arguments: argparse.Namespace) -> None:
     """Print what fits a GPU; what does not fit is an error."""
+    from medrecipes.core.console import Console
+    from medrecipes.core.files import cache_root
     from medrecipes.pipeline.plan_report import lines, outlook
     from medrecipes.recipe.load import load
 
-    found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
+    console = Console(sys.stderr)
+    with console.working("plan"), console.quiet(cache_root() / "log.txt"):  # what libraries print is no plan
+        found = outlook(load(arguments.recipe, arguments.set).recipe, arguments.gpu, arguments.gpus)
     print(printable(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found))))
     if not found["fits"]:
         raise MedRecipesError(f"{arguments.recipe}: {found['advice']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from medrecipes.core.errors import MedRecipesError, printable
 
 if TYPE_CHECKING:
     from medrecipes.recipe.schema import Recipe
+
+EXAMPLE = """example:
+  medrecipes preview tiny_mistral -n 1"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +40,7 @@ def do(arguments: argparse.Namespace) -> None:
     if arguments.recipe:
         from medrecipes.core.files import cache_root
         from medrecipes.data.split import prepare
-        from medrecipes.engines import recipe_base
+        from medrecipes.engines import tokenizer_base
         from medrecipes.recipe.load import load
         from medrecipes.rendering.base_template import base_template
 
@@ -44,22 +48,23 @@ def do(arguments: argparse.Namespace) -> None:
         if recipe.task == "tag":
             _tags(recipe, arguments)
             return
-        data, split = recipe.data, prepare(recipe)
-        with Console().quiet(cache_root() / "log.txt"):
-            template = base_template(recipe, recipe_base(recipe, split).tokenizer, recipe.model.base, split.rows)
+        data, whole, console = recipe.data, recipe.train.loss_on == "all", Console(sys.stderr)
+        with console.working("preview"), console.quiet(cache_root() / "log.txt"):
+            split = prepare(recipe)
+            template = base_template(recipe, tokenizer_base(recipe, split).tokenizer, recipe.model.base, split.rows)
         rows = split.rows
     elif arguments.template and arguments.tokenizer and arguments.file:
         from medrecipes.rendering.tokenizer import Tokenizer
 
-        data, template = None, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
+        data, whole, template = None, False, ChatTemplate(arguments.template, Tokenizer(arguments.tokenizer))
         rows = conversations_from_file(arguments.file)
     else:
         raise MedRecipesError("preview: give a RECIPE, or all of --template NAME --tokenizer DIR --file FILE")
     chosen = choose(rows, arguments.n, arguments.row)
     if arguments.json:
-        _print(preview_json(template, chosen))
+        _print(preview_json(template, chosen, whole=whole))
     else:
-        preview(template, chosen, Console().rich, data)
+        preview(template, chosen, Console().rich, data, whole=whole)
 
 
 def _tags(recipe: Recipe, arguments: argparse.Namespace) -> None:
@@ -67,13 +72,13 @@ def _tags(recipe: Recipe, arguments: argparse.Namespace) -> None:
     from medrecipes.core.console import Console
     from medrecipes.core.files import cache_root
     from medrecipes.data.tagged_split import prepare_tagged
-    from medrecipes.engines import tag_base
+    from medrecipes.engines import tokenizer_base
     from medrecipes.rendering.preview import choose
     from medrecipes.rendering.preview_tags import preview_tags, tags_json
 
     split = prepare_tagged(recipe)
     with Console().quiet(cache_root() / "log.txt"):
-        tokenizer = tag_base(recipe, split).tokenizer
+        tokenizer = tokenizer_base(recipe, split).tokenizer
     chosen = choose([*split.train, *split.dev, *split.test], arguments.n, arguments.row)
     if arguments.json:
         _print(tags_json(tokenizer, chosen, split.labels, recipe))

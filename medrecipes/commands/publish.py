@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes publish runs/tiny_mistral-*             what a release would be; --push makes it"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
@@ -23,16 +26,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.gpus(parser, "recompute the loss on")
     options.trust_remote_code(parser)
     parser.add_argument("--waive", action="append", default=[], metavar="GATE", help="release in spite of a gate; the card records it (may be repeated)")  # fmt: skip
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> int:
     """Show releases, or make them."""
-    from medrecipes.core.console import Console
     from medrecipes.release.publish import publish
 
     names = {"repo": "repo", "private": "private", "revision": "revision", "create_pr": "create_pr", "tag": "tag", "formats": "format"}  # fmt: skip
     changes = {key: value for key, name in names.items() if (value := getattr(arguments, name)) is not None}
-    console, push, waived = Console(), arguments.push, arguments.waive
-    return options.on_gpus(
-        arguments, lambda: publish(arguments.folders, console, push=push, changes=changes, waived=waived)
-    )
+    console, push, waived = options.console(arguments), arguments.push, arguments.waive
+
+    def show() -> None:
+        releases = publish(arguments.folders, console, push=push, changes=changes, waived=waived)
+        options.outcome(arguments, {"releases": releases})
+
+    return options.on_gpus(arguments, show)

@@ -8,6 +8,10 @@ from medrecipes.commands import _options as options
 from medrecipes.core import processes
 from medrecipes.core.errors import RecipeError
 
+EXAMPLE = """example:
+  medrecipes run demo
+  medrecipes run tiny_mistral --set train.epochs=2      one value changed: another run folder"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
@@ -17,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.gpus(parser, "train on")
     options.trust_remote_code(parser)
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> int:
@@ -34,5 +39,9 @@ def do(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"{arguments.recipe}: {wrong}")
     if arguments.gpus > processes.size():
         return options.launch(arguments)
-    train(recipe, arguments.runs, fresh=arguments.fresh)
+    run = train(recipe, arguments.runs, fresh=arguments.fresh, console=options.console(arguments))
+    if processes.leads():
+        state = run.rundir.state
+        told = {"run": run.path, "state": state.get("state"), "resumed_from_step": state.get("resumed_from_step")}
+        options.outcome(arguments, {**told, "report": run.report, "releases": state.get("releases", [])})
     return 0

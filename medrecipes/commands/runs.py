@@ -14,12 +14,11 @@ from medrecipes.core.errors import MedRecipesError, printable
 EXAMPLE = """example:
   medrecipes runs
   medrecipes runs --web
-  medrecipes runs rm runs/demo-12345678"""
+  medrecipes runs rm runs/tiny_llama3-* --yes"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("action", nargs="?", choices=("list", "rm"), default="list", help="list (the default), or rm: delete run folders")  # fmt: skip
     parser.add_argument("chosen", nargs="*", type=Path, metavar="RUN", help="the run folders to delete")
     parser.add_argument("--yes", action="store_true", help="delete without asking")

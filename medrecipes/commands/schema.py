@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+EXAMPLE = """example:
+  medrecipes schema > recipe.schema.json"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

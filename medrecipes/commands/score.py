@@ -9,6 +9,9 @@ from pathlib import Path
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import printable
 
+EXAMPLE = """example:
+  medrecipes score runs/tiny_mistral-*/eval/predictions.jsonl --model tuned"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

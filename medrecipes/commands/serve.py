@@ -9,14 +9,14 @@ from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError
 
 EXAMPLE = """example:
-  medrecipes serve runs/demo-12345678 --port 8000
+  medrecipes serve runs/tiny_mistral-* --model-name tiny
+then, from another terminal:
   curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{"model": "demo-12345678", "messages": [{"role": "user", "content": "What causes asthma?"}]}'"""
+    -d '{"model": "tiny", "messages": [{"role": "user", "content": "What causes asthma?"}]}'"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     options.run_folder(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens (default: 127.0.0.1, this machine alone)")  # fmt: skip
     parser.add_argument("--port", type=options.whole(1, 65_535), default=8000, metavar="N", help="its port (default: 8000)")  # fmt: skip

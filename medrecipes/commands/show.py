@@ -7,6 +7,9 @@ import argparse
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import printable
 
+EXAMPLE = """example:
+  medrecipes show demo"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

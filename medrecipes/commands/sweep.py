@@ -6,6 +6,9 @@ import argparse
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes sweep tiny_sweep"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
@@ -13,11 +16,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.runs(parser)
     options.trust_remote_code(parser)
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> None:
     """Run every combination."""
-    from medrecipes.core.console import Console
+    from medrecipes.core.files import read_json
     from medrecipes.pipeline.sweep import sweep
 
-    sweep(arguments.recipe, arguments.set, arguments.runs, Console())
+    folder = sweep(arguments.recipe, arguments.set, arguments.runs, options.console(arguments))
+    options.outcome(arguments, {"folder": folder, **read_json(folder / "sweep.json")})

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from medrecipes.commands import _options as options
 
+EXAMPLE = """example:
+  medrecipes tag runs/tiny_bio_ner-* "Aspirin helps against headache."
+"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from medrecipes.commands import _options as options
+
+EXAMPLE = """example:
+  medrecipes verify runs/tiny_mistral-*"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +19,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.gpus(parser, "recompute the loss on")
     options.trust_remote_code(parser)
     options.overrides(parser)
+    options.machine(parser)
 
 
 def do(arguments: argparse.Namespace) -> int:
     """Exit code 1 where a claim differs, and with --strict where one could not be checked."""
-    from medrecipes.core.console import Console
-    from medrecipes.release.verify import verify
+    from medrecipes.release.verify import holds, verify
 
-    name, settings, revision, strict = arguments.name, arguments.set, arguments.revision, arguments.strict
-    return options.on_gpus(arguments, lambda: not verify(name, settings, Console(), revision, strict=strict))
+    def look() -> bool:
+        console = options.console(arguments)
+        claims = verify(arguments.name, arguments.set, console, arguments.revision)
+        held = holds(claims, strict=arguments.strict)
+        if held and (Path(arguments.name) / "run.json").exists():
+            console.next_move("publish", arguments.name)
+        options.outcome(arguments, {"name": arguments.name, "holds": held, "claims": [vars(claim) for claim in claims]})
+        return not held
+
+    return options.on_gpus(arguments, look)

@@ -1,4 +1,4 @@
-"""What a person sees: one line a stage, a bar while training, and a log file for what the libraries have to say."""
+"""What a person sees: a line or a bar for the stage at work, a line for what came out, and a log file for what the libraries have to say."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
 from medrecipes.core.errors import printable
 from medrecipes.core.files import writing
-from medrecipes.core.notes import LABEL, heard_on, labelled
+from medrecipes.core.notes import heard_on, labelled
+from medrecipes.core.progress import Work, at_work
 
 WHOLE = 100  # what a share of a stage is shown of
-PLAIN_EVERY_S = 10.0  # how often a bar becomes a line where there is no terminal to draw on
+TICK_S = 0.25  # how often the line of the stage at work is drawn on a terminal
+PLAIN_FIRST_S = 1.0  # where there is none, a stage that lasts longer than this says that it began,
+PLAIN_EVERY_S = 10.0  # and from then on now and then how far it is
+BAR = 24  # columns
 
 
 class _Screen(RichConsole):
@@ -40,19 +45,20 @@ class _Screen(RichConsole):
 
 
 class Console:
-    """Writes to the user's own standard output, also while the libraries' output goes elsewhere."""
+    """Writes to the user's own standard output, or another file, also while the libraries' output goes elsewhere."""
 
-    def __init__(self) -> None:
-        self._out: TextIO = sys.stdout
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out: TextIO = out or sys.stdout
         self.rich = _Screen(file=self._out, highlight=False, soft_wrap=True)
         self.stages: dict[str, float] = {}
+        self.file_lock = threading.Lock()  # held by whoever changes the file that is written to, and by signs of life
+        self._heard = True
 
     @classmethod
     def silent(cls) -> Console:
         """One that nobody reads."""
-        console = cls()
-        console._out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
-        console.rich = _Screen(file=console._out, highlight=False, soft_wrap=True)
+        console = cls(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process lives
+        console._heard = False
         return console
 
     @property
@@ -64,12 +70,17 @@ class Console:
         """Print a line as it is."""
         self.rich.print(text, markup=False)
 
+    def next_move(self, *words: object) -> None:
+        """Print the command that comes next."""
+        self.line(labelled("next", f"{called()} {shlex.join(map(str, words))}"))
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage and say in one line what came out: `with console.stage("data") as stage: stage.says("…")`."""
+        """Show a stage while it lasts and say in one line what came out: `with console.stage("data") as stage: stage.says("…")`."""
         stage = Stage()
         started = time.monotonic()
-        yield stage
+        with self._showing(Work(name)):
+            yield stage
         seconds = time.monotonic() - started
         self.stages[name] = round(seconds, 2)
         said = f"{stage.text}  " if stage.text else ""
@@ -77,18 +88,38 @@ class Console:
 
     @contextmanager
     def bar(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """A progress bar with free text after it; without a terminal, a line every few seconds."""
-        if not self.rich.is_terminal:
-            yield Bar(self, name, total)
+        """A progress bar with free text and the time left; without a terminal, a line every few seconds."""
+        work = Work(name, total, done, begins=False)
+        with self._showing(work):
+            yield Bar(work)
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """Show on a terminal that something is at work while it lasts, and leave no line of it."""
+        with self._showing(Work(name)) if self._draws else nullcontext():
+            yield
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a line can be drawn anew."""
+        return self.rich.is_terminal and not self.rich.is_dumb_terminal
+
+    @contextmanager
+    def _showing(self, work: Work) -> Iterator[None]:
+        """Show that this is at work; where something is shown already, this takes its place for as long as it lasts."""
+        if not self._heard:
+            yield
             return
-        progress = Progress(
-            TextColumn(f"{name:<{LABEL}}"), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[text]}", markup=False),
-            TimeRemainingColumn(), console=self.rich, transient=True,
-            redirect_stdout=False, redirect_stderr=False,  # what libraries print belongs in the log, not above the bar
-        )  # fmt: skip
-        with progress:
-            task = progress.add_task(name, total=total, completed=done, text="")
-            yield Bar(self, name, total, progress, task)
+        at_work.append(work)
+        sign = _Sign(self) if len(at_work) == 1 else None
+        try:
+            if sign:
+                sign.start()
+            yield
+        finally:
+            at_work.remove(work)
+            if sign:
+                sign.end()
 
     @contextmanager
     def progress(self, name: str) -> Iterator[Progressing]:
@@ -107,8 +138,9 @@ class Console:
         sys.stderr.flush()
         saved = os.dup(1), os.dup(2)
         own = self.rich.file
-        if own is sys.__stdout__:
-            self.rich.file = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+        with self.file_lock:
+            if own in (sys.__stdout__, sys.__stderr__):
+                self.rich.file = os.fdopen(os.dup(own.fileno()), "w", encoding="utf-8", buffering=1)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         os.close(sink)
@@ -121,9 +153,10 @@ class Console:
             for number, descriptor in enumerate(saved, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            if self.rich.file is not own:
-                self.rich.file.close()
-            self.rich.file = own
+            with self.file_lock:
+                if self.rich.file is not own:
+                    self.rich.file.close()
+                self.rich.file = own
 
 
 class Stage:
@@ -138,36 +171,18 @@ class Stage:
 
 
 class Bar:
-    """Moves a progress bar, or prints a line now and then."""
+    """Moves a progress bar."""
 
-    def __init__(
-        self, console: Console, name: str, total: int, progress: Progress | None = None, task: Any = None
-    ) -> None:
-        self._console, self._name, self._total = console, name, total
-        self._progress, self._task = progress, task
-        self._spoke = time.monotonic()
-        self._began: float | None = None
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     def begin(self, text: str) -> None:
-        """Begin again from nothing, with what comes next; a line without a terminal says how long it will take from then on."""
-        self._began = time.monotonic()
-        if self._progress:
-            self._progress.reset(self._task, total=self._total, text=text)
+        """Begin again from nothing, with what comes next."""
+        self._work.from_here(self._work.total, 0, text)
 
     def at(self, done: int, text: str = "") -> None:
         """Say how far it is."""
-        if self._progress:
-            self._progress.update(self._task, completed=done, text=text)
-        elif time.monotonic() - self._spoke >= PLAIN_EVERY_S:
-            self._spoke = time.monotonic()
-            self._console.line(labelled(self._name, f"{done}/{self._total} {text}{self._left(done)}"))
-
-    def _left(self, done: int) -> str:
-        """How long the stage will take, if that is known."""
-        if self._began is None or not done:
-            return ""
-        seconds = (time.monotonic() - self._began) / done * (self._total - done)
-        return f", {seconds / 60:.0f} min left" if seconds >= 60 else f", {seconds:.0f} s left"
+        self._work.done, self._work.text = done, text
 
 
 class Progressing:
@@ -179,7 +194,7 @@ class Progressing:
     @classmethod
     def silent(cls) -> Progressing:
         """One that nobody watches."""
-        return cls(Bar(Console.silent(), "", WHOLE))
+        return cls(Bar(Work("", WHOLE)))
 
     def note(self, stage: str) -> None:
         """What begins now."""
@@ -189,6 +204,61 @@ class Progressing:
     def done(self, share: float) -> None:
         """What share of it is done."""
         self._bar.at(int(WHOLE * share), self._stage)
+
+
+class _Sign(threading.Thread):
+    """Signs of life of what is at work: a line that is drawn anew on a terminal, else lines now and then."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(name="progress", daemon=True)
+        self._console, self._over = console, threading.Event()
+        self._live: Live | None = None
+        if console._draws:
+            # what libraries print belongs in the log, not above the line
+            self._live = Live(console=console.rich, get_renderable=self._drawn, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)  # fmt: skip
+            self._live.start(refresh=True)
+        self._spoke = time.monotonic()
+        self._begun: set[int] = set()  # stages of which that was said
+
+    def run(self) -> None:
+        """Until the work is done, or its reader has gone, which the next line of a stage meets too."""
+        with suppress(OSError):
+            while not self._over.wait(TICK_S):
+                with self._console.file_lock:
+                    if self._live:
+                        self._live.refresh()
+                    else:
+                        self._speak()
+
+    def end(self) -> None:
+        """The work is done."""
+        self._over.set()
+        self.join()
+        if self._live:
+            self._live.stop()
+
+    def _drawn(self) -> Text:
+        work = next(reversed(at_work), None)
+        if work is None:
+            return Text()
+        bar: list[tuple[str, str]] = []
+        if work.total:
+            filled = BAR * min(work.done, work.total) // work.total
+            bar = [("━" * filled, "green"), ("━" * (BAR - filled) + " ", "dim")]
+        drawn = Text.assemble((labelled(work.name, ""), "bold"), *bar, str(work), no_wrap=True, overflow="ellipsis")
+        drawn.truncate(self._console.width - 1, overflow="ellipsis")
+        return drawn
+
+    def _speak(self) -> None:
+        work = next(reversed(at_work), None)
+        if work is None:
+            return
+        begins = work.begins and id(work) not in self._begun and work.seconds >= PLAIN_FIRST_S
+        if not begins and time.monotonic() - self._spoke < PLAIN_EVERY_S:
+            return
+        self._begun.add(id(work))
+        self._spoke = time.monotonic()
+        self._console.line(labelled(work.name, "begins" if begins and not work.text else str(work)))
 
 
 def called() -> str:

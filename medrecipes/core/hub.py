@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from medrecipes.core import progress
 from medrecipes.core.console import Console
 from medrecipes.core.errors import HubError, UnreachableError
 from medrecipes.core.notes import labelled
@@ -133,7 +134,13 @@ def fetch(repo: str, kind: Kind, revision: str, into: Path, patterns: list[str] 
         patient(
             repo,
             lambda: snapshot_download(
-                repo, repo_type=kind, revision=revision, local_dir=into, allow_patterns=patterns, force_download=True
+                repo,
+                repo_type=kind,
+                revision=revision,
+                local_dir=into,
+                allow_patterns=patterns,
+                force_download=True,
+                tqdm_class=bar_class(),
             ),
         )
     )
@@ -222,9 +229,37 @@ def _words(error: BaseException) -> str:
     return re.sub(r"https?://\S+|hf_\w{8,}", lambda m: "(token)" if m[0].startswith("hf_") else m[0].partition("?")[0], line)  # fmt: skip
 
 
+def bar_class() -> Any:
+    """What the client draws a download with: a bar that draws nothing, and has the stage at work count the bytes."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            settings.pop("name", None)  # the client's own, by which it switches bars off
+            self._counts = settings.get("unit") == "B" and settings.get("desc") != "Downloading bytes"
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
+                super().__init__(*arguments, **{**settings, "file": nowhere, "disable": False, "delay": 1e9})
+
+        def refresh(self, *_: Any, **__: Any) -> None:
+            """Draw nothing."""
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """So many more."""
+            self.n += n or 0
+            if self._counts and self.total:
+                progress.at_bytes(int(self.n), int(self.total))
+            return None
+
+        def close(self) -> None:
+            """There is nothing to clear."""
+            self.disable = True
+
+    return Bar
+
+
 @contextmanager
 def told(console: Console) -> Iterator[None]:
-    """What the client says while it waits becomes a line of ours; its bars are drawn on a terminal only."""
+    """What the client says while it waits becomes a line of ours; its bars give way to that of the stage at work."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     class Waits(logging.Handler):
@@ -236,7 +271,7 @@ def told(console: Console) -> Iterator[None]:
     log, handler = logging.getLogger("huggingface_hub"), Waits()
     before, propagate = log.handlers[:], log.propagate
     log.handlers, log.propagate = [handler], False
-    if quiet := not sys.stderr.isatty() and not are_progress_bars_disabled():
+    if quiet := not are_progress_bars_disabled():
         disable_progress_bars()
     try:
         yield

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from medrecipes.core.progress import counted
 from medrecipes.data.clusters import FEW, PENDING, similar_sets
 from medrecipes.data.token_pairs import Flags, Ints, Near, each_once, neighbours, starts
 
@@ -138,7 +139,8 @@ def _near_among(triples: Triples, threshold: float, folder: Path | None) -> Near
         few.append(entries[(count > 1) & (count <= FEW)])
     found = _in_clusters(np.flatnonzero(clustered), members, threshold)
     pairs = []
-    for i, j in _candidates(np.concatenate(few), sizes, clustered, threshold).tolist():
+    candidates = _candidates(np.concatenate(few), sizes, clustered, threshold).tolist()
+    for i, j in counted(candidates, len(candidates), "near-duplicates compared"):
         a, b = members(i), members(j)
         common = len(np.intersect1d(a, b, assume_unique=True))
         if common >= threshold * (len(a) + len(b) - common) - 1e-9:

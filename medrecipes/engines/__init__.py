@@ -17,9 +17,10 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError
 from medrecipes.core.files import cache_root
 from medrecipes.core.trust import admit
+from medrecipes.data.records import Conversation
 from medrecipes.data.split import Split
 from medrecipes.data.tagged_split import TaggedSplit
-from medrecipes.engines.bases import Base, open_base
+from medrecipes.engines.bases import Base, fetch_weights, open_base
 from medrecipes.engines.plan import NO_VARLEN, unfit
 from medrecipes.engines.plan.dimensions import capped
 from medrecipes.recipe.rules.names import TINY
@@ -268,6 +269,8 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
     import torch
 
     limit_memory(recipe)
+    if ranks.leads():
+        fetch_weights(base)
     opener: Callable[..., Engine] = importlib.import_module(f"medrecipes.engines.{choice.value}").open_engine
     try:
         engine = opener(recipe, base, template)
@@ -282,6 +285,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate, choice: Choi
 
 def open_tagger(recipe: Recipe, base: Base, labels: Sequence[str], choice: Choice) -> Any:
     """Load the base with a tagging head (`trainer.tags.Tagger`)."""
+    fetch_weights(base)
     engine = importlib.import_module("medrecipes.engines.trainer.tags").Tagger(recipe, base, labels)
     engine.choices["engine"] = choice
     return engine
@@ -302,7 +306,9 @@ def recipe_base(recipe: Recipe, split: Split) -> Base:
     if not recipe.model.base.startswith("tiny:"):
         return _admitted(recipe)
     load_libraries(recipe)
-    return _tiny(recipe, [(row.group, f"{row.question}\n{row.answer}") for row in split.train])
+    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
+    return base
 
 
 def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate]:
@@ -316,7 +322,18 @@ def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
     """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
     if not recipe.model.base.startswith("tiny:"):
         return _admitted(recipe)
-    return _tiny(recipe, [(row.group, " ".join(row.tokens)) for row in split.train])
+    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
+    return base
+
+
+def tokenizer_base(recipe: Recipe, split: Split | TaggedSplit) -> Base:
+    """The recipe's base for those who need its tokenizer and template alone: no engine is imported, no tiny base trained."""
+    if not recipe.model.base.startswith("tiny:"):
+        return _admitted(recipe)
+    tiny = importlib.import_module("medrecipes.engines.tiny_tokenizers")
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split))
+    return base
 
 
 def _admitted(recipe: Recipe) -> Base:
@@ -326,12 +343,10 @@ def _admitted(recipe: Recipe) -> Base:
     return base
 
 
-def _tiny(recipe: Recipe, rows: Sequence[tuple[str, str]]) -> Base:
-    """A tiny base built on rows, each with its group: those of a group are one text."""
+def _texts(split: Split | TaggedSplit) -> list[str]:
+    """What a tiny base learns from: the training rows, those of a group as one text."""
     documents: dict[str, list[str]] = {}
-    for group, text in rows:
-        documents.setdefault(group, []).append(text)
-    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
-    texts = ["\n".join(parts) for parts in documents.values()]
-    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), texts, recipe.seed)
-    return base
+    for row in split.train:
+        text = f"{row.question}\n{row.answer}" if isinstance(row, Conversation) else " ".join(row.tokens)
+        documents.setdefault(row.group, []).append(text)
+    return ["\n".join(parts) for parts in documents.values()]

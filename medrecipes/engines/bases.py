@@ -12,7 +12,7 @@ from typing import Any
 
 from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableError, did_you_mean, reason
 from medrecipes.core.files import read_json
-from medrecipes.core.hub import hub_silence
+from medrecipes.core.hub import bar_class, client_errors, hub_silence
 from medrecipes.core.trust import inspect
 from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.rules.names import TINY
@@ -236,6 +236,21 @@ def _from_cache(name: str, revision: str, why: str) -> Base:
         f"{name}@{revision}: cannot be had from the Hub ({why}) and was never fetched before; check the network, "
         "or give a folder as model.base"
     )
+
+
+def fetch_weights(base: Base) -> None:
+    """Have the weights of a base of the Hub at hand, the bytes counted by the stage at work; what fails says the library that loads them."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if base.is_local or hub_silence():
+        return
+    names = ["model.safetensors"]
+    with suppress(*client_errors(), LookupError, TypeError, AttributeError):
+        with suppress(EntryNotFoundError):
+            index = read_json(Path(hf_hub_download(base.name, f"{names[0]}.index.json", revision=base.revision)))
+            names = sorted(set(index["weight_map"].values()))
+        snapshot_download(base.name, revision=base.revision, allow_patterns=names, tqdm_class=bar_class())
 
 
 def _inspected(base: Base, names: Sequence[str] | None = None) -> Base:

@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
-from safetensors.torch import save_file
 
 from medrecipes.core.errors import EngineError, reason
 from medrecipes.core.files import digest, digest_path, stage, write_json, write_text
@@ -47,13 +44,18 @@ def package_file(name: str) -> Path:
 def gguf_folder(path: Path) -> Path:
     """The folder of the base that a GGUF file holds, from the store where it was converted before."""
     beside = [path.parent / name for name in TOKENIZER if (path.parent / name).exists()]
-    key = digest(["gguf", CODE, digest_path(path), *map(digest_path, beside), transformers.__version__])
+    key = digest(
+        ["gguf", CODE, digest_path(path), *map(digest_path, beside), importlib.metadata.version("transformers")]
+    )
 
     def make(folder: Path) -> dict[str, Any]:
         with _read_once():
             return convert(folder)
 
     def convert(folder: Path) -> dict[str, Any]:
+        import torch  # not for a base that was converted before
+        import transformers
+
         fields = _fields(path)
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -116,6 +118,9 @@ def _fields(path: Path) -> dict[str, Any]:
 
 def _save_weights(model: Any, folder: Path) -> None:
     """The weights in bf16: transformers refuses to save a model that it read from GGUF."""
+    import torch
+    from safetensors.torch import save_file
+
     state = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)

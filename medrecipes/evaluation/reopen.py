@@ -102,6 +102,7 @@ def evaluate(
             console.line(line)
     console.line(f"report.md    {folder / 'report.md'}")
     console.line(f"{PAGE}  {page}")
+    console.next_move("publish", path)
     return folder
 
 

@@ -150,7 +150,7 @@ def _base(loaded: Loaded, look: _Look, *, hub: bool) -> tuple[Base | None, list[
 
 def _all(loaded: Loaded, look: _Look) -> list[str]:
     """The base's own config and tokenizer, the template, and every row of the data."""
-    from medrecipes.engines import recipe_base
+    from medrecipes.engines import tokenizer_base
 
     recipe = loaded.recipe
     base, problems = _base(loaded, look, hub=True)
@@ -163,7 +163,7 @@ def _all(loaded: Loaded, look: _Look) -> list[str]:
             split.parts()
         if split and recipe.model.base.startswith("tiny:") and _trains(loaded):
             with look.quiet():
-                base = recipe_base(recipe, split)
+                base = tokenizer_base(recipe, split)
         if base:
             _prove(recipe, base, split, look)
         elif _trains(loaded):
@@ -176,7 +176,7 @@ def _all(loaded: Loaded, look: _Look) -> list[str]:
 def _tags(recipe: Recipe, base: Base | None, look: _Look) -> list[str]:
     """The tagged data, and that its tags come back from the base's own pieces."""
     from medrecipes.data.tagged_split import prepare_tagged
-    from medrecipes.engines import tag_base
+    from medrecipes.engines import tokenizer_base
     from medrecipes.rendering.word_windows import prove
 
     try:
@@ -191,7 +191,7 @@ def _tags(recipe: Recipe, base: Base | None, look: _Look) -> list[str]:
         _held(recipe, split, look)
         if recipe.model.base.startswith("tiny:"):
             with look.quiet():
-                base = tag_base(recipe, split)
+                base = tokenizer_base(recipe, split)
         if base is None:
             look.skip("words", "not proved: it needs the base's tokenizer")
             return []

@@ -150,7 +150,7 @@ def planned(name: str, guess: Guess, gpu: Gpu) -> Plan:
     recipe = Recipe.model_validate({"model": halves()[name]["model"], "data": {"max_tokens": max_tokens(guess)}, "train": {"optim": "adamw_torch_fused"}})  # fmt: skip
     shape, found = SHAPES[name], [min(length, recipe.data.max_tokens) for length in lengths(guess)]
     slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
-    engine = choose_engine(recipe, cuda=True, processes=1, slow=slow).value
+    engine = choose_engine(recipe, cuda=True, processes=1, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
     mean = sum(found) // len(found)
     return choose(recipe, shape, gpu, way, lambda size: (size * found[-1], size * mean))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medrecipes.core.errors import MedRecipesError, did_you_mean
+from medrecipes.core.errors import MedRecipesError, UnreachableError, did_you_mean
 from medrecipes.core.trust import admit
 from medrecipes.data.grouping import subset
+from medrecipes.data.records import Conversation, kind
 from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
@@ -18,6 +19,7 @@ from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
 from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
 from medrecipes.engines.plan.pace import answering
+from medrecipes.engines.plan.shipped_bases import shape_of, tokens_of
 from medrecipes.evaluation.answers import held_out
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
@@ -47,12 +49,19 @@ def find_gpu(name: str) -> Gpu:
 
 
 def _own() -> Gpu:
-    import torch
-
-    if not torch.cuda.is_available():
+    if (found := here()) is None:
         raise MedRecipesError(
             f"plan: this machine has no NVIDIA GPU; name one: --gpu {'|'.join(GPUS)}, or e.g. --gpu 24GB"
         )
+    return found
+
+
+def here() -> Gpu | None:
+    """The GPU in this machine, if it has one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
     from medrecipes.engines.choices import this_gpu
 
     return this_gpu()
@@ -67,16 +76,86 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
         )
     if wrong := unshared(recipe.train.batch, recipe.train.micro_batch, gpus):
         raise MedRecipesError(f"--gpus {gpus}: {wrong}")
-    base = open_base(recipe.model.base, recipe.model.revision)
-    admit(recipe.model, base)
-    shape = Shape.of(base.config)
+    base, shape, notes = _at_hand(recipe)
     if recipe.task == "tag":
-        return _tagging(recipe, base, shape, gpu)
+        return _tagging(recipe, base, shape, gpu, notes)
+    counted = _rows(recipe, base) if base else _estimated(recipe, shape)
+    planned = _planned(recipe, shape, gpu, gpus, counted)
+    found, tokens, way = planned.plan, planned.tokens, planned.way
+    return {
+        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
+        "GPU": gpu.name, "gpus": gpus, "engine": planned.engine, "layers": way, "why": planned.slow,
+        "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
+        "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
+        "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
+        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
+        "tokens_per_second": round(found.tokens_per_second),
+        "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
+        "advice": advice(recipe, found), "notes": [*notes, *counted.notes],
+        "stages": _stages(recipe, shape, gpu, counted, planned),
+    }  # fmt: skip
+
+
+def _at_hand(recipe: Recipe) -> tuple[Base | None, Shape, list[tuple[str, str]]]:
+    """The base and its dimensions, or of one that a shipped recipe names and that cannot be had, what its makers publish."""
+    model = recipe.model
+    try:
+        base = open_base(model.base, model.revision)
+    except MedRecipesError as error:
+        shape = shape_of(model.base)
+        if shape is None or not (isinstance(error, UnreachableError) or model.base.startswith("package:")):
+            raise
+        return None, shape, [("note", f"{model.base} is not at hand: planned by its published dimensions, and tokens are estimated from letters")]  # fmt: skip
+    admit(model, base)
+    return base, Shape.of(base.config), []
+
+
+def _estimated(recipe: Recipe, shape: Shape) -> Counted:
+    """What the rows count without the base's tokenizer and template, about; nothing where the data is not at hand."""
+    if not _has_rows(recipe):
+        return Counted()
+    split, most = prepare(recipe), recipe.data.max_tokens
+
+    def whole(row: Conversation) -> int:
+        return tokens_of([message.content for message in row.messages], shape)
+
+    keeps = recipe.data.on_overflow != "drop"
+    train = [min(size, most) for size in map(whole, split.train) if keeps or size <= most]
+    dev = [Example(row.id, row.group, [0] * min(whole(row), most), [], kind=kind(row.meta)) for row in split.dev]
+    asked = [tokens_of([message.content for message in row.prompt()], shape) for row in split.held_out[: recipe.eval.rows]]  # fmt: skip
+    return Counted(train, dev, asked)
+
+
+def estimate(recipe: Recipe, config: dict[str, Any], counted: Counted, gpu: Gpu, gpus: int) -> str:
+    """How long a run takes whose rows are counted, in a line: what the plan reckons of its stages, and which it does not."""
+    shape = Shape.of(config)
+    planned = _planned(recipe, shape, gpu, gpus, counted)
+    if not planned.plan.fits:
+        return ""
+    stages = _stages(recipe, shape, gpu, counted, planned)
+    known = {name: seconds for name, seconds in stages.items() if seconds is not None}
+    if "train" not in known:
+        return ""
+    each = ", ".join(f"{name} {_time(seconds)}" for name, seconds in known.items())
+    return f"about {_time(sum(known.values()))} on {f'{gpus} x ' if gpus > 1 else ''}{gpu.name}, by the plan: {each}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a plan chose for a GPU, and the tokens that are trained on, where they are known."""
+
+    engine: str
+    way: Way
+    slow: str | None
+    plan: Plan
+    tokens: int | None
+
+
+def _planned(recipe: Recipe, shape: Shape, gpu: Gpu, gpus: int, counted: Counted) -> Planned:
     slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
     engine = choose_engine(recipe, cuda=True, processes=gpus, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
-    counted = _rows(recipe, base)
-    lengths, notes = counted.train, counted.notes
+    lengths = counted.train
     rows, longest = len(lengths), max(lengths, default=0)
     mean = sum(lengths) // max(rows, 1)
     packing = recipe.train.packing
@@ -88,29 +167,17 @@ def outlook(recipe: Recipe, name: str, gpus: int) -> dict[str, Any]:
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
     if recipe.train.max_steps:
         tokens = recipe.train.max_steps * recipe.train.batch * per_row[1]
-    return {
-        "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
-        "GPU": gpu.name, "gpus": gpus, "engine": engine, "layers": way, "why": slow,
-        "parts_gb": {name: round(size, 2) for name, size in found.parts.items()}, "gb": round(found.gb, 2),
-        "limit_gb": round(found.limit_gb, 2), "fits": found.fits, "micro_batch": found.micro_batch,
-        "accumulation": recipe.train.batch // found.micro_batch // gpus, "recomputed": found.recomputed,
-        "of_layers": shape.layers, "decode_once": found.decode_once, "shards": found.shards, "recorded": found.graphs.largest if found.graphs else 0,
-        "tokens_per_second": round(found.tokens_per_second),
-        "tokens": tokens, "seconds": round(tokens / found.tokens_per_second) if tokens else None,
-        "advice": advice(recipe, found), "notes": notes,
-        "stages": _stages(recipe, shape, gpu, counted, found, tokens),
-    }  # fmt: skip
+    return Planned(engine, way, slow, found, tokens)
 
 
 # of a run, in its order, as run.json has them
 STAGES = ("data", "base", "tokens", "proofs", "load", "evaluate (base)", "train", "evaluate (tuned)")
 
 
-def _stages(
-    recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, plan: Plan, tokens: int | None
-) -> dict[str, int | None]:  # fmt: skip
+def _stages(recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, planned: Planned) -> dict[str, int | None]:
     """The seconds of every stage of a run; None where nothing was measured to reckon them from."""
     stages: dict[str, float | None] = dict.fromkeys(STAGES)
+    plan, tokens = planned.plan, planned.tokens
     if tokens and counted.train:
         chosen = subset([e.id for e in counted.dev], [e.kind for e in counted.dev], at_most(recipe, len(counted.dev)), recipe.seed)  # fmt: skip
         dev = lengths_of(counted.dev).tolist()
@@ -126,13 +193,19 @@ def _stages(
     return {name: None if seconds is None else round(seconds) for name, seconds in stages.items()}
 
 
-def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, Any]:
+def _tagging(
+    recipe: Recipe, base: Base | None, shape: Shape, gpu: Gpu, notes: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     """The plan of a tagging run: the library's layers, and a head that is as wide as there are tags."""
     lengths, labels = [recipe.data.max_tokens], 5
     if recipe.data.path:  # a look at the plan fetches nothing
         split = prepare_tagged(recipe)
-        found = windows(base.tokenizer, split.train, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
-        lengths, labels = [len(window.input_ids) for window in found], len(split.labels)
+        labels = len(split.labels)
+        if base:
+            found = windows(base.tokenizer, split.train, split.labels, recipe.data.max_tokens, recipe.tag.overlap)
+            lengths = [len(window.input_ids) for window in found]
+        else:
+            lengths = [min(recipe.data.max_tokens, tokens_of([" ".join(row.tokens)], shape)) for row in split.train]
     micro_batch, longest = tag_micro_batch(recipe, max(lengths)), max(lengths)
     recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
 
@@ -150,7 +223,7 @@ def _tagging(recipe: Recipe, base: Base, shape: Shape, gpu: Gpu) -> dict[str, An
         "fits": gb <= limit, "micro_batch": micro_batch, "accumulation": recipe.train.batch // micro_batch,
         "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
         "tokens_per_second": None, "tokens": int(sum(lengths) * recipe.train.epochs) if recipe.data.path else None, "seconds": None,
-        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": [],
+        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": list(notes),
         "stages": dict.fromkeys(STAGES),
     }  # fmt: skip
 
@@ -167,8 +240,7 @@ class Counted:
 
 def _rows(recipe: Recipe, base: Base) -> Counted:
     """What the rows count; nothing where the data is not at hand."""
-    entries = recipe.data.entries
-    if not (recipe.data.path or all(entry.path for entry in entries)):  # a look at the plan fetches nothing
+    if not _has_rows(recipe):
         return Counted()
     split = prepare(recipe)
     template = base_template(recipe, base.tokenizer, recipe.model.base, split.rows)
@@ -177,6 +249,11 @@ def _rows(recipe: Recipe, base: Base) -> Counted:
     asked = held_out(recipe, fitted["held out"])
     prompts = [len(example.input_ids) - example.supervised for _, example in asked]
     return Counted(lengths_of(train).tolist(), fitted["dev"].examples, prompts, told(fitted, recipe.data))
+
+
+def _has_rows(recipe: Recipe) -> bool:
+    """Whether the data is at hand: a look at the plan fetches nothing."""
+    return bool(recipe.data.path or all(entry.path for entry in recipe.data.entries))
 
 
 def advice(recipe: Recipe, plan: Plan) -> str:
@@ -198,7 +275,7 @@ def advice(recipe: Recipe, plan: Plan) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The plan as a small table."""
-    gpus = f"{found['gpus']} x {found['gpu']}" if found["gpus"] > 1 else found["GPU"]
+    gpus = f"{found['gpus']} x {found['GPU']}" if found["gpus"] > 1 else found["GPU"]
     said = [f"{found['base']} ({found['parameters'] / GB:.2f} billion parameters, {found['trained'] / 1e6:.1f} million trainable parameters) on {gpus}"]  # fmt: skip
     why = f" (not fused: {found['why']})" if found["why"] else ""
     said += [f"engine {found['engine']}, {found['layers']} layers{why}"]

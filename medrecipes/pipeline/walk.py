@@ -83,7 +83,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
     if said := leakage.headline(split.report["leakage"]):
         console.line(labelled("leakage", said))
     console.line(leakage.table(split.report["leakage"], console.width))
-    _print(console, held(split, pushes=recipe.publish.push))
+    with console.working("personal data"):
+        _print(console, held(split, pushes=recipe.publish.push))
 
     # the engine's libraries are imported while rows are tokenised and proved, and print into the log meanwhile
     with ExitStack() as importing:
@@ -115,6 +116,8 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             engine = task.open(found, split)
             computed = said_of_load(recipe.model.bits, engine.choices)
             stage.says(computed)
+    if said := task.estimate(found, rendered):
+        console.line(labelled("estimate", said))
     rundir.update(computed=computed, **_about(recipe, found), **environment.describe())
 
     evaluation = Evaluation(rundir.path / "eval", console)
@@ -132,13 +135,14 @@ def walk(recipe: Recipe, task: Task, rundir: RunDir, console: Console, *, evalua
             after = task.answers(led, found, rendered, evaluation)
             stage.says(after.said)
 
-    report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats, computed))
-    tell_figures(recipe, rundir, report, stats["steps"], console)
-    finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
-    rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
-    cards.model_card(recipe, rundir, report, dict(rendered.data), stats)
-    write_page(recipe, rundir, evaluation.folder)
-    file_hashes.finish(rundir)
+    with console.working("report"):
+        report = task.report(split, before, after, Evaluation(evaluation.folder, console, stats, computed))
+        tell_figures(recipe, rundir, report, stats["steps"], console)
+        finished_at = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+        rundir.update(finished_at=finished_at, **rundir.account(engine.choices, console.stages, stats))
+        cards.model_card(recipe, rundir, report, dict(rendered.data), stats)
+        write_page(recipe, rundir, evaluation.folder)
+        file_hashes.finish(rundir)
     console.line()
     task.summary(report, before, after, console)
     console.line()
@@ -157,11 +161,13 @@ def _train(
             engine.open_adapter(rundir.adapter)
             stage.says(f"done before: {stats['steps']} steps, {kept(stats)}")
             return stats
+        best = None
         try:
             stats = engine.train(rendered.train, rendered.dev, rundir, console)
+            best = stats["best_step"]
         finally:
             if losses := read_losses(rundir.path / "loss.csv"):
-                loss_plot.loss_png(rundir.path / "loss.png", recipe.name, losses, task.supervised)
+                loss_plot.loss_png(rundir.path / "loss.png", recipe.name, losses, task.supervised, best)
         stage.says(_trained(stats))
         write_json(rundir.path / "trainer_stats.json", stats)
         engine.save(rundir.adapter)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from medrecipes.core.errors import TemplateError
 from medrecipes.core.files import cache_root, digest, digest_path, read_json, scratch, stage, write_json
+from medrecipes.core.progress import counted
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.row_files import OnDisk
 from medrecipes.data.tally import MANY, Said
@@ -125,7 +126,8 @@ def fit(
     fitted = Fitted()
     examples: list[Example] = []
     shown: list[Conversation] = []
-    for conversation, example in zip(conversations, template.examples(conversations), strict=True):
+    rendered = counted(template.examples(conversations), len(conversations), "rows")
+    for conversation, example in zip(conversations, rendered, strict=True):
         if len(example.input_ids) > max_tokens:
             if on_overflow == "error":
                 raise TemplateError(

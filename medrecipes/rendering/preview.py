@@ -17,6 +17,7 @@ from medrecipes.data.reasoning import KEYS
 from medrecipes.data.records import Conversation, Message, Role, Tagged, check_turns
 from medrecipes.recipe.schema import Data
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
+from medrecipes.rendering.packing import learn_all
 from medrecipes.rendering.tokenizer import BLANK, Tokenizer
 
 STYLES = {"masked": "dim", "learned": "green", "masked control": "black on cyan", "learned control": "black on green"}
@@ -31,15 +32,19 @@ LINE_BREAK = "↵"
 
 
 def preview(
-    template: ChatTemplate, conversations: Sequence[Conversation], console: Console, data: Data | None = None
-) -> None:
+    template: ChatTemplate, conversations: Sequence[Conversation], console: Console, data: Data | None = None,
+    *, whole: bool = False,
+) -> None:  # fmt: skip
     """Print each conversation token by token, a line for every stretch that is learned or masked, then the totals.
 
-    `data`: the recipe's section, where there is one, so that a row which training will not see as it stands says so.
+    `data`: the recipe's section, where there is one, so that a row which training will not see as it stands says so;
+    `whole`: as a recipe with train.loss_on = "all" learns it.
     """
     console.print(_legend(template), soft_wrap=True)
+    if whole:
+        console.print(Text("train.loss_on = 'all': every token is learned, questions and system prompts too", "bold red"), soft_wrap=True)  # fmt: skip
     tokens = learned = 0
-    for example in template.examples(conversations):
+    for example in _examples(template, conversations, whole=whole):
         tokens += len(example.input_ids)
         learned += example.supervised
         console.print()
@@ -55,9 +60,16 @@ def preview(
     console.print(Text(f"{rows}: {_share(learned, tokens)}", "bold"))
 
 
-def preview_json(template: ChatTemplate, conversations: Sequence[Conversation]) -> Iterator[str]:
+def _examples(template: ChatTemplate, conversations: Sequence[Conversation], *, whole: bool) -> Sequence[Example]:
+    found = list(template.examples(conversations))
+    return learn_all(found) if whole else found
+
+
+def preview_json(
+    template: ChatTemplate, conversations: Sequence[Conversation], *, whole: bool = False
+) -> Iterator[str]:
     """One line of JSON a conversation: its id, its text as the template renders it, its ids and its labels."""
-    for conversation, example in zip(conversations, template.examples(conversations), strict=True):
+    for conversation, example in zip(conversations, _examples(template, conversations, whole=whole), strict=True):
         value = {
             "id": conversation.id,
             "text": template.render(conversation.messages),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrecipes.core.errors import TemplateError
+from medrecipes.core.progress import counted
 from medrecipes.data.records import Conversation
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.stored_examples import lengths_of, supervised_of
@@ -134,7 +135,7 @@ def _texts(
     Jinja marks, and the supervised texts, control tokens off."""
     wrong, literal, marked, answers = [], [], [], []
     whole = template.supervision.supervise == "reasoning_and_answer"
-    for conversation in conversations:
+    for conversation in counted(conversations, len(conversations), "rows"):
         text, spans = template.render_answers(conversation.messages)
         filled = texts_of(template.turns(conversation.messages))
         parts = template.parts(conversation.messages)

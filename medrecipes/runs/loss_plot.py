@@ -115,8 +115,8 @@ def smooth(values: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def loss_png(path: Path, title: str, rows: Sequence[dict[str, str]], loss_on: str) -> None:
-    """Training loss, raw and smoothed, and dev loss over the steps."""
+def loss_png(path: Path, title: str, rows: Sequence[dict[str, str]], loss_on: str, kept: int | None = None) -> None:
+    """Training loss, raw and smoothed, and dev loss over the steps; `kept`: the step whose adapter was kept, marked."""
     figure = _figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     train = [(int(row["step"]), float(row["loss"])) for row in rows if row["split"] == "train"]
@@ -127,6 +127,8 @@ def loss_png(path: Path, title: str, rows: Sequence[dict[str, str]], loss_on: st
         axes.plot(steps, smooth(losses), color=COLOURS[0], linewidth=2, label="train (smoothed; raw behind)")
     if dev:
         axes.plot(*zip(*dev, strict=True), color=COLOURS[1], linewidth=2, marker="o", markersize=5, label="dev")
+    if kept is not None:
+        axes.axvline(kept, color=COLOURS[2], linewidth=1.5, linestyle="--", label=f"kept: step {kept:,}", zorder=1)
     axes.set(title=title, xlabel="step", ylabel=f"loss on {loss_on}, nats a token")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

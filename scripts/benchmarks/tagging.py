@@ -112,7 +112,8 @@ def pretrain(data: Path, arguments: argparse.Namespace) -> Path:
     """The base's folder, and what was made of how much text."""
     import torch
 
-    from medrecipes.engines.tiny_bases import Size, build
+    from medrecipes.engines.tiny_bases import build
+    from medrecipes.engines.tiny_tokenizers import Size
 
     cuda = torch.cuda.is_available()
     if arguments.quick:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from medrecipes.core.errors import DataError, MedRecipesError, UnreachableError, reason
 from medrecipes.core.files import write_text
-from medrecipes.core.hub import client_errors, content, hub_silence, promptly
+from medrecipes.core.hub import bar_class, client_errors, content, hub_silence, promptly
 
 NAMED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -78,7 +78,9 @@ def fetch(source: Published, sha: str) -> Path:
         raise _unreachable(source, sha, why)
     try:
         # a file at a time to the disk, and on from where an earlier download broke off
-        folder = Path(snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files))
+        folder = Path(
+            snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=files, tqdm_class=bar_class())
+        )
     except client_errors() as error:
         raise _failed(source, sha, error) from None
     return _as_named(source, sha, folder)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from medrecipes.core.errors import EngineError
+from medrecipes.core.progress import counted
 from medrecipes.engines.generation.body import Body, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
 from medrecipes.engines.kernels.varlen_attention import Rows
@@ -53,7 +54,7 @@ def nats(
 
     # the longest first: should memory run out, then at once
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
-    found = dict(zip(order, portions(order, batch, some, in_step=in_step), strict=True))
+    found = dict(zip(order, counted(portions(order, batch, some, in_step=in_step), len(order), "losses"), strict=True))  # fmt: skip
     return [found[i] for i in range(len(examples))]
 
 

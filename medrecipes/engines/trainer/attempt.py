@@ -119,14 +119,16 @@ class Attempt:
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        settings = recipe.train
+        settings, steps = recipe.train, count_steps(count, recipe)
+        if self.step is not None:
+            console.line(labelled("resumed", f"from step {self.step:,} of {steps:,}"))
         if settings.early_stopping and self.metric:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         for callback in callbacks:
             trainer.add_callback(callback)
         with (
             Interrupt() as interrupt,
-            console.bar("train", count_steps(count, recipe), self.step or 0) as bar,
+            console.bar("train", steps, self.step or 0) as bar,
             ExitStack() as stack,
         ):
             for context in within:
@@ -138,7 +140,7 @@ class Attempt:
             trainer.add_callback(spent := Spent())
             trainer.add_callback(interrupt)
             count_peak_anew(device)
-            if self.step is not None and self.step >= count_steps(count, recipe):
+            if self.step is not None and self.step >= steps:
                 # after the last step transformers would take one more, where that is not the end of an epoch
                 trainer._run_epoch = lambda *_, **__: setattr(trainer.control, "should_training_stop", True)
             try:

@@ -18,6 +18,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import reason
 from medrecipes.core.files import write_json
 from medrecipes.core.notes import labelled
+from medrecipes.core.progress import counted
 from medrecipes.data.bio_tags import read_spans
 from medrecipes.data.grouping import subset
 from medrecipes.data.records import Tagged, kind
@@ -329,7 +330,7 @@ class Tagger:
         # without gradients, and nothing to fill up where they are packed
         each = sum(lengths) / len(lengths) / 4 if self._layout == "flat" else lengths[0]
         rows = self.recipe.eval.at_once(TAG_ROWS if self._on_cpu else max(1, int(TAG_TOKENS / each)))
-        said = dict(zip(order, portions(order, rows, some), strict=True))
+        said = dict(zip(order, counted(portions(order, rows, some), len(order), "windows"), strict=True))
         yield from (said[i] for i in range(len(found)))
 
     def open_adapter(self, folder: Path) -> None:

@@ -62,6 +62,9 @@ class Task(Protocol):
     def render(self, foundation: Foundation, split: Any, console: Console | None = None) -> Rendered:
         """The rows of every part as the model sees them."""
 
+    def estimate(self, foundation: Foundation, rendered: Rendered) -> str:
+        """How long the whole run takes, in a line, where that is known."""
+
     def prove(self, foundation: Foundation, rendered: Rendered) -> Mapping[str, Any]:
         """What is proved of every part, row by row; a row that fails is an error."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medrecipes.core import processes
 from medrecipes.core.console import Console, called
+from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.extras import vllm_python
 from medrecipes.core.notes import labelled
 from medrecipes.data import tally
@@ -18,6 +21,7 @@ from medrecipes.engines.bases import require_base
 from medrecipes.engines.multi_gpu.leader import follow
 from medrecipes.evaluation import answers, chat_report
 from medrecipes.evaluation.cases import Case, exactly, read_cases
+from medrecipes.pipeline import plan_report
 from medrecipes.pipeline.tasks import Answers, Evaluation, Foundation, Rendered
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering import mixing
@@ -85,6 +89,18 @@ class Chat:
             f"{tokens:,} tokens to train on, {supervised / tokens:.0%} of them answers and supervised",
             [*told(fitted, self.recipe.data), *told_of_reasoning(fitted, self.recipe), *mixing.told(mixture.report)], fitted,
         )  # fmt: skip
+
+    def estimate(self, foundation: Foundation, rendered: Rendered) -> str:
+        """What the plan reckons of the whole run, on a GPU and a base that it knows."""
+        gpu = None if self.recipe.model.base.startswith("tiny:") else plan_report.here()
+        if gpu is None:
+            return ""
+        lengths = [len(example.input_ids) for example in rendered.train]
+        prompts = [len(example.input_ids) - example.supervised for _, example in rendered.held_out]
+        counted = plan_report.Counted(lengths, rendered.dev, prompts)
+        with suppress(MedRecipesError, LookupError):  # a shape or a setting that the plan does not know stops no run
+            return plan_report.estimate(self.recipe, foundation.base.config, counted, gpu, processes.size())
+        return ""
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> dict[str, Proof]:
         """Template, labels and stop tokens, on every row."""

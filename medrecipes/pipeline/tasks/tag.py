@@ -63,6 +63,10 @@ class Tag:
             f"{counts['tokens']:,} tokens to train on in {proofs['train'].windows:,} windows", (), proofs,
         )  # fmt: skip
 
+    def estimate(self, foundation: Foundation, rendered: Rendered) -> str:
+        """Nothing: the pace of tagging runs was not measured."""
+        return ""
+
     def prove(self, foundation: Foundation, rendered: Rendered) -> Mapping[str, Proof]:
         """Every word's tag comes back from its pieces."""
         return rendered.parts

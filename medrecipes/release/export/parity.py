@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medrecipes.core.progress import counted
 from medrecipes.engines import Decoding
 from medrecipes.rendering.chat_template import ChatTemplate
 
@@ -85,7 +86,7 @@ def spoken(model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]])
 
     logits, found = torch_logits(model), []
     answers = generate(model, template, prompts, GREEDY, 8, next(model.parameters()).dtype)
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for prompt, answer in zip(counted(prompts, len(prompts), "prompts"), answers, strict=True):
         ids = [*prompt, *answer]
         found.append(Spoken(list(prompt), answer, torch.log_softmax(logits(ids[:-1], len(answer)), -1)))
     return found
@@ -96,7 +97,7 @@ def compare(reference: Sequence[Spoken], logits: Logits, name: str, read_alike: 
     import torch
 
     same, near, kl, tokens = 0, 0, 0.0, 0
-    for row in reference:
+    for row in counted(reference, len(reference), "prompts"):
         seen = torch.log_softmax(torch.as_tensor(logits([*row.prompt, *row.answer][:-1], len(row.answer))).float(), -1)
         # converters may pad the vocabulary; ids that the adapter never knew have no place in the comparison
         known = row.likely[:, : seen.shape[-1]]

@@ -30,10 +30,11 @@ from medrecipes.runs.folder import RunDir, holding
 def publish(
     paths: Sequence[Path], console: Console, *, push: bool, settings: Publish | None = None,
     changes: Mapping[str, Any] | None = None, waived: Sequence[str] = (),
-) -> None:  # fmt: skip
+) -> list[dict[str, Any]]:  # fmt: skip
     """Show every release of these runs and datasets; push them only if all of them pass their gates.
 
     Settings are those of a run's own recipe unless given; `changes` are laid over them, as the command line says.
+    Returned: of each release what it is and, where it was pushed, its commit.
     """
     for name in waived:
         if name not in NAMES:
@@ -52,11 +53,19 @@ def publish(
         for release, _, chosen in releases:
             _show(release, chosen, console, whole=not push)
         _refuse([release for release, _, _ in releases])
+        told = [_outcome(release, path) for release, path, _ in releases]
         if not push:
             console.line("nothing pushed; --push does it")
-            return
+            return told
         for number, (release, path, chosen) in enumerate(releases):
-            _push(release, path, chosen, work / f"back-{number}", console)
+            told[number] |= _push(release, path, chosen, work / f"back-{number}", console)
+        return told
+
+
+def _outcome(release: Release, path: Path) -> dict[str, Any]:
+    """A release for a machine."""
+    gates = {gate.name: str(gate) for gate in release.gates}
+    return {"of": str(path), "repository": release.repo, "kind": release.kind, "format": release.format, "bytes": release.size, "gates": gates, "pushed": False}  # fmt: skip
 
 
 def ready(recipe: Recipe) -> None:
@@ -89,7 +98,7 @@ def _releases(
     }
     name = fill("publish.repo", chosen.repo, values)
     for format in dict.fromkeys(chosen.formats):
-        with console.quiet(rundir.log):
+        with console.working("release"), console.quiet(rundir.log):
             release = of_run(rundir, recipe, format, name + SUFFIX[format], waived, work / format)
         yield release, chosen
 
@@ -147,7 +156,8 @@ def _refuse(releases: Sequence[Release]) -> None:
         raise MedRecipesError("\n".join(problems))
 
 
-def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Console) -> None:
+def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Console) -> dict[str, Any]:
+    """Deliver it and read it back; where it stands."""
     from huggingface_hub import constants
 
     target = Target(release.repo, release.kind, chosen.private, chosen.revision, chosen.create_pr, chosen.tag)
@@ -169,7 +179,10 @@ def _push(release: Release, path: Path, chosen: Publish, back: Path, console: Co
     prefix = "datasets/" if release.kind == "dataset" else ""
     number = done.revision.removeprefix("refs/pr/")
     page = f"discussions/{number}" if number != done.revision else f"tree/{done.commit}"
-    console.line(labelled("release", f"{constants.ENDPOINT}/{prefix}{release.repo}/{page}"))
+    address = f"{constants.ENDPOINT}/{prefix}{release.repo}/{page}"
+    console.line(labelled("release", address))
+    console.next_move("verify", f"{prefix}{release.repo}", "--revision", done.commit[:12])
+    return {"pushed": done.pushed, "commit": done.commit, "revision": done.revision, "url": address}
 
 
 def _log(path: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from medrecipes.core.hub import (
     transient,
 )
 from medrecipes.core.notes import labelled
+from medrecipes.core.progress import counting
 
 MANIFEST = "release.json"
+LARGE = 100_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,11 @@ def _send(target: Target, files: Mapping[str, Path], message: str, head: str) ->
     # made anew for every attempt: they remember what the Hub had when they were first sent
     adds = [CommitOperationAdd(path, files[path]) for path in differing(remote, files)]
     try:
-        # the client tries this part again by itself, and for long enough
-        api.preupload_lfs_files(target.repo, adds, repo_type=target.kind, revision=target.revision, create_pr=target.pull, free_memory=False)  # fmt: skip
+        with counting(sum(add.upload_info.size for add in adds), bytes=True) as sent:
+            for some in _portions(adds):
+                # the client tries this part again by itself, and for long enough
+                api.preupload_lfs_files(target.repo, some, repo_type=target.kind, revision=target.revision, create_pr=target.pull, free_memory=False)  # fmt: skip
+                sent(sum(add.upload_info.size for add in some))
     except client_errors() as error:
         raise failed(target.repo, error) from None
     made = api.create_commit(
@@ -230,6 +235,12 @@ def _send(target: Target, files: Mapping[str, Path], message: str, head: str) ->
     )  # fmt: skip
     revision = str(made.pr_revision) if target.pull else target.revision
     return Delivered(str(made.oid), revision, pushed=True, foreign=foreign)
+
+
+def _portions(adds: Sequence[Any]) -> Iterator[list[Any]]:
+    """The files of a commit as they are uploaded: the small ones at once, then each large one by itself."""
+    small = [add for add in adds if add.upload_info.size < LARGE]
+    yield from filter(None, [small, *([add] for add in adds if add.upload_info.size >= LARGE)])
 
 
 def _same(remote: Any, mine: Content) -> bool:

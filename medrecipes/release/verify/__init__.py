@@ -38,10 +38,8 @@ TAG: dict[str, Look] = {**SHARED, "labels": texts.labels, "predictions": rows.ta
 
 
 @thorough()
-def verify(
-    name: str, overrides: Sequence[str], console: Console, revision: str | None = None, *, strict: bool = False
-) -> bool:
-    """Print every claim with its verdict; whether none of them differs, and, `strict`, all of them could be checked."""
+def verify(name: str, overrides: Sequence[str], console: Console, revision: str | None = None) -> list[Claim]:
+    """Print every claim with its verdict."""
     claims: list[Claim] = []
     refused = None
     if (Path(name) / "run.json").exists():
@@ -63,7 +61,13 @@ def verify(
     console.line(", ".join(f"{len(those)} {verdict}" for verdict, those in of.items()) + names)
     if refused:
         raise refused
-    return not of[DIFFERS] and not (strict and of[UNKNOWN])
+    return claims
+
+
+def holds(claims: Sequence[Claim], *, strict: bool) -> bool:
+    """Whether none of the claims differs, and, `strict`, all of them could be checked."""
+    bad = (DIFFERS, UNKNOWN) if strict else (DIFFERS,)
+    return not any(claim.verdict in bad for claim in claims)
 
 
 def _collect(claims: list[Claim], found: Iterator[Claim]) -> TrustError | None:
