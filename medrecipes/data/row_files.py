@@ -46,7 +46,26 @@ class Lines:
         return os.pread(self._file.fileno(), end - begin, begin)
 
 
-class OnDisk(Sequence[Row], Generic[Row]):
+class ByNumber(Sequence[Row], Generic[Row]):
+    """A sequence whose rows are made when they are asked for."""
+
+    def row(self, number: int) -> Row:
+        """One of them, by its number from 0 on."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return [self.row(number) for number in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        return self.row(at % len(self))
+
+
+class OnDisk(ByNumber[Row]):
     """Some of the rows of files, in the files' order; each is made anew whenever it is asked for."""
 
     def __init__(
@@ -60,19 +79,11 @@ class OnDisk(Sequence[Row], Generic[Row]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, at: int) -> Row: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | Sequence[Row]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        at %= len(self)
-        file = int(np.searchsorted(self._ends, at, "right"))
+    def row(self, number: int) -> Row:
+        """One of them."""
+        file = int(np.searchsorted(self._ends, number, "right"))
         chosen = self._chosen[file]
-        return self._make(json.loads(self._files[file].line(int(chosen[at - int(self._ends[file])]))))
+        return self._make(json.loads(self._files[file].line(int(chosen[number - int(self._ends[file])]))))
 
     def __iter__(self) -> Iterator[Row]:
         for file, chosen in zip(self._files, self._chosen, strict=True):
@@ -91,7 +102,7 @@ class OnDisk(Sequence[Row], Generic[Row]):
     __hash__ = None  # type: ignore[assignment]
 
 
-class Joined(Sequence[Row], Generic[Row]):
+class Joined(ByNumber[Row]):
     """Several sequences as one, none of them copied."""
 
     def __init__(self, *parts: Sequence[Row]) -> None:
@@ -100,21 +111,13 @@ class Joined(Sequence[Row], Generic[Row]):
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
-    @overload
-    def __getitem__(self, at: int) -> Row: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | Sequence[Row]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        at %= len(self)
+    def row(self, number: int) -> Row:
+        """One of them."""
         for part in self._parts:
-            if at < len(part):
-                return part[at]
-            at -= len(part)
-        raise IndexError(at)
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(number)
 
     def __iter__(self) -> Iterator[Row]:
         for part in self._parts:

@@ -6,10 +6,11 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 
+from medrecipes.data.row_files import ByNumber
 from medrecipes.rendering.chat_template import MASKED, Example
 from medrecipes.rendering.stored_examples import View, lengths_of, stored
 
@@ -29,7 +30,7 @@ class Pack:
     stretch: int = 0
 
 
-class Packs(Sequence[Pack]):
+class Packs(ByNumber[Pack]):
     """Packs of rows that are on disk, each laid out when it is asked for."""
 
     def __init__(self, lines: Sequence[Sequence[int]], stretches: Sequence[int], examples: Sequence[Example]) -> None:
@@ -40,14 +41,9 @@ class Packs(Sequence[Pack]):
     def __len__(self) -> int:
         return len(self._lines)
 
-    @overload
-    def __getitem__(self, at: int) -> Pack: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Pack]: ...
-    def __getitem__(self, at: int | slice) -> Pack | list[Pack]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        return _lay(list(self._lines[at]), self._examples, self.stretches[at])
+    def row(self, number: int) -> Pack:
+        """One of them."""
+        return _lay(list(self._lines[number]), self._examples, self.stretches[number])
 
 
 def tokens_of(packs: Sequence[Pack]) -> list[int]:

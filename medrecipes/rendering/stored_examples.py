@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medrecipes.core.files import writing
 from medrecipes.data.records import Conversation, Message, kind
-from medrecipes.data.row_files import Lines, OnDisk
+from medrecipes.data.row_files import ByNumber, Lines, OnDisk
 from medrecipes.data.token_pairs import Ints
 from medrecipes.rendering.chat_template import Example
 
@@ -83,7 +83,7 @@ def _mapped(path: Path) -> Ids:
     return np.memmap(path, np.int32, "r") if path.stat().st_size else np.empty(0, np.int32)
 
 
-class _Rows(Sequence[Example]):
+class _Rows(ByNumber[Example]):
     """Examples by their number, made when they are asked for."""
 
     lengths: Ints  # tokens of each
@@ -92,21 +92,6 @@ class _Rows(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def one(self, row: int) -> Example:
-        """An example by its number from 0 on."""
-        raise NotImplementedError
-
-    @overload
-    def __getitem__(self, at: int) -> Example: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Example]: ...
-    def __getitem__(self, at: int | slice) -> Example | list[Example]:
-        if isinstance(at, slice):
-            return [self.one(row) for row in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        return self.one(at % len(self))
 
 
 class StoredExamples(_Rows):
@@ -120,10 +105,10 @@ class StoredExamples(_Rows):
         self.supervised = np.concatenate([none, *(shard.supervised for shard in shards)])
         self.answer_bytes = np.concatenate([none, *(shard.answer_bytes for shard in shards)])
 
-    def one(self, row: int) -> Example:
+    def row(self, number: int) -> Example:
         """An example by its number from 0 on."""
-        shard = int(np.searchsorted(self._ends, row, "right"))
-        return self._shards[shard].example(row - int(self._ends[shard]) + len(self._shards[shard]))
+        shard = int(np.searchsorted(self._ends, number, "right"))
+        return self._shards[shard].example(number - int(self._ends[shard]) + len(self._shards[shard]))
 
     @property
     def conversations(self) -> OnDisk[Conversation]:
@@ -139,9 +124,9 @@ class View(_Rows):
         self.lengths, self.answer_bytes = base.lengths[rows], base.answer_bytes[rows]
         self.supervised = self.lengths if whole else base.supervised[rows]
 
-    def one(self, row: int) -> Example:
+    def row(self, number: int) -> Example:
         """An example by its number from 0 on."""
-        found = self._base.one(int(self._rows[row]))
+        found = self._base.row(int(self._rows[number]))
         return replace(found, labels=list(found.input_ids)) if self._whole else found
 
 
