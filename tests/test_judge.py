@@ -67,7 +67,7 @@ def test_other_settings_go_into_a_folder_of_their_own(run: Path, warm: Cli) -> N
     assert len(answers(folder)) == 18
     assert json.loads((folder / "report.json").read_text())["rows"] == 9
     assert "All 9 rows" in (folder / "report.html").read_text()
-    assert done.stdout.endswith(f"report.html  {folder / 'report.html'}\n")
+    assert f"\nreport.html  {folder / 'report.html'}\n" in done.stdout
     assert answers(run / "eval").keys() < answers(folder).keys()
     shutil.rmtree(folder)
 

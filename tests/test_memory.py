@@ -106,7 +106,9 @@ def test_what_was_saved_before_is_not_done_again(train: Train, rows: list[Exampl
     memory, heard = Memory(longest(rows), since=5), Heard()  # five steps of one micro-batch each, the last saved is 4
     _, rundir, seen = train(*SETTINGS, "train.micro_batch=8", before=memory, console=heard)
     assert memory.refused > 0
-    assert heard.lines[-memory.refused].endswith("the batch stays 8; it goes on from checkpoint-4")
+    said = [line for line in heard.lines if "out of memory" in line]
+    assert said[-memory.refused].endswith("the batch stays 8; it goes on from checkpoint-4")
+    assert "resumed          from step 4 of 8" in heard.lines
     assert rundir.state["resumed_from_step"] == 4
     _, expected, wanted = train(*SETTINGS, "train.micro_batch=1")
     # steps 1 to 4, an epoch of 30 rows, by eight; then row by row: in all, the same rows in the same order

