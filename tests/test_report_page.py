@@ -14,7 +14,7 @@ import pytest
 
 from medrecipes.core.files import write_json
 from medrecipes.evaluation.chat_report import report, write_report
-from medrecipes.evaluation.pages import answers
+from medrecipes.evaluation.pages import answers, run_figures
 from medrecipes.evaluation.pages.flags import flags
 from medrecipes.evaluation.pages.run_page import PAGE, Facts, as_html, read_facts, write_page
 from medrecipes.recipe.load import load
@@ -302,3 +302,15 @@ def test_axe_would_find_what_is_wrong(page: str, tmp_path: Path) -> None:
     pale = page.replace("--soft: #59636e", "--soft: #c9ced4")
     with pytest.raises(AssertionError, match="color-contrast"):
         require_accessible(pale, tmp_path, widths=(1280,))
+
+
+def test_of_too_few_groups_no_difference_is_called_better() -> None:
+    report = {
+        "base": {"rougeL": {"value": 0.1, "low": 0.1, "high": 0.2}},
+        "tuned": {"rougeL": {"value": 0.3, "low": 0.25, "high": 0.4}},
+        "difference": {"rougeL": {"value": 0.2, "low": 0.15, "high": 0.25}},
+    }
+    assert ">better<" in run_figures.first_figures({**report, "groups": 6})
+    few = run_figures.first_figures({**report, "groups": 5})
+    assert ">too few groups to tell<" in few
+    assert "better" not in few

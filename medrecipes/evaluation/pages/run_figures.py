@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medrecipes.data.grouping import FEW
 from medrecipes.evaluation.benchmarks import suite_rows
 from medrecipes.evaluation.cases import exactly
 from medrecipes.evaluation.chat_report import REASONING, reasoning_rows, said_on_dev, spoken
@@ -32,12 +33,17 @@ def first_figures(report: Mapping[str, Any]) -> str:
     items = []
     for name in names[:4]:
         before, after = (show(name, report[part][name]).partition(" [")[0] for part in ("base", "tuned"))
-        change, found = report["difference"][name], verdict(name, report["difference"][name])
+        change, found = report["difference"][name], _found(report, name)
         items.append(
             f'<li><span>{text(METRICS[name][0])}</span><b>{before} <span class="unit">→</span> {after}</b>'
             f'<span class="soft">{text(show(name, change, signed=True))}</span><span class="{VERDICTS.get(found, "soft")}">{found}</span></li>'
         )
     return f'<ul class="keys">{"".join(items)}</ul>' if items else ""
+
+
+def _found(report: Mapping[str, Any], name: str) -> str:
+    """What a difference shows, where there are groups enough to tell."""
+    return "too few groups to tell" if report["groups"] < FEW else verdict(name, report["difference"][name])
 
 
 def figures(report: Mapping[str, Any], cases: Sequence[Prediction]) -> str:
@@ -66,7 +72,7 @@ def _metric_rows(report: Mapping[str, Any], names: Sequence[str]) -> list[list[o
         shown = (
             show(name, report[part][name], signed=part == "difference") for part in ("base", "tuned", "difference")
         )
-        found = verdict(name, report["difference"][name])
+        found = _found(report, name)
         rows.append([METRICS[name][0], *shown, Html(f'<span class="{VERDICTS.get(found, "soft")}">{found}</span>')])
     return rows
 
