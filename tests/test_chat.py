@@ -182,6 +182,19 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(opened: Any, capsys: 
     assert said.count("\n> ") == 3
 
 
+def test_on_the_page_tuned_and_base_answer_the_same_question(opened: Any) -> None:
+    from medrecipes.engines import Decoding
+    from medrecipes.use.chat_page import Page
+
+    page, talks, note = Page(opened), {"tuned": [], "base": []}, ""
+    with opened.engine.talking():
+        for question in ("What causes asthma ?", "And then ?"):
+            *_, (talks, _, note) = page.answer(question, talks, True, Decoding.of(opened.recipe), "a visitor")
+    assert note != "stopped"
+    for model in ("tuned", "base"):
+        assert [turn["role"] for turn in talks[model]] == ["user", "assistant"] * 2, model
+
+
 def test_the_command_talks_with_the_adapter_of_a_checkpoint(tiny_run: Path, warm: Cli) -> None:
     asked = "What causes Asthma ?\n/x\n/new\n"
     done = warm("chat", tiny_run, "--checkpoint", "6", "--set", "eval.max_new_tokens=24", input=asked)

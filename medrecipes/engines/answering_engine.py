@@ -148,7 +148,7 @@ class Speaker:
             yield from text_pieces(self.template.tokenizer, held[0].spoken(prompt, decoding, stop))
             return
 
-        def write(tell: Callable[[int], None], stop: threading.Event) -> None:
+        def write(tell: Callable[[int], None], over: Callable[[], bool]) -> None:
             with self._attention(self._usual), self._generator(prompt) as generator:
                 if generator is None:
                     for token in next(iter(self._answers([prompt], decoding))):
@@ -157,7 +157,7 @@ class Speaker:
 
                 def listen(token: int) -> None:
                     tell(token)
-                    if stop.is_set():
+                    if over():
                         generator.cancel(request)
 
                 request = Request(prompt, decoding, listen)

@@ -54,17 +54,17 @@ class Shared:
     def spoken(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
         """The tokens of one answer as they come; it ends early once the event is set or nobody reads."""
 
-        def write(tell: Callable[[int], None], stop: threading.Event) -> None:
-            over: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        def write(tell: Callable[[int], None], over: Callable[[], bool]) -> None:
+            ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
             asked: list[Request] = []
 
             def listen(token: int) -> None:
                 tell(token)
-                if stop.is_set() and asked:
+                if over() and asked:
                     self.cancel(asked[0])
 
-            asked.append(self.ask(prompt, decoding, listen, over.put))
-            if error := over.get():
+            asked.append(self.ask(prompt, decoding, listen, ended.put))
+            if error := ended.get():
                 raise error
 
         return spoken(write, stop)

@@ -21,15 +21,19 @@ def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
 
 
 def spoken(
-    write: Callable[[Callable[[int], None], threading.Event], None], stop: threading.Event | None = None
+    write: Callable[[Callable[[int], None], Callable[[], bool]], None], stop: threading.Event | None = None
 ) -> Iterator[int]:
-    """The tokens that `write` tells, while it writes in a thread of its own; it ends early once the event is set or nobody reads."""
+    """The tokens that `write` tells, while it writes in a thread of its own; it is told to end early once the event is set or
+    nobody reads. The event is the caller's, and stays as it is."""
     tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-    left = stop or threading.Event()
+    left = threading.Event()
+
+    def over() -> bool:
+        return left.is_set() or (stop is not None and stop.is_set())
 
     def work() -> None:
         try:
-            write(tokens.put, left)
+            write(tokens.put, over)
             tokens.put(None)
         except BaseException as error:
             tokens.put(error)
