@@ -129,8 +129,7 @@ def _build(work: Work, records: Iterator[Any], ledger: Ledger, made: _Made, fold
                 found = word_triples(text)
                 counts.append(len(found))
                 triples.write(found.tobytes())
-            line = [cleaned.id, cleaned.group, [m.row() for m in cleaned.messages], dict(cleaned.meta)]
-            at += file.write(json.dumps(line).encode() + b"\n")
+            at += file.write(json.dumps(cleaned.row()).encode() + b"\n")
             ends.append(at)
     columns: dict[str, Any] = {name: np.array(values, "S16") for name, values in hashes.items()}
     columns |= {name: np.array(values, np.int32) for name, values in codes.items()}

@@ -17,7 +17,7 @@ from medrecipes.core.files import digest, digest_path
 from medrecipes.data.cleaned import HASHES, NAMES, Shard, Work, open_shard, shards_of
 from medrecipes.data.licences import passed_on
 from medrecipes.data.near_duplicates import Hashes, Triples
-from medrecipes.data.records import Conversation, Message
+from medrecipes.data.records import Conversation
 from medrecipes.data.row_files import OnDisk
 from medrecipes.data.sources import EXAMPLES, Files, Ledger, Source, _hub, open_source
 from medrecipes.data.sources._files import files
@@ -188,7 +188,7 @@ def read(sources: Sequence[Opened], making: Making) -> Rows:
     names = {name: _merged([shard.names[name] for shard in shards]) for name in NAMES}
     relations = {name: _known(*names[name]) for name in ("document", "article")}
     relations |= {name: _numbered(hashes[name])[0] for name in ("question", "answer")}
-    records = OnDisk([shard.lines for shard in shards], _record)
+    records = OnDisk([shard.lines for shard in shards], Conversation.of_row)
     triples = None
     if making.near:
         relations["near_duplicate"], first = _numbered(hashes["compared"])
@@ -196,11 +196,6 @@ def read(sources: Sequence[Opened], making: Making) -> Rows:
     where = np.concatenate([np.empty(0, np.int64), *place])
     places = [source.place for source in sources]
     return Rows(places, records, where, hashes["content"], names, relations, np.ones(rows, bool), triples=triples)
-
-
-def _record(line: Any) -> Conversation:
-    id, group, messages, meta = line
-    return Conversation(id, group, tuple(Message(*message) for message in messages), meta)
 
 
 def _require_own_ids(place: Place, path: Path, shards: Sequence[Shard]) -> None:

@@ -57,6 +57,16 @@ class Conversation:
         """A question and its answer as a conversation of one turn; `reasoning`: the thought before the answer."""
         return cls(id, group, (Message("user", question), Message("assistant", answer, reasoning)), meta)
 
+    def row(self) -> list[Any]:
+        """The fields as a list of what JSON holds."""
+        return [self.id, self.group, [m.row() for m in self.messages], dict(self.meta)]
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Conversation:
+        """The conversation that such a list is of."""
+        id, group, messages, meta = row
+        return cls(id, group, tuple(Message(*message) for message in messages), meta)
+
     @property
     def question(self) -> str:
         """What the user said first."""

@@ -37,7 +37,7 @@ from medrecipes.data.grouping import PARTS, asked, assign, bind
 from medrecipes.data.leakage import by_row, chained, leaks
 from medrecipes.data.near_duplicates import near_among
 from medrecipes.data.reading import LARGE, Making, Opened, Place, Rows, locate, read, size_of
-from medrecipes.data.records import Conversation, Message
+from medrecipes.data.records import Conversation
 from medrecipes.data.row_files import Joined, Lines, OnDisk
 from medrecipes.data.sources import EXAMPLES, _hub
 from medrecipes.data.token_pairs import NO_TEXTS, Ints, Near
@@ -376,5 +376,4 @@ def _load(folder: Path) -> Split:
 
 
 def _row(line: Any) -> Conversation:
-    _, id, group, messages, meta = line
-    return Conversation(id, group, tuple(Message(*message) for message in messages), meta)
+    return Conversation.of_row(line[1:])  # behind its part

@@ -306,9 +306,7 @@ def recipe_base(recipe: Recipe, split: Split) -> Base:
     if not recipe.model.base.startswith("tiny:"):
         return _admitted(recipe)
     load_libraries(recipe)
-    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
-    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
-    return base
+    return _tiny(recipe, split)
 
 
 def foundation(recipe: Recipe, split: Split) -> tuple[Choice, Base, ChatTemplate]:
@@ -322,9 +320,7 @@ def tag_base(recipe: Recipe, split: TaggedSplit) -> Base:
     """The base of a tag recipe; a tiny one is built on the spot, and sees the training documents alone."""
     if not recipe.model.base.startswith("tiny:"):
         return _admitted(recipe)
-    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
-    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
-    return base
+    return _tiny(recipe, split)
 
 
 def tokenizer_base(recipe: Recipe, split: Split | TaggedSplit) -> Base:
@@ -340,6 +336,13 @@ def _admitted(recipe: Recipe) -> Base:
     """The recipe's base of the Hub or of a folder; raises where its own code is asked for and nobody allowed it."""
     base = open_base(recipe.model.base, recipe.model.revision)
     admit(recipe.model, base)
+    return base
+
+
+def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
+    """A tiny base, built on the training rows."""
+    tiny = importlib.import_module("medrecipes.engines.tiny_bases")
+    base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
     return base
 
 

@@ -42,9 +42,8 @@ class Speaker:
         self.source: Base | None = None  # what was loaded, for those who load it again
         self._packed: bool | None = None
         self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
-        self._talking: tuple[Shared, bool] | None = (
-            None  # what stays open for one answer after the other, and with an adapter or not
-        )
+        # what stays open for one answer after the other, and whether with an adapter
+        self._talking: tuple[Shared, bool] | None = None
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:

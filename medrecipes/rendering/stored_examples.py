@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medrecipes.core.files import writing
-from medrecipes.data.records import Conversation, Message, kind
+from medrecipes.data.records import Conversation, kind
 from medrecipes.data.row_files import ByNumber, Lines, OnDisk
 from medrecipes.data.token_pairs import Ints
 from medrecipes.rendering.chat_template import Example
@@ -38,13 +37,7 @@ class Writer:
         with writing(self._folder):
             self._files["ids"].write(np.array(example.input_ids, np.int32).tobytes())
             self._files["labels"].write(np.array(example.labels, np.int32).tobytes())
-            row = [
-                conversation.id,
-                conversation.group,
-                [m.row() for m in conversation.messages],
-                dict(conversation.meta),
-            ]
-            line = self._files["rows.jsonl"].write(json.dumps(row).encode() + b"\n")
+            line = self._files["rows.jsonl"].write(json.dumps(conversation.row()).encode() + b"\n")
         values = (len(example.input_ids), example.supervised, example.answer_bytes, example.cut, line)
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(int(value))
@@ -113,7 +106,7 @@ class StoredExamples(_Rows):
     @property
     def conversations(self) -> OnDisk[Conversation]:
         """What the examples show."""
-        return OnDisk([shard.lines for shard in self._shards], _conversation)
+        return OnDisk([shard.lines for shard in self._shards], Conversation.of_row)
 
 
 class View(_Rows):
@@ -128,11 +121,6 @@ class View(_Rows):
         """An example by its number from 0 on."""
         found = self._base.row(int(self._rows[number]))
         return replace(found, labels=list(found.input_ids)) if self._whole else found
-
-
-def _conversation(line: Any) -> Conversation:
-    id, group, messages, meta = line
-    return Conversation(id, group, tuple(Message(*message) for message in messages), meta)
 
 
 def lengths_of(examples: Sequence[Example]) -> Ints:
