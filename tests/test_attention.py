@@ -143,6 +143,42 @@ def test_capped_attention_of_the_gpu_is_that_of_the_cpu(attention: Any, monkeypa
                 assert (one.float() - other.float()).norm() <= 0.02 * other.float().norm()
 
 
+def test_long_rows_are_attended_one_by_one_and_short_ones_together(attention: Any) -> None:
+    ends = torch.tensor([0, 7, 20, 4116, 4117, 4117, 13_000, 13_000], dtype=torch.int32)
+    found = [(part.start, part.end, part.ends, part.long) for part in attention.Rows(ends, 8883).stretches]
+    assert found == [
+        (0, 20, [0, 7, 20], False),
+        (20, 4116, [0, 4096], True),
+        (4116, 4117, [0, 1, 1], False),
+        (4117, 13_000, [0, 8883], True),
+    ]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("heads", "key_heads", "width"), [(8, 2, 128), (4, 4, 64), (4, 2, 256)])
+def test_long_rows_are_those_of_flash_attention(
+    heads: int, key_heads: int, width: int, attention: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not attention.torch_private.has_dense():
+        pytest.skip("this GPU has no attention by cuDNN")
+    torch.manual_seed(0)
+    ends = torch.tensor([0, 7, 20, 5020, 5021, 10_000, 10_300], dtype=torch.int32, device="cuda")
+    q, k, v = (
+        torch.randn(10_300, h, width, device="cuda", dtype=torch.bfloat16) for h in (heads, key_heads, key_heads)
+    )
+    grad, rows, how = torch.randn_like(q), attention.Rows(ends, 5000), attention.How(width**-0.5)
+
+    def both() -> list[torch.Tensor]:
+        out, sums = attention.attend(q, k, v, rows, how)
+        return [out, *attention.attend_back(grad, (q, k, v, out, sums), rows, how)]
+
+    ours = both()
+    monkeypatch.setattr(attention, "LONG", 10**9)
+    for one, other in zip(ours, both(), strict=True):
+        assert one.shape == other.shape
+        assert (one.float() - other.float()).norm() <= 0.01 * other.float().norm()
+
+
 @pytest.mark.parametrize("name", ["s_aux"])
 def test_what_the_kernel_would_leave_out_is_refused(name: str, attention: Any) -> None:
     q = torch.randn(1, 2, 14, 8)

@@ -23,27 +23,20 @@ def mask(ends: Tensor, tokens: int, window: int | None, *, causal: bool) -> Any:
 
     blocks = -(-tokens // BLOCK)
     places = torch.arange(blocks * BLOCK, device=ends.device, dtype=ends.dtype)
-    row = torch.searchsorted(ends[1:].contiguous(), places, right=True, out_int32=True)
-    first, last = row[::BLOCK], row[BLOCK - 1 :: BLOCK]
-    whole = first == last
-    block = torch.arange(blocks, device=ends.device)
-    ahead = block[:, None] - block[None]  # by how many blocks a query comes behind a key
-    some = (first[:, None] <= last[None]) & (first[None] <= last[:, None])
-    every = whole[:, None] & whole[None] & (first[:, None] == first[None])
-    if causal:
-        some, every = some & (ahead >= 0), every & (ahead > 0)
+    row = torch.searchsorted(ends[1:].contiguous(), places, right=True)
+    ends = torch.cat((ends, places[-1:] + 1))  # of what stands behind the last row
+    first, last = ends[row], places if causal else ends[row + 1] - 1
     if window:
-        some = some & ((ahead.abs() - 1) * BLOCK + 1 < window)
-        every = every & ((ahead.abs() + 1) * BLOCK <= window)
+        first = torch.maximum(first, places - (window - 1))
+        last = last if causal else torch.minimum(last, places + (window - 1))
 
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = row[query] == row[key]
-        if causal:
-            seen = seen & (key <= query)
-        if window:
-            seen = seen & ((query - key).abs() < window)
-        return seen
+        return (key >= first[query]) & (key <= last[query])
 
+    firsts, lasts = first.view(blocks, BLOCK), last.view(blocks, BLOCK)
+    begins, finishes = places[::BLOCK], places[BLOCK - 1 :: BLOCK]
+    some = (firsts.amin(1)[:, None] <= finishes) & (lasts.amax(1)[:, None] >= begins)
+    every = (firsts.amax(1)[:, None] <= begins) & (lasts.amin(1)[:, None] >= finishes)
     (partly, where), (wholly, places_of) = (_listed(pairs[None, None]) for pairs in (some & ~every, every))
     return BlockMask.from_kv_blocks(partly, where, wholly, places_of, BLOCK, sees, (tokens, tokens))
 
@@ -55,15 +48,18 @@ def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scale: float, cap: float) -> Tensor:
     """[tokens, heads, width] to the same; learned from as torch learns."""
+    capped = _capping(cap, q.shape[1], q.device)
     q, k, v = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
-    out: Tensor = _compiled()(q, k, v, score_mod=_cap(cap), block_mask=seen, scale=scale, enable_gqa=True)
+    out: Tensor = _compiled()(q, k, v, score_mod=capped, block_mask=seen, scale=scale, enable_gqa=True)
     return out[0].transpose(0, 1).contiguous()
 
 
 @cache
-def _cap(cap: float) -> Callable[..., Tensor]:
-    def capped(score: Tensor, _batch: Tensor, _head: Tensor, _query: Tensor, _key: Tensor) -> Tensor:
-        return torch.tanh(score / cap) * cap
+def _capping(cap: float, heads: int, device: torch.device) -> Callable[..., Tensor]:
+    caps = torch.full((heads,), cap, device=device)  # a number by itself would be a symbol, which does not compile
+
+    def capped(score: Tensor, _batch: Tensor, head: Tensor, _query: Tensor, _key: Tensor) -> Tensor:
+        return torch.tanh(score / caps[head]) * caps[head]
 
     return capped
 
@@ -73,4 +69,4 @@ def _compiled() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     note("attention with capped scores is being compiled: some 20 seconds, once a run")
-    return torch.compile(flex_attention, dynamic=True)
+    return torch.compile(flex_attention, dynamic=True)  # of any number of tokens

@@ -20,6 +20,24 @@ from medrecipes.engines.plan.dimensions import capped
 NAME = "medrecipes_varlen"
 
 
+LONG = 4096  # tokens of a row from which it is worth a kernel of its own
+ROUND = 1024  # to a multiple of which such a row is filled up: cuDNN plans each length anew
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that one call attends to, by their ends; one that is long, or some that are not."""
+
+    start: int
+    end: int
+    ends: list[int]
+
+    @property
+    def long(self) -> bool:
+        """Whether it is one row of LONG tokens or more."""
+        return len(self.ends) == 2 and self.end - self.start >= LONG
+
+
 @dataclass(frozen=True)
 class Rows:
     """Where packed rows begin and end, e.g. `Rows(tensor([0, 3, 7]), 4)`: two rows, the longest of 4 tokens."""
@@ -32,6 +50,17 @@ class Rows:
     def lengths(self) -> list[int]:
         """The tokens of each that has any: torch's kernel for a CPU divides by them."""
         return [length for length in self.ends.diff().tolist() if length]
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """Rows from LONG tokens on each by itself, and what lies between them together."""
+        ends, found = self.ends.tolist(), list[Stretch]()
+        for start, end in itertools.pairwise(ends):
+            if end - start < LONG and found and not found[-1].long:
+                found[-1] = Stretch(found[-1].start, end, [*found[-1].ends, end - found[-1].start])
+            elif end > start:
+                found.append(Stretch(start, end, [0, end - start]))
+        return found
 
     @cached_property
     def masks(self) -> dict[int | None, Any]:
@@ -69,6 +98,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tenso
         if how.cap is None and rows.causal and torch_private.has_flash_on_cpu():
             return _flash_on_cpu(q, k, v, rows, how)
         return _attend_slowly(q, k, v, rows, how), q.new_empty(0)
+    if _has_long(rows, how):
+        return _attend_by_stretches(q, k, v, rows, how)
     out, lse, *_ = torch_private.flash_forward(
         q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=how.scale,
         **_window(rows, how.window),
@@ -90,12 +121,69 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
             again = (_capped if q.is_cuda else _attend_slowly)(q, k, v, rows, how)
         dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
         return dq, dk, dv
+    if _has_long(rows, how):
+        return _back_by_stretches(grad, kept, rows, how)
     state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
     dq, dk, dv = torch_private.flash_backward(
         grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
         torch.empty(0, device=q.device), scale=how.scale, **_window(rows, how.window),
     )  # fmt: skip
     return dq, dk, dv
+
+
+def _has_long(rows: Rows, how: How) -> bool:
+    """Whether some rows are attended by cuDNN; through a window they are not."""
+    windowed = how.window is not None and how.window < rows.longest
+    return rows.longest >= LONG and rows.causal and not windowed and torch_private.has_dense()
+
+
+def _attend_by_stretches(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
+    outs, sums = [], []
+    for part in rows.stretches:
+        some = q[part.start : part.end], k[part.start : part.end], v[part.start : part.end]
+        if part.long:
+            out, lse, *_ = torch_private.dense_forward(*_alone(*some), None, True, 0.0, True, False, scale=how.scale)
+            out = out[0].transpose(0, 1)[: part.end - part.start]
+        else:
+            out, lse = attend(*some, _some_rows(part, q.device), how)
+        outs.append(out)
+        sums.append(lse.flatten())
+    return (outs[0].contiguous() if len(outs) == 1 else torch.cat(outs)), torch.cat(sums)
+
+
+def _back_by_stretches(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor, Tensor, Tensor]:
+    *tensors, sums = kept
+    heads = tensors[0].shape[1]
+    sizes = [-(-(p.end - p.start) // ROUND) * ROUND if p.long else p.end - p.start for p in rows.stretches]
+    found = []
+    for part, size, lse in zip(rows.stretches, sizes, sums.split([heads * size for size in sizes]), strict=True):
+        tokens = part.end - part.start
+        some = [tensor[part.start : part.end] for tensor in (grad, *tensors)]
+        if part.long:
+            none = torch.empty(
+                0, dtype=torch.int64, device=grad.device
+            )  # of the dropout and the bias that there are not
+            parts = torch_private.dense_backward(
+                *_alone(*some), lse.view(1, heads, size, 1), none, none, None, None, None, size, size, 0.0, True,
+                scale=how.scale,
+            )  # fmt: skip
+            found.append([each[0].transpose(0, 1)[:tokens] for each in parts])
+        else:
+            d_out, *others = some
+            found.append(list(attend_back(d_out, (*others, lse.view(heads, size)), _some_rows(part, grad.device), how)))
+    dq, dk, dv = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return dq, dk, dv
+
+
+def _alone(*tensors: Tensor) -> Iterator[Tensor]:
+    """A row's tensors [tokens, heads, width] as [1, heads, tokens, width], filled up; what is causal does not see that."""
+    for tensor in tensors:
+        yield torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, -len(tensor) % ROUND)).transpose(0, 1)[None]
+
+
+def _some_rows(part: Stretch, device: torch.device) -> Rows:
+    lengths = [end - start for start, end in itertools.pairwise(part.ends)]
+    return Rows(torch.tensor(part.ends, dtype=torch.int32, device=device), max(lengths))
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
