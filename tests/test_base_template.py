@@ -357,16 +357,15 @@ def hold(folder: Path, ours: str, medquad: list[Conversation], *, thinking: bool
     tokenizer, theirs = Tokenizer(folder), AutoTokenizer.from_pretrained(folder)
     chosen = settle(tokenizer, thinking=thinking)
     assert chosen.name == ours
+    told: dict[str, Any] = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
+    expected = []
+    for conversation in medquad:
+        messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
+        asked = theirs.apply_chat_template(messages[:-1], add_generation_prompt=True, **told)
+        expected.append((theirs.apply_chat_template(messages, **told)["input_ids"], asked["input_ids"]))
     for template in (chosen, ChatTemplate(OWN, tokenizer, own_text(folder), thinking=thinking)):
         examples = list(template.examples(medquad))
         prove(template, medquad, examples, generation_config(template)["eos_token_id"])
         prompts = template.prompts([c.prompt() for c in medquad])
-        differing = 0
-        for conversation, example, prompt in zip(medquad, examples, prompts, strict=True):
-            messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
-            told: dict[str, Any] = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
-            differing += example.input_ids != theirs.apply_chat_template(messages, **told)["input_ids"]
-            differing += (
-                prompt != theirs.apply_chat_template(messages[:-1], add_generation_prompt=True, **told)["input_ids"]
-            )
-        assert differing == 0
+        found = [(example.input_ids, prompt) for example, prompt in zip(examples, prompts, strict=True)]
+        assert sum(ids != theirs for ids, theirs in zip(found, expected, strict=True)) == 0
