@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from medrecipes.release.cards.facts import Facts
 from medrecipes.release.cards.model import card
 from medrecipes.release.cards.use import snippets
 from medrecipes.release.gates import Gate
+from tests import forked
 from tests.conftest import ROOT
 from tests.hub.card import check_card
 
@@ -244,7 +244,7 @@ def test_the_code_of_the_card_answers_from_the_released_adapter(number: int, tin
     text = release_card(tiny_run, str(tiny_run / "adapter"), ["adapter"], [])
     code = blocks(text, "python")[number]
     assert ("AutoPeftModelForCausalLM", "FastLanguageModel")[number] in code
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = forked.run("-c", code, cwd=tmp_path, engine=("trl", "unsloth")[number])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1]
     assert "[INST]" not in done.stdout
@@ -303,7 +303,7 @@ def test_the_card_of_a_dataset_loads_it_and_says_what_is_in_it(built: Path, tmp_
     assert "| train | 224 |\n| validation | 51 |\n| test | 52 |" in text
     assert "- **licence**: HealthCareMagic-100k" in text
     [code] = blocks(text, "python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = forked.run("-c", code, cwd=tmp_path, engine="trl")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'output':" in done.stdout
     # a cache of its own: the library takes what it once loaded from a folder of this name for what lies there now
