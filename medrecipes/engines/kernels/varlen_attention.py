@@ -93,7 +93,7 @@ def exact(config: Mapping[str, Any]) -> str:
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
     """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
     if how.cap is not None and q.is_cuda:
-        return _capped(q, k, v, rows, how), q.new_empty(0)
+        return _capped(q, k, v, rows, how).detach(), q.new_empty(0)
     if not q.is_cuda:
         if how.cap is None and rows.causal and torch_private.has_flash_on_cpu():
             return _flash_on_cpu(q, k, v, rows, how)
@@ -116,8 +116,8 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
     if how.cap is None and not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
         return _flash_back_on_cpu(grad, kept, rows, how)
     if how.cap is not None or not q.is_cuda:
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
         with torch.enable_grad():
-            q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
             again = (_capped if q.is_cuda else _attend_slowly)(q, k, v, rows, how)
         dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
         return dq, dk, dv
@@ -191,7 +191,10 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
     if window not in rows.masks:
         rows.masks[window] = capped_attention.mask(rows.ends, len(q), window, causal=rows.causal)
     assert how.cap is not None
-    return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap)
+    # always as where it is learned from, and in its own precision: what is compiled is compiled once
+    q, k, v = (tensor if tensor.requires_grad else tensor.detach().requires_grad_(q.is_cuda) for tensor in (q, k, v))
+    with torch.enable_grad(), torch.autocast(q.device.type, enabled=False):
+        return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap)
 
 
 def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
