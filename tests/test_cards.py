@@ -19,7 +19,7 @@ from medrecipes.core.files import read_json
 from medrecipes.pipeline.build import build
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
-from medrecipes.release.cards import DISCLAIMER, dataset_card, release_card
+from medrecipes.release.cards import DISCLAIMER, Released, dataset_card, release_card
 from medrecipes.release.cards.facts import Facts
 from medrecipes.release.cards.model import card
 from medrecipes.release.cards.use import snippets
@@ -294,7 +294,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_of_a_dataset_loads_it_and_says_what_is_in_it(built: Path, tmp_path: Path) -> None:
     report = read_json(built / "data.json")
-    text = dataset_card("demo", report, ["train", "validation", "test"], ["parquet"], str(built), GATES)
+    text = dataset_card("demo", report, ["train", "validation", "test"], ["parquet"], Released(str(built), GATES))
     assert check_card(text, "dataset") == ([], [])
     data = DatasetCard(text).data
     assert (data.license, data.size_categories, data.pretty_name) == ("cc-by-4.0", ["n<1K"], "demo")

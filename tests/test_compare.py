@@ -72,7 +72,7 @@ def make_run(
     (folder / "eval" / "predictions.jsonl").write_text(
         "".join(json.dumps(p.__dict__) + "\n" for ps in parts for p in ps)
     )
-    made = report(recipe, "test", "key", *parts)
+    made = report(recipe, ("test", "key"), *parts)
     write_report(folder.name, folder / "eval", made, *parts)
     return folder
 
@@ -209,7 +209,7 @@ def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, wa
     recipe = Recipe.model_validate({"eval": {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 64}})
     answers = read_predictions(tmp_path / "drawn" / "eval" / "predictions.jsonl", own=True)
     parts = [[p for p in answers if p.model == model] for model in ("base", "tuned")]
-    write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, "test", "key", *parts), *parts)
+    write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, ("test", "key"), *parts), *parts)
     done = warm("compare", *runs, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,

@@ -30,7 +30,6 @@ from medrecipes.core.files import (
     require_ours,
     stage,
     write_json,
-    write_text,
     writing,
 )
 from medrecipes.core.notes import labelled
@@ -171,7 +170,9 @@ def _one(
         **split.report,
     }
     with locked(cache_root() / f"{SCRATCH}building-{key[:8]}", wait=True) if _keeps_files(parts) else nullcontext():
-        save(folder, features, parts, report, dataset_card(name, report, list(parts), formats), formats)
+        save(
+            folder, features, parts, report, formats, {"README.md": [dataset_card(name, report, list(parts), formats)]}
+        )
         shutil.rmtree(root, ignore_errors=True)
     return Built(name, folder, report)
 
@@ -223,10 +224,10 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
 
 
 def save(
-    folder: Path, features: Any, parts: Mapping[str, Iterable[Row]], report: Mapping[str, Any], readme: str,
-    formats: Sequence[Format], more: Mapping[str, Iterable[str]] | None = None,
+    folder: Path, features: Any, parts: Mapping[str, Iterable[Row]], report: Mapping[str, Any],
+    formats: Sequence[Format], texts: Mapping[str, Iterable[str]],
 ) -> None:  # fmt: skip
-    """Write a dataset's folder, whole or not at all, a batch of rows at a time; `more` are further files, piece by piece."""
+    """Write a dataset's folder, whole or not at all, a batch of rows at a time; `texts` are further files, piece by piece."""
     from datasets import Dataset, DatasetDict, load_from_disk
 
     require_ours(folder, "dataset", made)
@@ -241,8 +242,7 @@ def save(
                 (work / "data").mkdir(exist_ok=True)
                 _file(dataset, work / "data" / f"{part}.{format}")
         write_json(work / "data.json", report)
-        write_text(work / "README.md", readme)
-        for file, pieces in (more or {}).items():
+        for file, pieces in texts.items():
             (work / file).parent.mkdir(exist_ok=True)
             with (work / file).open("w", encoding="utf-8") as opened:
                 opened.writelines(pieces)

@@ -141,7 +141,7 @@ class Chat:
     def report(self, split: Split, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """Base against tuned."""
         report = chat_report.report(
-            self.recipe, split.held_out_name, split.key, before.rows, after.rows, after.cases, run.computed
+            self.recipe, (split.held_out_name, split.key), before.rows, after.rows, after.cases, run.computed
         )
         report |= chat_report.on_dev(run.stats)
         chat_report.write_report(self.recipe.name, run.folder, report, before.rows, after.rows, after.cases)
@@ -186,7 +186,8 @@ class Chat:
         self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation
     ) -> list[Prediction]:
         template, settings = _template(foundation), self.recipe.eval
-        return answers.predict(model, engine, template, rendered.held_out, settings, run.folder, run.console)
+        asked = answers.Questions(rendered.held_out, template, settings, run.folder, run.console)
+        return answers.predict(model, engine, asked)
 
     def next_move(self, path: Path) -> str:
         """How to talk to it."""
