@@ -62,7 +62,7 @@ class Chat:
     def split(self, console: Console | None = None) -> Split:
         """Conversations, split by group."""
         with (console or Console.silent()).progress("data") as progress:
-            return prepare(self.recipe, progress.note, progress.done)
+            return prepare(self.recipe, progress.begin, progress.share)
 
     def describe(self, split: Split) -> str:
         """Rows by part."""
@@ -79,8 +79,8 @@ class Chat:
     def render(self, foundation: Foundation, split: Split, console: Console | None = None) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
         with (console or Console.silent()).progress("tokens") as progress:
-            progress.note("render")
-            fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key, progress.done)
+            progress.begin("render")
+            fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key, progress.share)
         mixture = mix(self.recipe, fitted["train"].examples, labels(split.report))
         train, dev = mixture.of(fitted["train"].examples), fitted["dev"].examples
         tokens, supervised = int(lengths_of(train).sum()), int(supervised_of(train).sum())
