@@ -32,6 +32,9 @@ ROOT = Path(__file__).parent.parent
 # what the libraries read no setting from while they are imported: where anything else differs, a new interpreter starts
 MAY_DIFFER = ("MEDRECIPES_", "PYTEST_", "TEST_", "COLUMNS", "LINES", "TERM", "NO_COLOR")
 
+# what most commands import besides their engine
+MORE = ("medrecipes.pipeline.walk", "medrecipes.release.verify", "matplotlib.figure", "rouge_score.rouge_scorer")
+
 
 class Forked:
     """A command at work, as far as `subprocess.Popen` is needed."""
@@ -152,7 +155,8 @@ def run(*words: object, timeout: float = 300, **settings: Any) -> subprocess.Com
 def main() -> None:
     """Import; then for every job a process, and one that waits for it and says how it ended."""
     ours, before = socket.socket(fileno=int(sys.argv[2])), dict(os.environ)
-    importlib.import_module(f"medrecipes.engines.{sys.argv[1]}")
+    for module in (f"medrecipes.engines.{sys.argv[1]}", *MORE):
+        importlib.import_module(module)
     imported = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()
