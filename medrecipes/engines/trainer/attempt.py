@@ -27,6 +27,7 @@ from medrecipes.engines.plan.evaluations import Cost, Schedule, schedule
 from medrecipes.engines.trackers.libraries import PROJECT
 from medrecipes.engines.trainer.async_logging import light
 from medrecipes.engines.trainer.callbacks import Interrupt, Progress, Sealed, Spent, count_peak_anew
+from medrecipes.engines.trainer.trainer_private import known, take_no_step
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs.checkpoints import rebase, step_back, step_of
@@ -133,6 +134,8 @@ class Attempt:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         settings, steps = recipe.train, count_steps(count, recipe)
+        for name in ("_maybe_log_save_evaluate", "_get_train_sampler"):
+            known(name)
         if self.step is not None:
             console.line(labelled("resumed", f"from step {self.step:,} of {steps:,}"))
         if settings.early_stopping and self.metric:
@@ -154,8 +157,7 @@ class Attempt:
             trainer.add_callback(interrupt)
             count_peak_anew(device)
             if self.step is not None and self.step >= steps:
-                # after the last step transformers would take one more, where that is not the end of an epoch
-                trainer._run_epoch = lambda *_, **__: setattr(trainer.control, "should_training_stop", True)
+                take_no_step(trainer)
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
