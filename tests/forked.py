@@ -93,27 +93,44 @@ class Forks:
 
     def takes(self, environment: Mapping[str, str]) -> bool:
         """Whether a command with this environment would import the libraries as they are here."""
-        differ = {name for name, _ in self._environment.items() ^ environment.items()}
-        return self._can_fork and all(name.startswith(MAY_DIFFER) for name in differ)
+        return self._can_fork and _alike(self._environment, environment)
 
     def start(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], input: str = "") -> Forked:
         """`python WORDS`, with `-c` or `-m` first."""
-        told, status = os.pipe()
-        typed, out, err, job = (tempfile.TemporaryFile("w+") for _ in range(4))  # noqa: SIM115 - as long as they are read
+        typed, out, err = (tempfile.TemporaryFile("w+") for _ in range(3))  # noqa: SIM115 - as long as they are read
         typed.write(input)
-        json.dump({"words": [*words], "cwd": str(cwd), "environment": {**environment}}, job)
-        for file in (typed, job):
-            file.seek(0)
-        descriptors = array.array("i", [typed.fileno(), out.fileno(), err.fileno(), status, job.fileno()])
-        self._socket.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-        assert self._socket.recv(1), "the process that is forked from has ended"
+        typed.seek(0)
+        return self.spawn(words, cwd, environment, (typed, out, err))
+
+    def spawn(
+        self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], streams: tuple[IO[str], IO[str], IO[str]]
+    ) -> Forked:
+        """The same, with these for its standard input, output and errors."""
+        told, status = os.pipe()
+        with tempfile.TemporaryFile("w+") as job:
+            json.dump({"words": [*words], "cwd": str(cwd), "environment": {**environment}}, job)
+            job.seek(0)
+            descriptors = array.array("i", [*(stream.fileno() for stream in streams), status, job.fileno()])
+            self._socket.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            assert self._socket.recv(1), "the process that is forked from has ended"
         os.close(status)
-        return Forked(os.fdopen(told), (out, err))
+        return Forked(os.fdopen(told), streams[1:])
+
+
+def _alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(name.startswith(MAY_DIFFER) for name, _ in one.items() ^ other.items())
+
+
+def forks(engine: str, environment: Mapping[str, str]) -> Forks | None:
+    """Those of this process, from when they are first wanted; none where the environment would have them import otherwise."""
+    if not _alike(os.environ, environment):
+        return None
+    found = _forks(engine)
+    return found if found.takes(environment) else None
 
 
 @cache
-def forks(engine: str) -> Forks:
-    """Those of this process, from when they are first wanted."""
+def _forks(engine: str) -> Forks:
     return Forks(engine)
 
 
@@ -128,8 +145,7 @@ def start(
 ) -> Forked | subprocess.Popen[str]:
     """`python WORDS`, with `-c` or `-m` first, at work."""
     said, environment = [str(word) for word in words], dict(os.environ if env is None else env)
-    forking = forks(engine or engine_of(said))
-    if forking.takes(environment):
+    if forking := forks(engine or engine_of(said), environment):
         return forking.start(said, cwd, environment, input)
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, *said], cwd=cwd, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # fmt: skip
