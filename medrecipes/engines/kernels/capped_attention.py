@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from medrecipes.core.notes import note
 
@@ -38,7 +39,7 @@ def mask(ends: Tensor, tokens: int, window: int | None, *, causal: bool) -> Any:
     some = (firsts.amin(1)[:, None] <= finishes) & (lasts.amax(1)[:, None] >= begins)
     every = (firsts.amax(1)[:, None] <= begins) & (lasts.amin(1)[:, None] >= finishes)
     (partly, where), (wholly, places_of) = (_listed(pairs[None, None]) for pairs in (some & ~every, every))
-    return BlockMask.from_kv_blocks(partly, where, wholly, places_of, BLOCK, sees, (tokens, tokens))
+    return BlockMask.from_kv_blocks(partly, where, wholly, places_of, BLOCK, sees)
 
 
 def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,10 +49,11 @@ def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scale: float, cap: float) -> Tensor:
     """[tokens, heads, width] to the same; learned from as torch learns."""
-    capped = _capping(cap, q.shape[1], q.device)
-    q, k, v = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
+    capped, tokens = _capping(cap, q.shape[1], q.device), len(q)
+    # to whole blocks: other numbers of tokens would be compiled once more
+    q, k, v = (pad(tensor, (0, 0, 0, 0, 0, -tokens % BLOCK)).transpose(0, 1)[None] for tensor in (q, k, v))
     out: Tensor = _compiled()(q, k, v, score_mod=capped, block_mask=seen, scale=scale, enable_gqa=True)
-    return out[0].transpose(0, 1).contiguous()
+    return out[0].transpose(0, 1)[:tokens].contiguous()
 
 
 @cache
