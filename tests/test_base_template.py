@@ -288,7 +288,7 @@ def test_a_report_says_that_its_template_is_foreign(tmp_path: Path) -> None:
     row = Prediction("1", "g", "qa", "q", "gold", "said", "base", True, 3, 8, 4.0, 4)
     for foreign in (True, False):
         recipe = Recipe(template=Template(name="llama3", foreign=foreign))
-        made = chat_report.report(recipe, "test", "key", [row], [row])
+        made = chat_report.report(recipe, ("test", "key"), [row], [row])
         chat_report.write_report("x", tmp_path, made, [row], [row])
         assert ("Template llama3 is not that of the base" in (tmp_path / "report.md").read_text()) == foreign
 

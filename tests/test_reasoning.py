@@ -473,7 +473,7 @@ def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path,
     written = as_markdown("x", made, base, tuned)
     assert "at most 20 tokens behind at most 30 of reasoning" in written
     assert "| unfinished, so without an answer | 2 | 0 |" in written
-    assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), "test", "k", tuned, tuned)
+    assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), ("test", "k"), tuned, tuned)
 
 
 # --- other families, by the templates of their makers as TRL bundles them
