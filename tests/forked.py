@@ -82,9 +82,8 @@ class Forks:
         command = [sys.executable, "-m", "tests.forked", engine, str(theirs.fileno())]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()])  # fmt: skip
         theirs.close()
-        ready = self._socket.recv(1)
-        assert ready, f"{engine} cannot be imported"
-        self._can_fork = ready == b"1"  # a GPU that was looked at while they were imported cannot be used behind a fork
+        # not where they cannot be imported; and a GPU that was looked at meanwhile cannot be used behind a fork
+        self._can_fork = self._socket.recv(1) == b"1"
         atexit.register(self._close)
 
     def _close(self) -> None:
@@ -165,7 +164,7 @@ def run(*words: object, timeout: float = 300, **settings: Any) -> subprocess.Com
         process.send_signal(signal.SIGKILL)
         raise
     assert process.returncode is not None
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    return subprocess.CompletedProcess([*map(str, words)], process.returncode, out, err)
 
 
 def main() -> None:
