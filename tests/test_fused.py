@@ -24,7 +24,7 @@ def test_loss_and_gradients_are_the_librarys(found: dict[str, Any]) -> None:
     assert len(found["apart"]) == 2 * 24 + 11 * 3
     for case, apart in found["apart"].items():
         # norms and rotary positions are computed in fp32, there as here; the rest is in fp64
-        assert apart["loss"] < 2e-7, case
+        assert apart["loss"] < 3e-7, case  # by processor
         assert apart["gradients"] < 5e-6, case
         matrices = (4, 2) if case.startswith("phi3") else (7, 3)
         assert apart["updates"] == 2 * 3 * matrices["some targets" in case], case

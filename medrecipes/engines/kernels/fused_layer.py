@@ -191,12 +191,13 @@ class Layer:
     def turned(self, product: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, normed where these are and turned by their positions, and values."""
         cos, sin = self._tables(cos, sin)
-        values = (product, cos, sin, self.heads, self.kv_heads)
+        counts = self.heads, self.kv_heads
         found: tuple[Tensor, Tensor, Tensor]
         if self.head_norms is None:
-            found = pointwise.run(pointwise.heads, *values)
+            found = pointwise.run(pointwise.heads, product, cos, sin, *counts)
         else:
-            found = pointwise.run(pointwise.heads_normed, *values, self.head_norms, self.eps, self.gemma)
+            how = self.eps, self.gemma
+            found = pointwise.run(pointwise.heads_normed, product, cos, sin, counts, self.head_norms, how)
         return found
 
     def turned_back(
@@ -208,7 +209,7 @@ class Layer:
         if self.head_norms is None:
             found = pointwise.run(pointwise.heads_back, *grads, cos, sin)
         else:
-            values = (grads, product, cos, sin, self.head_norms, self.eps, self.gemma)
+            values = (grads, product, cos, sin, self.head_norms, (self.eps, self.gemma))
             found = pointwise.run(pointwise.heads_normed_back, *values)
         return found
 
