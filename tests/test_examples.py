@@ -53,6 +53,14 @@ def test_an_example_is_a_command_that_there_is_and_help_shows_it(name: str, line
     assert f"  {line}" in commands.choices[name].format_help()  # type: ignore[union-attr, index]
 
 
+def test_who_types_no_command_is_shown_them_all_and_what_comes_first(cli: Cli) -> None:
+    done, help = cli(), cli("--help")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", help.stdout)
+    lines = [re.split(r"\s{3,}", line.strip())[0] for line in help.stdout.partition("first steps:\n")[2].splitlines()]
+    assert len(lines) == 3
+    assert set(lines[:2]) <= {line for _, line in EXAMPLES}
+
+
 def laid_out(place: Path) -> Path:
     """A folder as a clone of the repository has it, and the program on the path."""
     for folder in ("recipes", "data", "templates"):

@@ -1,8 +1,9 @@
-"""Report all that is wrong with recipes, or with a bare data file, without training."""
+"""Report all that is wrong with recipes, or with bare data, without training."""
 
 from __future__ import annotations
 
 import argparse
+from os.path import isdir
 
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError, RecipeError
@@ -17,7 +18,10 @@ DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     parser.add_argument(
-        "recipes", nargs="+", metavar="RECIPE|DATA", help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …)"
+        "recipes",
+        nargs="+",
+        metavar="RECIPE|DATA",
+        help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …) or a folder of them",
     )
     parser.add_argument(
         "--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer"
@@ -31,7 +35,7 @@ def do(arguments: argparse.Namespace) -> int:
     """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
 
-    if files := [name for name in arguments.recipes if name.lower().removesuffix(".gz").endswith(DATA)]:
+    if files := [name for name in arguments.recipes if isdir(name) or name.lower().removesuffix(".gz").endswith(DATA)]:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
