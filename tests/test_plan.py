@@ -226,7 +226,7 @@ def test_several_cards_share_the_batch() -> None:
 
 def test_what_cannot_be_fused_says_why() -> None:
     assert unfit(Recipe(), "mistral") is None
-    assert unfit(Recipe(), "gemma2") == "gemma2 layers are built otherwise"
+    assert unfit(Recipe(), "granite") == "granite layers are built otherwise"
     assert unfit(Recipe(lora=Lora(dropout=0.05)), "llama") == "not with lora.dropout = 0.05"
     assert unfit(Recipe(model=Model(bits=8)), "llama") == "not with model.bits = 8"
     assert unfit(Recipe(train=Train(padding_free=False)), "llama") == "not with train.padding_free = false"

@@ -192,8 +192,8 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
-    if shape.capped:
-        return Choice("padded", "this base caps what it attends with, which no kernel for padding-free rows does")
+    if shape.capped and (on_cpu or engine != "trl"):
+        return Choice("padded", "this base caps its scores, which no kernel of Unsloth's for padding-free rows does")
     if decoded:
         return Choice("flat", "padding-free rows waste nothing on padding, and attend one after the other")
     if engine == "trl" and not varlen_attention.available(dtype, shape.width):

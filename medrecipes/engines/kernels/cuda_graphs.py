@@ -156,7 +156,8 @@ class _Take:
         copy_all(self.inputs, list(values))
 
     def _forth(self) -> list[list[Tensor]]:
-        x, cos, sin, _ = self.inputs
+        x, cos, sin, ends = self.inputs
+        self._rows = Rows(ends, len(x), self._rows.causal)  # what is worked out of their ends is captured as well
         kept = []
         for layer in self._layers:
             x, own = layer.forth(x, cos, sin, self._rows)

@@ -262,8 +262,6 @@ class Tagger:
         window = getattr(self.model.config, "sliding_window", None)
         if self.recipe.model.attention != "causal" and window and window < longest:
             return "both ways through a sliding window is the library's own"
-        if shape.capped:
-            return "this base caps what it attends with, which no kernel for padding-free rows does"
         try:
             apart = self._keeps_apart(found)
         except RuntimeError as error:
