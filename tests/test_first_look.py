@@ -59,6 +59,10 @@ def test_a_folder_is_looked_at_as_a_file_is(tmp_path: Path) -> None:
     assert lines[0][0] == "leakage"
     assert "12 test (official)" in dict(lines)["data"]
     assert ("written", "own.toml") in lines
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "own.toml").write_bytes((tmp_path / "own.toml").read_bytes())
+    done = medrecipes(tmp_path, "check", "recipes")
+    assert (done.returncode, done.stderr) == (2, "recipes: is a folder; a recipe is a TOML file, name one\n")
     (tmp_path / "none").mkdir()
     done = medrecipes(tmp_path, "check", "none")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

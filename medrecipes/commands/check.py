@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from os import listdir
 from os.path import isdir
 
 from medrecipes.commands import _options as options
@@ -35,7 +36,7 @@ def do(arguments: argparse.Namespace) -> int:
     """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
 
-    if files := [name for name in arguments.recipes if isdir(name) or name.lower().removesuffix(".gz").endswith(DATA)]:
+    if files := [name for name in arguments.recipes if _rows(name)]:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
@@ -47,6 +48,13 @@ def do(arguments: argparse.Namespace) -> int:
     if len(arguments.recipes) == 1 and not (arguments.schema_only or checked.skipped):
         console.next_move("run", *arguments.recipes, *(word for value in arguments.set for word in ("--set", value)))
     return int(arguments.strict and bool(checked.skipped))
+
+
+def _rows(name: str) -> bool:
+    """Whether this is called as data is, or is a folder, and not one of recipes."""
+    if isdir(name):
+        return not any(file.endswith(".toml") for file in listdir(name))
+    return name.lower().removesuffix(".gz").endswith(DATA)
 
 
 def _look(files: list[str], arguments: argparse.Namespace) -> int:
