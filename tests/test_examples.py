@@ -121,16 +121,16 @@ def test_an_example_with_a_run_works(line: str, finished: Path, warm: Cli, tmp_p
 
 
 @pytest.mark.slow
-def test_all_examples_that_train_work_as_printed_and_those_with_their_runs(finished: Path, tmp_path: Path) -> None:
+def test_all_examples_that_train_work_as_printed_and_those_with_their_runs(
+    tag_run: tuple[Path, str], tmp_path: Path
+) -> None:
     """But `medrecipes run demo`, which tests/test_demo.py does."""
     place = laid_out(tmp_path)
     assert TRAIN[0] == "medrecipes run demo"
     assert len(TRAIN) >= 3
     # an example trains the tiny Mistral; the other two runs that examples name no example makes
-    for run in (finished / "runs").iterdir():
-        if not run.name.startswith("tiny_mistral-"):
-            shutil.copytree(run, place / "runs" / run.name)
-    for line in (*TRAIN[1:], *WITH_RUN):
+    shutil.copytree(tag_run[0], place / "runs" / tag_run[0].name)
+    for line in (*TRAIN[1:], "medrecipes run tiny_llama3", *WITH_RUN):
         done = shell(line, place)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 

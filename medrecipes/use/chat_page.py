@@ -38,7 +38,7 @@ CSS = """
 .tokens { font: 13px/1.9 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
 .tokens span { border: 1px solid var(--border-color-primary); border-radius: 3px; padding: 0 1px }
 .tokens span.control { background: var(--color-accent-soft); font-weight: 600 }
-.min_value, .max_value { color: var(--body-text-color-subdued) !important }
+.min_value, .max_value { color: var(--body-text-color) !important }
 footer { display: none !important }
 #note, #note > * { min-height: 0 !important; padding: 0 !important }
 """
