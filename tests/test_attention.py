@@ -154,6 +154,15 @@ def test_long_rows_are_attended_one_by_one_and_short_ones_together(attention: An
     ]
 
 
+def test_rows_of_a_cuda_graph_are_attended_together(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention.torch_private, "has_dense", lambda: True)
+    ends, how = torch.tensor([0, 5000, 6000], dtype=torch.int32), attention.How(1.0)
+    assert attention._has_long(attention.Rows(ends, 5000), how)
+    assert not attention._has_long(attention.Rows(ends, 5000, fixed=True), how)  # others will stand there
+    assert not attention._has_long(attention.Rows(ends, 5000, causal=False), how)
+    assert not attention._has_long(attention.Rows(ends, 5000), attention.How(1.0, window=1024))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("heads", "key_heads", "width"), [(8, 2, 128), (4, 4, 64), (4, 2, 256)])
 def test_long_rows_are_those_of_flash_attention(

@@ -45,6 +45,7 @@ class Rows:
     ends: Tensor
     longest: int
     causal: bool = True  # a tagging run may attend both ways
+    fixed: bool = False  # in a CUDA graph, whose rows change while what is done with them does not
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -134,7 +135,7 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
 def _has_long(rows: Rows, how: How) -> bool:
     """Whether some rows are attended by cuDNN; through a window they are not."""
     windowed = how.window is not None and how.window < rows.longest
-    return rows.longest >= LONG and rows.causal and not windowed and torch_private.has_dense()
+    return rows.longest >= LONG and rows.causal and not rows.fixed and not windowed and torch_private.has_dense()
 
 
 def _attend_by_stretches(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
