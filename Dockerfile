@@ -9,7 +9,9 @@ FROM python:3.12-slim
 ARG FLAVOUR=cpu
 ENV MEDRECIPES_FLAVOUR=${FLAVOUR} PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 
-# a compiler for Triton's kernels and for llama.cpp, git for the commit that a run records
+# a compiler for Triton's kernels and for llama.cpp, git for the sources of llama.cpp;
+# no versions of them, for Debian keeps no old ones
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential git && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/medrecipes

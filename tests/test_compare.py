@@ -267,6 +267,7 @@ def test_mistakes_are_one_line_each(tmp_path: Path, warm: Cli, pair: list[Path])
     one = pair[0]
     mistakes = {
         (one,): f"{one}: is one run; name at least two to compare",
+        (tmp_path / "none",): f"{tmp_path}/none: no such run; name a run folder, or a CSV with Step,Loss",
         (one, one): f"{one}: is given twice; name each run once",
         (one, one / ".." / one.name): f"{one / '..' / one.name}: is given twice; name each run once",
         (one, tmp_path / "none"): f"{tmp_path}/none: no such run; name a run folder, or a CSV with Step,Loss",

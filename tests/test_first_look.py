@@ -51,6 +51,24 @@ def test_the_finding_leads_and_a_recipe_is_written_once(tmp_path: Path) -> None:
     assert (tmp_path / "my.toml").read_text() == "mine"
 
 
+def test_a_folder_is_looked_at_as_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    table(tmp_path / "own" / "train.csv", rows(48))
+    table(tmp_path / "own" / "test.csv", [(f"Which one is {n}?", f"It is {n}, of all {n + 100}.", f"leaflet {n % 6}") for n in range(12)])  # fmt: skip
+    lines = said(medrecipes(tmp_path, "check", "own"))
+    assert lines[0][0] == "leakage"
+    assert "12 test (official)" in dict(lines)["data"]
+    assert ("written", "own.toml") in lines
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "own.toml").write_bytes((tmp_path / "own.toml").read_bytes())
+    done = medrecipes(tmp_path, "check", "recipes")
+    assert (done.returncode, done.stderr) == (2, "recipes: is a folder; a recipe is a TOML file, name one\n")
+    (tmp_path / "none").mkdir()
+    done = medrecipes(tmp_path, "check", "none")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("none: ")
+
+
 def test_planted_flaws_are_found(tmp_path: Path) -> None:
     found = rows()
     found += [(f"Who asks {n}?", found[n][1], f"topic {n}") for n in range(4)]  # repeated answers

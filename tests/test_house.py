@@ -190,6 +190,16 @@ def test_the_lock_holds_what_the_project_asks_for(lock: str, extras: list[str]) 
         assert pins[name] in requirement.specifier, f"{name}: {lock} pins {pins[name]}; run scripts/lock"
 
 
+def test_what_checks_need_is_locked_in_the_versions_of_the_stack_beside_it() -> None:
+    pins = locked("checks.txt")
+    for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["checks"]:
+        assert pins[Requirement(text).name] in Requirement(text).specifier
+    for stack in (locked("cpu.txt"), locked("cuda.txt")):
+        assert {name: pins[name] for name in pins.keys() & stack.keys()} == {
+            name: stack[name] for name in pins.keys() & stack.keys()
+        }
+
+
 def test_the_cpu_lock_has_no_gpu_package() -> None:
     assert not {name for name in locked("cpu.txt") if re.match("nvidia|triton|xformers|torchvision|torchao", name)}
 

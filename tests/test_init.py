@@ -248,6 +248,18 @@ def test_a_dataset_of_the_hub_is_fetched_and_named(tmp_path: Path) -> None:
         assert missing.stderr.startswith("someone/else: no such file or folder here, and as a dataset of the Hub: ")
 
 
+def test_numbers_are_no_question_and_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("id,value\n" + "".join(f"{n},{n / 2}\n" for n in range(60)))
+    done = medrecipes(tmp_path, "init", "own.csv", "--yes")
+    assert done.returncode == 2
+    assert done.stderr == "own.csv: none of its columns (id, value) is clearly the question; name both with `medrecipes init own.csv --question COLUMN --answer COLUMN`\n"  # fmt: skip
+    assert not (tmp_path / "own.toml").exists()
+    (tmp_path / "own.csv").write_text(
+        "id,q,a\n" + "".join(f"{n},How many bones has body {n}?,{n}\n" for n in range(60))
+    )
+    assert medrecipes(tmp_path, "init", "own.csv", "--yes").returncode == 0  # by the name of the column
+
+
 def test_an_excel_file_becomes_a_recipe(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()

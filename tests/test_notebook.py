@@ -56,10 +56,11 @@ def test_it_trains_a_small_sister_of_a_recipe_on_a_t4_within_ten_minutes(real_da
     assert 60 < found["stages"]["train"] <= 600
 
 
-def test_the_readme_opens_it_in_colab() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [place] = re.findall(r"\(https://colab\.research\.google\.com/github/\w+/medrecipes/blob/main/(\S+)\)", readme)
-    assert (ROOT / place).samefile(ROOT / "notebooks" / "quickstart.ipynb")
+def test_without_an_address_to_clone_it_says_what_to_write() -> None:
+    names: dict[str, Any] = {}
+    run_cell(f'{CODE["settings"]}\nREPOSITORY = "https://github.com/OWNER/medrecipes"', names, {})
+    with pytest.raises(AssertionError, match="write the address that you opened this notebook from into REPOSITORY"):
+        run_cell(CODE["install"], names, {})
 
 
 def run_cell(source: str, names: dict[str, Any], environment: dict[str, str]) -> str:

@@ -126,6 +126,16 @@ def test_the_time_left_is_reckoned_from_what_was_done_since_it_began(monkeypatch
     assert str(bytes_) == "1,000.0/4,000.0 MB  60 s left"
 
 
+def test_a_stage_that_lasts_has_another_sign_of_life_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    work = Work("base", text="importing torch and unsloth")
+    said = []
+    for now in (14.2, 134.0, 144.0):  # noqa: B007 - the clock reads it
+        said.append(str(work))
+    assert [text.removeprefix("importing torch and unsloth  ") for text in said] == ["14 s", "2 min 14 s", "2 min 24 s"]
+
+
 def test_what_is_counted_deep_below_is_shown_by_the_stage_at_work_and_never_takes_a_bar() -> None:
     assert list(counted("abc", 3)) == ["a", "b", "c"]  # nobody shows anything
     with Console().stage("tokens"):

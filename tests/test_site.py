@@ -67,7 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = [os.environ.get("MEDRECIPES_MKDOCS", ""), str(ROOT / ".venv-docs" / "bin" / "mkdocs"), str(Path(sys.executable).with_name("mkdocs"))]  # fmt: skip
     mkdocs = next((place for place in places if place and Path(place).exists()), None)
     if mkdocs is None:
-        pytest.skip("mkdocs is not installed: bash scripts/docs makes .venv-docs")
+        pytest.skip("mkdocs is not installed: pip install --no-deps -r requirements/checks.txt")
     folder = tmp_path_factory.mktemp("site") / "site"
     done = subprocess.run(
         ["bash", str(ROOT / "scripts" / "docs"), "build", "-q", "--site-dir", str(folder)],

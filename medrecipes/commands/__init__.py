@@ -26,6 +26,11 @@ COMMANDS = (
     "init", "run", "check", "show", "plan", "sweep", "schema", "build", "publish", "verify", "preview", "score", "eval", "export",
     "chat", "serve", "tag", "compare", "list", "runs", "doctor", "completion",
 )  # fmt: skip
+NO_COMMAND = "the following arguments are required: COMMAND"  # as argparse says it
+FIRST = """first steps:
+  medrecipes run demo                      train, evaluate and report a small model on a sample that is here
+  medrecipes check data/own_columns.tsv    what a file of questions and answers holds; writes a first recipe for it
+  medrecipes COMMAND --help                examples of a command"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,12 +128,18 @@ class _Parser(argparse.ArgumentParser):
     """argparse's own, whose messages cannot steer a terminal."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it and end."""
+        """Say it and end; whoever types no command at all is shown those there are."""
+        if message == NO_COMMAND:
+            self.print_help(sys.stderr)
+            self.exit(2)
         super().error(visible(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("medrecipes", description="Medical fine-tuning recipes that prove what they do.")
+    parser = _Parser(
+        "medrecipes", description="Medical fine-tuning recipes that prove what they do.", epilog=FIRST,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"medrecipes {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     for name in COMMANDS:

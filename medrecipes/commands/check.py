@@ -1,8 +1,10 @@
-"""Report all that is wrong with recipes, or with a bare data file, without training."""
+"""Report all that is wrong with recipes, or with bare data, without training."""
 
 from __future__ import annotations
 
 import argparse
+from os import listdir
+from os.path import isdir
 
 from medrecipes.commands import _options as options
 from medrecipes.core.errors import MedRecipesError, RecipeError
@@ -17,7 +19,10 @@ DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 def add(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     parser.add_argument(
-        "recipes", nargs="+", metavar="RECIPE|DATA", help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …)"
+        "recipes",
+        nargs="+",
+        metavar="RECIPE|DATA",
+        help="a recipe, or a file of rows (.csv, .jsonl, .xlsx …) or a folder of them",
     )
     parser.add_argument(
         "--schema-only", action="store_true", help="stop before anything that needs data or a tokenizer"
@@ -31,7 +36,7 @@ def do(arguments: argparse.Namespace) -> int:
     """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
 
-    if files := [name for name in arguments.recipes if name.lower().removesuffix(".gz").endswith(DATA)]:
+    if files := [name for name in arguments.recipes if _rows(name)]:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
@@ -43,6 +48,13 @@ def do(arguments: argparse.Namespace) -> int:
     if len(arguments.recipes) == 1 and not (arguments.schema_only or checked.skipped):
         console.next_move("run", *arguments.recipes, *(word for value in arguments.set for word in ("--set", value)))
     return int(arguments.strict and bool(checked.skipped))
+
+
+def _rows(name: str) -> bool:
+    """Whether this is called as data is, or is a folder, and not one of recipes."""
+    if isdir(name):
+        return not any(file.endswith(".toml") for file in listdir(name))
+    return name.lower().removesuffix(".gz").endswith(DATA)
 
 
 def _look(files: list[str], arguments: argparse.Namespace) -> int:

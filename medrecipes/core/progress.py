@@ -50,7 +50,7 @@ class Work:
     def __str__(self) -> str:
         """E.g. `42/84  loss 3.426  5 s left`, or where nothing is counted `reading  12 s`."""
         left = self.left
-        time_left = _time(self.seconds) if left is None else f"{_time(left)} left"
+        time_left = _elapsed(self.seconds) if left is None else f"{_time(left)} left"
         if self.total is None:
             count = f"{self.done:,}" if self.done else ""
             return "  ".join(filter(None, [" ".join(filter(None, [count, self.text])), time_left]))
@@ -107,6 +107,11 @@ def counting(total: int | None, text: str = "", *, bytes: bool = False) -> Itera
         yield add
     finally:
         work.from_here(None, 0, before)
+
+
+def _elapsed(seconds: float) -> str:
+    """E.g. `45 s` or `2 min 5 s`: another text every second, or a stage that lasts would look as if it had stopped."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {int(seconds % 60)} s"
 
 
 def _time(seconds: float) -> str:

@@ -61,6 +61,11 @@ class _Column:
         """Whether it holds texts, and seldom nothing."""
         return all(value is None or isinstance(value, str) for value in self.values) and 2 * len(self.filled) > len(self.values)  # fmt: skip
 
+    @property
+    def numbers(self) -> bool:
+        """Whether all that it holds is numbers, which nobody asks and which are hardly an answer."""
+        return all(re.fullmatch(r"[-+]?[\d.,]+ ?%?", value.strip()) for value in self.filled)
+
     @cached_property
     def distinct(self) -> int:
         """How many different values it has."""
@@ -166,7 +171,7 @@ def _pair(path: Path, free: _Free, said: Mapping[str, str], names: Sequence[str]
     """The columns with question and answer, and with what the question is about."""
     found: dict[str, str] = {}
     if "question" not in said:
-        texts = [c for c in free.columns if c.text]
+        texts = [c for c in free.columns if c.text and not c.numbers]
         asking = sorted((c for c in texts if c.asking > 0.3), key=lambda c: -c.asking)
         named = [c for c in free.called("question") if c.text]
         if not (chosen := [*named, *asking, *(texts if len(texts) == 2 else ())]):
@@ -174,7 +179,7 @@ def _pair(path: Path, free: _Free, said: Mapping[str, str], names: Sequence[str]
         found["question"] = free.take(chosen[0])
         found |= _instructions(free, chosen[0])
     if "answer" not in said:
-        texts = [c for c in free.columns if c.text]
+        texts = [c for c in free.columns if c.text and not c.numbers]
         named = [c for c in free.called("answer") if c.text]
         long = sorted(texts, key=lambda c: -c.mean)
         if not (chosen := [*named, *(c for c in long if not c.names)]):

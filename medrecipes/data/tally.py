@@ -30,7 +30,7 @@ def told(report: Mapping[str, Any]) -> Iterator[Said]:
     """What else is to be said of a split: its groups, what was left out, shares that were missed, a test set of few groups."""
     groups = report["groups"]
     inside = ", ".join(f"{groups['in'][part]:,} {part}" for part in PARTS if groups["in"][part])
-    yield "groups", f"{inside}; the largest has {groups['largest']:,} rows{_are(groups)}"
+    yield "groups", f"{inside}; the largest has {groups['largest']:,} row{'s' * (groups['largest'] != 1)}{_are(groups)}"
     if report["dropped"]:
         yield _dropped(report)
     if report.get("benchmarks"):

@@ -16,6 +16,7 @@ from medrecipes.core import processes as ranks
 from medrecipes.core.console import Console
 from medrecipes.core.errors import EngineError
 from medrecipes.core.files import cache_root
+from medrecipes.core.progress import phase
 from medrecipes.core.trust import admit
 from medrecipes.data.records import Conversation
 from medrecipes.data.split import Split
@@ -199,7 +200,9 @@ def tell_figures(recipe: Recipe, rundir: RunDir, report: Mapping[str, Any], step
 def load_libraries(recipe: Recipe) -> Choice:
     """Import what the chosen engine is made of, in the order it wants: unsloth before trl, transformers and peft."""
     choice = _engine(recipe)
+    phase(f"importing torch and {choice.value}")
     importlib.import_module(f"medrecipes.engines.{choice.value}")
+    phase("")
     return choice
 
 
@@ -341,6 +344,7 @@ def _admitted(recipe: Recipe) -> Base:
 
 def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
     """A tiny base, built on the training rows."""
+    phase(f"building {recipe.model.base}")
     tiny = importlib.import_module("medrecipes.engines.tiny_bases")
     base: Base = tiny.build(recipe.model.base.removeprefix("tiny:"), _texts(split), recipe.seed)
     return base

@@ -216,7 +216,7 @@ def require_free(out: Path) -> None:
 def _lines(draft: Draft, path: str, model: str) -> Iterator[str]:
     own, guess, base = draft.own, draft.guess, draft.base
     rows = guess.count
-    yield f"# {visible(own.repo or own.path.name)} for {visible(model)}; written by `medrecipes init`, and yours to change (`medrecipes schema --markdown` has every key)."
+    yield f"# {visible(own.repo or own.path.name)} for {visible(model)}; written by medrecipes, and yours to change (`medrecipes schema --markdown` has every key)."
     yield f"#   medrecipes check {visible(draft.out.name)}      all that is wrong, without training"
     yield f"#   medrecipes run {visible(draft.out.name)}        train, evaluate, report"
     yield "[model]"

@@ -298,14 +298,19 @@ def lines(found: dict[str, Any]) -> list[str]:
         return said
     took = f"{found['tokens']:,} tokens: {_time(found['seconds'])}" if found["tokens"] else f"a million tokens: {_time(1e6 / rate)}"  # fmt: skip
     said.append(f"about {rate:,} tokens/s, {took} (measured on an H200, else reckoned from data sheets)")
+    if not found["tokens"]:
+        return [
+            *said,
+            "",
+            "training and evaluation are not reckoned, for the data is not at hand; name it: --set data.path=FILE",
+        ]
     return [*said, "", *_stage_lines(found["stages"])]
 
 
 def _stage_lines(stages: dict[str, int | None]) -> list[str]:
     """The stages of a run and how long each takes, where that is known."""
-    said = [
-        f"  {name:<20} {'not known' if seconds is None else _time(seconds):>10}" for name, seconds in stages.items()
-    ]
+    said = [f"  {name:<20} {_time(seconds):>10}" for name, seconds in stages.items() if seconds is not None]
+    said += [f"not known before: {', '.join(name for name, seconds in stages.items() if seconds is None)}"]
     if stages["train"] is not None:
         said.append("training with its evaluations of dev rows; checkpoints and compilation left out")
     if stages["evaluate (base)"] is not None:

@@ -38,6 +38,7 @@ CSS = """
 .tokens { font: 13px/1.9 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
 .tokens span { border: 1px solid var(--border-color-primary); border-radius: 3px; padding: 0 1px }
 .tokens span.control { background: var(--color-accent-soft); font-weight: 600 }
+.min_value, .max_value { color: var(--body-text-color) !important }
 footer { display: none !important }
 #note, #note > * { min-height: 0 !important; padding: 0 !important }
 """
@@ -254,8 +255,11 @@ def keep(blocks: Any, css: str, console: Console, place: Place) -> None:
     """Serve a page until Ctrl-C, behind a guard; never shared beyond the host that was asked for."""
     gr, fastapi, uvicorn = map(importlib.import_module, ("gradio", "fastapi", "uvicorn"))
     door = place.open()
-    # fonts of the system: the usual theme fetches its own from another site
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # fonts of the system: the usual theme fetches its own from another site; colours that can be read on each other
+    theme = gr.themes.Default(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+        **{f"button_primary_background_fill{state}{scheme}": f"*primary_{shade}" for state, shade in (("", 700), ("_hover", 800)) for scheme in ("", "_dark")},
+        input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400",
+    )  # fmt: skip
     app = gr.mount_gradio_app(
         fastapi.FastAPI(openapi_url=None), blocks.queue(max_size=WAITING, api_open=False), "/", server_name=place.host,
         server_port=place.port, theme=theme, css=css, footer_links=[], run_history=False, show_error=False, ssr_mode=False,

@@ -18,13 +18,14 @@ from medrecipes.release.cards import DISCLAIMER
 from medrecipes.use import chat_page
 from medrecipes.use.tag_text import Found, open_tagger, tag_texts
 
-COLOURS = ("#0891b2", "#ca8a04", "#16a34a", "#c026d3", "#ea580c", "#dc2626")  # of types, as on the terminal
+COLOURS = ("#0e7490", "#a16207", "#15803d", "#a21caf", "#c2410c", "#b91c1c")  # of types, as on the terminal
 LONGEST = 20_000  # characters of a text: some seconds of a processor
 CSS = (
     chat_page.CSS
     + """
 #marked .textfield { display: block; line-height: 2; word-break: normal; overflow-wrap: anywhere }
 #marked .token.highlighted { margin: 0 1px }
+#marked .highlighted .text { color: var(--body-text-color) !important }
 #marked .line-break { display: block }
 #found, #found > * { overflow-x: auto }
 #found table { width: 100%; border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }

@@ -114,14 +114,14 @@ def _refuse_foreign(out: Path) -> None:
 
 def read_runs(paths: Sequence[Path]) -> list[History]:
     """The runs, each once and each with a name of its own."""
-    if len(paths) < 2:
-        raise RunError(f"{paths[0]}: is one run; name at least two to compare")
     runs: list[History] = []
     for path in paths:
         run = read_history(path)
         if any(run.path == other.path for other in runs):
             raise RunError(f"{path}: is given twice; name each run once")
         runs.append(run)
+    if len(runs) < 2:
+        raise RunError(f"{paths[0]}: is one run; name at least two to compare")
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
     return [replace(run, name=f"{run.path.parent.name}/{run.name}") if run.name in twice else run for run in runs]
