@@ -196,6 +196,11 @@ class ChatTemplate:
         """How it writes the reasoning of an answer, or why it cannot."""
         return self.shapes.thoughts
 
+    def remembered(self, reasoning: str) -> str:
+        """The reasoning of an earlier turn, for the template to keep or drop as its family does; nothing where it has no place
+        for it."""
+        return reasoning if self.shapes.writes_thoughts and isinstance(self.thoughts, Thoughts) else ""
+
     @property
     def tools(self) -> bool:
         """Whether it writes tool calls and tool results: its head says so, or a base's own reads them."""
