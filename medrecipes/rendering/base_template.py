@@ -45,6 +45,8 @@ PROBES = (
     Probe("a system message", _dialogue(ASKED, ANSWERED, system="Be brief."), ask=False),
     Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
 )
+# a base's template for tools, where it has one of its own, by transformers' names: in tokenizer_config.json, or in a file
+TOOLS, TOOL_TEMPLATE = "tool_use", "additional_chat_templates/tool_use.jinja"
 # what the head of a template may leave out of the comparison, as `differs: TAG: why`
 TAGS = ("blanks", "system", "default system", "cue", "thoughts")
 
@@ -84,18 +86,27 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
 
 
 def own_text(folder: Path) -> str | None:
-    """The chat template that a base is published with, if it has one."""
-    if (file := folder / TEMPLATE).exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
+    """The chat template that a base is published with, if it has one; where it is published with another for rows that use
+    tools, both in one, chosen between as transformers does."""
+    named: dict[str, str] = {}
     config = folder / "tokenizer_config.json"
     written: Any = read_json(config).get("chat_template") if config.exists() else None
-    if isinstance(written, list):  # several by name
-        named = [entry for entry in written if isinstance(entry, dict) and entry.get("name") == "default"]
-        written = named[0].get("template") if named else None
-    return written if isinstance(written, str) and written.strip() else None
+    for entry in written if isinstance(written, list) else [{"name": "default", "template": written}]:
+        if isinstance(entry, dict) and isinstance(entry.get("template"), str):
+            named[str(entry.get("name"))] = entry["template"]
+    for name, file in (("default", folder / TEMPLATE), (TOOLS, folder / TOOL_TEMPLATE)):
+        if file.exists():
+            try:
+                named[name] = file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
+    usual, tools = named.get("default", ""), named.get(TOOLS, "")
+    if not usual.strip():
+        return None
+    if not tools.strip():
+        return usual
+    tools, usual = (text.removesuffix("\n") for text in (tools, usual))  # as Jinja takes it off a whole template
+    return f"{{% if tools %}}\n{tools}{{% else %}}\n{usual}{{% endif %}}"
 
 
 def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, rows: Iterable[Conversation] = ()) -> ChatTemplate:
