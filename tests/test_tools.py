@@ -148,8 +148,8 @@ SAID = ("Two milligrams.", "2 mg.", "Welcome.", "Ask a doctor.")
 BASES: dict[str, tuple[str, Callable[[Path], None], list[list[str]]]] = {
     "Llama 3.1": ("llama3", alone(bundled("llama3_1")), ends(f'{{"name": "dose", "parameters": {ARGUMENTS}}}<|eot_id|>', *(f"{t}<|eot_id|>" for t in SAID))),
     "Mistral's style": ("mistral-v3", alone(MISTRAL), ends(f'[TOOL_CALLS] [{NAMED[:-1]}, "id": "abcdefgh1"}}]</s>', *(f"{t}</s>" for t in SAID))),
-    "Hermes' style": ("qwen3", two, ends(f"\n<tool_call>\n{NAMED}\n</tool_call><|im_end|>", *(f"{t}<|im_end|>" for t in SAID))),
-    "Hermes' style, in files": ("qwen3", two_files, ends(f"\n<tool_call>\n{NAMED}\n</tool_call><|im_end|>", *(f"{t}<|im_end|>" for t in SAID))),
+    "Hermes' style": ("qwen3", two, ends(f"<tool_call>\n{NAMED}\n</tool_call><|im_end|>", *(f"{t}<|im_end|>" for t in SAID))),
+    "Hermes' style, in files": ("qwen3", two_files, ends(f"<tool_call>\n{NAMED}\n</tool_call><|im_end|>", *(f"{t}<|im_end|>" for t in SAID))),
     "Qwen 2.5": ("qwen3", alone(bundled("qwen2_5")), ends(f"<tool_call>\n{NAMED}\n</tool_call><|im_end|>", *(f"{t}<|im_end|>" for t in SAID))),
     "gpt-oss": ("gpt-oss", alone(bundled("gptoss")), ends(f" to=functions.dose<|channel|>commentary json<|message|>{ARGUMENTS}<|call|>", *(f"<|channel|>final<|message|>{t}{'<|end|>' if t == '2 mg.' else '<|return|>'}" for t in SAID))),
 }  # fmt: skip

@@ -320,7 +320,9 @@ class Shapes:
         self, look: tuple[Bounded, jinja2.Template], messages: Sequence[Message], texts: Sequence[str], ask: bool
     ) -> str:
         environment, template = look
-        environment.globals["_marks"].answers.clear()  # of the conversation before
+        marks = environment.globals["_marks"]
+        assert isinstance(marks, _Marks)
+        marks.answers.clear()  # of the conversation before
         given = {**self._variables, **({"tools": tools} if (tools := messages[0].more.get("tools")) else {})}
         turns = self.turns(messages, texts)
         return environment.rendered(template, texts, messages=turns, add_generation_prompt=ask, **given)
