@@ -119,10 +119,9 @@ def two_files(place: Path) -> None:
     (place / "additional_chat_templates" / "tool_use.jinja").write_text(HERMES, encoding="utf-8")
 
 
-def made(place: Path, family: str, write: Callable[[Path], None]) -> Path:
-    """A base's folder; of Llama 3.1 and Qwen3 with the real tokenizer, where it is at hand."""
+def made(place: Path, family: str, write: Callable[[Path], None], real: str | None = None) -> Path:
+    """A base's folder, with the makers' tokenizer in place of one of its kind where that is at hand."""
     shutil.copytree(families.folder(family), place)
-    real = {"llama3": "llama3_1", "qwen3": "qwen3"}.get(family)
     if real and (data := os.environ.get("MEDRECIPES_DATA")):
         for name in ("tokenizer.json", "tokenizer_config.json"):
             packed = Path(data) / "tokenizers" / real / f"{name}.gz"
@@ -160,7 +159,7 @@ def test_no_id_differs_from_the_bases_own_template_and_calls_are_supervised(name
     from transformers import AutoTokenizer
 
     family, write, learned = BASES[name]
-    folder = made(tmp_path / "base", family, write)
+    folder = made(tmp_path / "base", family, write, {"Llama 3.1": "llama3_1", "Qwen 2.5": "qwen3"}.get(name))
     ours, theirs = own(folder), AutoTokenizer.from_pretrained(folder)
     rows = [*ROWS, SEVERAL] if name not in ("Llama 3.1", "gpt-oss") else ROWS  # these two take one call a turn
     assert ours.name == OWN
