@@ -107,6 +107,7 @@ def alone(text: str) -> Callable[[Path], None]:
 
 def two(place: Path) -> None:
     """A base with a template for tools beside its usual one, in the file of its tokenizer."""
+    (place / "chat_template.jinja").unlink()
     config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
     both = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": HERMES}]
     (place / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": both}), encoding="utf-8")

@@ -114,14 +114,16 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
 
 def own_text(folder: Path) -> str | None:
     """The chat template that a base is published with, if it has one; where it is published with another for rows that use
-    tools, both in one, chosen between as transformers does."""
+    tools, both in one, chosen between as transformers does. Files of their own count alone."""
     named: dict[str, str] = {}
+    files = {"default": folder / TEMPLATE, TOOLS: folder / TOOL_TEMPLATE}
+    in_files = any(file.exists() for file in files.values())
     config = folder / "tokenizer_config.json"
     written: Any = read_json(config).get("chat_template") if config.exists() else None
     for entry in written if isinstance(written, list) else [{"name": "default", "template": written}]:
-        if isinstance(entry, dict) and isinstance(entry.get("template"), str):
+        if not in_files and isinstance(entry, dict) and isinstance(entry.get("template"), str):
             named[str(entry.get("name"))] = entry["template"]
-    for name, file in (("default", folder / TEMPLATE), (TOOLS, folder / TOOL_TEMPLATE)):
+    for name, file in files.items():
         if file.exists():
             try:
                 named[name] = file.read_text(encoding="utf-8")
