@@ -191,7 +191,7 @@ def refused(folder: Path, rows: Sequence[Conversation]) -> str:
 
 
 def test_what_a_base_cannot_write_is_one_line_with_the_rows(tmp_path: Path) -> None:
-    gemma = made(tmp_path / "gemma", "gemma3", alone(bundled("gemma3")))
+    gemma = made(tmp_path / "gemma", "gemma", alone(bundled("gemma3")))
     assert refused(gemma, ROWS) == (
         '4 of 5 rows (system, goes on, ends with a call, …) hold tool calls or tool results, which template "the base\'s own" '
         "does not write; drop them, or choose a base whose chat template does"
