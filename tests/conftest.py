@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from medrecipes.runs.folder import read_losses
+from tests import forked
 
 if TYPE_CHECKING:
     from medrecipes.rendering.chat_template import Example
@@ -73,7 +74,17 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Runs `medrecipes …` as a user does: `cli("run", "recipes/tiny_mistral.toml")`."""
+    """Runs `medrecipes …` in a process of its own, the libraries imported: `cli("run", "recipes/tiny_mistral.toml")`."""
+
+    def call(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
+        return forked.run("-m", "medrecipes", *arguments, **settings)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Cli:
+    """As `cli`, but as a user does, in a new interpreter: for what the imports are a part of."""
 
     def call(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "medrecipes", *map(str, arguments)]
@@ -100,8 +111,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 def work_out(module: str, *words: object, processes: int = 1) -> str:
     """What a module of the tests prints in a process of its own, or in several that know of each other."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(several if processes > 1 else []), "-m", module, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = forked.run(*(several if processes > 1 else []), "-m", module, *words, engine="trl")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -131,10 +141,9 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def start(path: Path, step: int, *arguments: str) -> subprocess.Popen[bytes]:
+def start(path: Path, step: int, *arguments: str) -> forked.Forked | subprocess.Popen[str]:
     """Start a run, given the folder that it will have, and come back when its log has reached a step."""
-    command = [sys.executable, "-m", "medrecipes.run", *arguments, "--runs", str(path.parent)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = forked.start("-m", "medrecipes.run", *arguments, "--runs", path.parent)
     deadline = time.monotonic() + 300  # others may use the machine too
     while not any(int(row["step"]) >= step for row in read_losses(path / "loss.csv")):
         assert process.poll() is None, "it ended before it could be stopped"
@@ -223,12 +232,12 @@ def train(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Trai
     return call
 
 
-def walked(cli: Cli, arguments: Sequence[str], folder: Path) -> tuple[Path, str]:
+def walked(fresh: Cli, arguments: Sequence[str], folder: Path) -> tuple[Path, str]:
     """A run that one worker walks and all look at, and what it printed."""
     with FileLock(f"{folder}.lock"):
         if not (folder / "printed.txt").exists():
             before = children_seconds()
-            done = cli("run", *arguments, "--runs", folder / "runs")
+            done = fresh("run", *arguments, "--runs", folder / "runs")
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stderr == ""
             # base, training and scores together
@@ -238,15 +247,15 @@ def walked(cli: Cli, arguments: Sequence[str], folder: Path) -> tuple[Path, str]
 
 
 @pytest.fixture(scope="session")
-def tag_run(cli: Cli, shared: Path) -> tuple[Path, str]:
+def tag_run(fresh: Cli, shared: Path) -> tuple[Path, str]:
     """The tiny tagging recipe, whole, and what it printed; copy it before changing anything."""
-    return walked(cli, TAG, shared / "tag_run")
+    return walked(fresh, TAG, shared / "tag_run")
 
 
 @pytest.fixture(scope="session")
-def demo_run(cli: Cli, shared: Path) -> tuple[Path, str]:
+def demo_run(fresh: Cli, shared: Path) -> tuple[Path, str]:
     """A finished short run of the demo, and what it printed; copy it before changing anything."""
-    return walked(cli, DEMO, shared / "demo_run")
+    return walked(fresh, DEMO, shared / "demo_run")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GemmaConfig,
@@ -56,6 +58,16 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
             "query_pre_attn_scalar": 32,
         },
     ),
+    # the same norms of what blocks make, scores that are capped, the last logits too
+    "gemma 2": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 5,
+            "query_pre_attn_scalar": 32, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 3.0,
+            "attn_implementation": "eager",
+        },
+    ),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),  # biases
     "qwen2 with windows": (
         Qwen2Config,
@@ -91,7 +103,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 def build(family: str, targets: list[str]) -> Any:
     config, kind, settings = FAMILIES[family]
     torch.manual_seed(0)
-    model = kind(config(**SHAPE | settings, attn_implementation="sdpa"))
+    model = kind(config(**{"attn_implementation": "sdpa"} | SHAPE | settings))
     for name, parameter in model.named_parameters():
         if "norm" in name or "bias" in name:
             parameter.data.normal_(0, 0.3)
@@ -210,9 +222,9 @@ def reasons() -> dict[str, str | None]:
     }  # fmt: skip
     found = {name: fused_layer.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
     other, sharp = build("mistral", ALL), build("mistral", ALL)
-    other.config.model_type = "gemma2"  # which caps
+    other.config.model_type = "granite"  # which scales what it adds up
     sharp.get_decoder().layers[0].mlp.act_fn, sharp.config.hidden_act = torch.nn.ReLU(), "relu"
-    return {**found, "gemma2": fused_layer.unfit(other, Recipe()), "relu": fused_layer.unfit(sharp, Recipe())}
+    return {**found, "granite": fused_layer.unfit(other, Recipe()), "relu": fused_layer.unfit(sharp, Recipe())}
 
 
 def probes() -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from medrecipes.engines import Decoding, lora
 from medrecipes.engines.generation import (
+    AtOnce,
     Generator,
     LibraryBody,
     Loaded,
@@ -119,7 +120,7 @@ def answers(
 def plainly(model: Any, decoding: Decoding) -> list[list[int]]:
     """What the library's generate answers, a row at a time."""
     dtype = next(p.dtype for n, p in model.named_parameters() if "lora_" not in n)
-    return list(generate(model, TEMPLATE, PROMPTS, decoding, 1, dtype))
+    return list(generate(model, TEMPLATE, PROMPTS, decoding, AtOnce(1, dtype)))
 
 
 def examples() -> list[Example]:

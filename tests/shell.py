@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
+from tests import forked
 from tests.conftest import ROOT
 
 
@@ -32,10 +33,20 @@ class Shell:
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
         self.said = home / "said.txt"
         home.mkdir(exist_ok=True, parents=True)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.shell"], cwd=ROOT, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said.open("w"),
-        )  # fmt: skip
+        words, errors = ("-m", "tests.shell"), self.said.open("w")
+        self._process: subprocess.Popen[str] | forked.Forked
+        if forking := forked.forks("unsloth", environment):
+            (asks, self._asks), (self._answers, answers) = _pipe(), _pipe()
+            self._process = forking.spawn(words, ROOT, environment, (asks, answers, errors))
+            asks.close()
+            answers.close()
+        else:
+            pipe = subprocess.PIPE
+            self._process = process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=errors)  # fmt: skip
+            assert process.stdin
+            assert process.stdout
+            self._asks, self._answers = process.stdin, process.stdout
+        errors.close()
         # before anything else imports what it changes
         self.python("from medrecipes.engines import load_libraries\nfrom medrecipes.recipe.schema import Recipe\nload_libraries(Recipe())\nresult = 1")  # fmt: skip
 
@@ -43,8 +54,7 @@ class Shell:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
-        assert self._process.stdin
-        self._process.stdin.close()
+        self._asks.close()
         self._process.wait(60)
 
     def __call__(self, *arguments: object, input: str = "", **environment: str) -> Done:
@@ -58,14 +68,18 @@ class Shell:
         return answer["result"]
 
     def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        self._asks.write(json.dumps(job) + "\n")
+        self._asks.flush()
+        line = self._answers.readline()
         assert line, self.said.read_text()
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _pipe() -> tuple[IO[str], IO[str]]:
+    """Its end to read and its end to write."""
+    reads, writes = os.pipe()
+    return os.fdopen(reads), os.fdopen(writes, "w")
 
 
 def _command(arguments: list[str], typed: str, environment: dict[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 import medrecipes
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.runs.folder import read_losses
+from tests import forked
 from tests.conftest import ROOT, Cli
 from tests.test_house import HEAVY
 
@@ -54,7 +55,9 @@ def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:
 
 def test_the_example_of_the_guide_gives_what_the_commands_give(cli: Cli, tmp_path: Path) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
-    *_, path, figure, loss, _, answer = python(code, tmp_path).strip().rsplit("\n", 5)
+    done = forked.run("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *_, path, figure, loss, _, answer = done.stdout.strip().rsplit("\n", 5)
     folder = tmp_path / path
     report = json.loads((folder / "eval" / "report.json").read_text())
     assert figure == str(report["tuned"]["bits_per_byte"])

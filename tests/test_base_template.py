@@ -288,7 +288,7 @@ def test_a_report_says_that_its_template_is_foreign(tmp_path: Path) -> None:
     row = Prediction("1", "g", "qa", "q", "gold", "said", "base", True, 3, 8, 4.0, 4)
     for foreign in (True, False):
         recipe = Recipe(template=Template(name="llama3", foreign=foreign))
-        made = chat_report.report(recipe, "test", "key", [row], [row])
+        made = chat_report.report(recipe, ("test", "key"), [row], [row])
         chat_report.write_report("x", tmp_path, made, [row], [row])
         assert ("Template llama3 is not that of the base" in (tmp_path / "report.md").read_text()) == foreign
 
@@ -357,16 +357,15 @@ def hold(folder: Path, ours: str, medquad: list[Conversation], *, thinking: bool
     tokenizer, theirs = Tokenizer(folder), AutoTokenizer.from_pretrained(folder)
     chosen = settle(tokenizer, thinking=thinking)
     assert chosen.name == ours
+    told: dict[str, Any] = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
+    expected = []
+    for conversation in medquad:
+        messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
+        asked = theirs.apply_chat_template(messages[:-1], add_generation_prompt=True, **told)
+        expected.append((theirs.apply_chat_template(messages, **told)["input_ids"], asked["input_ids"]))
     for template in (chosen, ChatTemplate(OWN, tokenizer, own_text(folder), thinking=thinking)):
         examples = list(template.examples(medquad))
         prove(template, medquad, examples, generation_config(template)["eos_token_id"])
         prompts = template.prompts([c.prompt() for c in medquad])
-        differing = 0
-        for conversation, example, prompt in zip(medquad, examples, prompts, strict=True):
-            messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
-            told: dict[str, Any] = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
-            differing += example.input_ids != theirs.apply_chat_template(messages, **told)["input_ids"]
-            differing += (
-                prompt != theirs.apply_chat_template(messages[:-1], add_generation_prompt=True, **told)["input_ids"]
-            )
-        assert differing == 0
+        found = [(example.input_ids, prompt) for example, prompt in zip(examples, prompts, strict=True)]
+        assert sum(ids != theirs for ids, theirs in zip(found, expected, strict=True)) == 0

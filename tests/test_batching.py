@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrecipes.core.errors import EngineError
-from medrecipes.engines.plan import choose
+from medrecipes.engines.plan import Machine, Rows, choose
 from medrecipes.engines.plan.dimensions import GPUS, Shape
 from medrecipes.engines.plan.evaluations import Schedule
 from medrecipes.engines.trainer.attempt import Attempt
@@ -92,7 +92,7 @@ def test_rows_a_step_are_the_batch_or_a_line_says_why_not(batch: int, micro_batc
     attempt = Attempt(None, None, LossLog(Path(os.devnull), writes=False), None, Schedule(None, 50, "", ""))
 
     def rows() -> int:
-        at_once = choose(recipe, SHAPE, GPUS["h200"], "library", lambda size: (size, size), gpus=gpus).micro_batch
+        at_once = choose(recipe, SHAPE, Machine(GPUS["h200"], gpus), "library", Rows(lambda n: (n, n))).micro_batch
         told = attempt.arguments(recipe, RunDir(Path("none")), torch.float32, at_once, cpu=True, checkpointing=False)  # fmt: skip
         return int(told["per_device_train_batch_size"] * told["gradient_accumulation_steps"] * gpus)
 

@@ -183,7 +183,7 @@ def test_rows_are_asked_for_a_batch_at_a_time(tmp_path: Path) -> None:
             written.append(sum(path.stat().st_size for path in tmp_path.rglob("*.arrow")))
             yield row
 
-    save(tmp_path / "set", SMALL, {"train": watched()}, {}, "", [])
+    save(tmp_path / "set", SMALL, {"train": watched()}, {}, [], {})
     # the last bytes may wait to be written; a row has 2,000
     assert written[999] < 1_000_000 <= written[2000]
     assert written[3001] > 4_000_000
@@ -193,7 +193,7 @@ def test_rows_are_asked_for_a_batch_at_a_time(tmp_path: Path) -> None:
 
 def test_long_rows_make_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LETTERS", 100_000)
-    save(tmp_path / "set", SMALL, {"test": numbered(25, letters=30_000)}, {}, "", [])
+    save(tmp_path / "set", SMALL, {"test": numbered(25, letters=30_000)}, {}, [], {})
     assert batches_of(tmp_path / "set/test") == [4, 4, 4, 4, 4, 4, 1]
 
 
@@ -207,8 +207,8 @@ def test_a_large_part_lies_in_several_files(
         SMALL,
         {"train": numbered(count, letters=500), "test": numbered(3)},
         {},
-        "",
         ["jsonl", "parquet"],
+        {},
     )
     names = [path.name for path in arrow_files(tmp_path / "set/train")]
     assert names == [f"data-{number:05d}-of-{files:05d}.arrow" for number in range(files)]
@@ -228,7 +228,7 @@ def test_a_large_part_lies_in_several_files(
 def test_what_the_library_knows_rows_by_tells_datasets_apart(tmp_path: Path) -> None:
     """The library keeps what it makes of rows under their fingerprint: equal rows share it, others never do."""
     for name, count in (("one", 5), ("same", 5), ("other", 6)):
-        save(tmp_path / name, SMALL, {"train": numbered(count), "test": numbered(4)}, {}, "", [])
+        save(tmp_path / name, SMALL, {"train": numbered(count), "test": numbered(4)}, {}, [], {})
     data = {name: load_from_disk(str(tmp_path / name)) for name in ("one", "same", "other")}
     one, same, other = (data[name]["train"]._fingerprint for name in data)
     assert one == same
@@ -242,9 +242,9 @@ def test_a_row_that_cannot_be_written_leaves_the_dataset_of_before(tmp_path: Pat
         raise ValueError("row 1500")
 
     report = {"name": "set", "keys": {}, "rows": {}, "sources": []}
-    save(tmp_path / "set", SMALL, {"train": numbered(3)}, report, "", [])
+    save(tmp_path / "set", SMALL, {"train": numbered(3)}, report, [], {})
     with pytest.raises(ValueError, match="row 1500"):
-        save(tmp_path / "set", SMALL, {"train": broken()}, report, "", [])
+        save(tmp_path / "set", SMALL, {"train": broken()}, report, [], {})
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert load_from_disk(str(tmp_path / "set"))["train"].to_list() == list(numbered(3))
 

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from medrecipes.core.files import read_json
 from medrecipes.pipeline.build import build
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
-from medrecipes.release.cards import DISCLAIMER, dataset_card, release_card
+from medrecipes.release.cards import DISCLAIMER, Released, dataset_card, release_card
 from medrecipes.release.cards.facts import Facts
 from medrecipes.release.cards.model import card
 from medrecipes.release.cards.use import snippets
 from medrecipes.release.gates import Gate
+from tests import forked
 from tests.conftest import ROOT
 from tests.hub.card import check_card
 
@@ -244,7 +244,7 @@ def test_the_code_of_the_card_answers_from_the_released_adapter(number: int, tin
     text = release_card(tiny_run, str(tiny_run / "adapter"), ["adapter"], [])
     code = blocks(text, "python")[number]
     assert ("AutoPeftModelForCausalLM", "FastLanguageModel")[number] in code
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = forked.run("-c", code, cwd=tmp_path, engine=("trl", "unsloth")[number])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1]
     assert "[INST]" not in done.stdout
@@ -294,7 +294,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_of_a_dataset_loads_it_and_says_what_is_in_it(built: Path, tmp_path: Path) -> None:
     report = read_json(built / "data.json")
-    text = dataset_card("demo", report, ["train", "validation", "test"], ["parquet"], str(built), GATES)
+    text = dataset_card("demo", report, ["train", "validation", "test"], ["parquet"], Released(str(built), GATES))
     assert check_card(text, "dataset") == ([], [])
     data = DatasetCard(text).data
     assert (data.license, data.size_categories, data.pretty_name) == ("cc-by-4.0", ["n<1K"], "demo")
@@ -303,7 +303,7 @@ def test_the_card_of_a_dataset_loads_it_and_says_what_is_in_it(built: Path, tmp_
     assert "| train | 224 |\n| validation | 51 |\n| test | 52 |" in text
     assert "- **licence**: HealthCareMagic-100k" in text
     [code] = blocks(text, "python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = forked.run("-c", code, cwd=tmp_path, engine="trl")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'output':" in done.stdout
     # a cache of its own: the library takes what it once loaded from a folder of this name for what lies there now

@@ -72,7 +72,7 @@ def make_run(
     (folder / "eval" / "predictions.jsonl").write_text(
         "".join(json.dumps(p.__dict__) + "\n" for ps in parts for p in ps)
     )
-    made = report(recipe, "test", "key", *parts)
+    made = report(recipe, ("test", "key"), *parts)
     write_report(folder.name, folder / "eval", made, *parts)
     return folder
 
@@ -209,7 +209,7 @@ def test_different_decoding_is_refused_and_with_anyway_marked(tmp_path: Path, wa
     recipe = Recipe.model_validate({"eval": {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 64}})
     answers = read_predictions(tmp_path / "drawn" / "eval" / "predictions.jsonl", own=True)
     parts = [[p for p in answers if p.model == model] for model in ("base", "tuned")]
-    write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, "test", "key", *parts), *parts)
+    write_report("drawn", tmp_path / "drawn" / "eval", report(recipe, ("test", "key"), *parts), *parts)
     done = warm("compare", *runs, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
@@ -325,12 +325,12 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, pair: list[Path]) -> No
     assert [run.name for run in read_runs([tmp_path / "x" / "demo", tmp_path / "y" / "demo"])] == ["x/demo", "y/demo"]
 
 
-def test_four_runs_of_2000_steps_take_under_three_seconds(tmp_path: Path, cli: Cli) -> None:
+def test_four_runs_of_2000_steps_take_under_three_seconds(tmp_path: Path, fresh: Cli) -> None:
     runs = [make_run(tmp_path / f"run{n}", seed=n, steps=2000, rank=4 + n) for n in range(4)]
     times = []
     for _ in range(2):
         started = children_seconds()
-        assert cli("compare", *runs, "--out", tmp_path / "out").returncode == 0
+        assert fresh("compare", *runs, "--out", tmp_path / "out").returncode == 0
         times.append(children_seconds() - started)
     assert min(times) < 5  # of a processor; a quick one takes two
     assert (tmp_path / "out" / "comparison.html").stat().st_size < 600_000

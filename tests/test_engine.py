@@ -180,10 +180,12 @@ def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
     prompts = [e.input_ids[:n] for n, e in zip((5, 17, 9, 30), rows[10:], strict=False)]
     said = []
     for decoding in DECODINGS:
-        batched = list(answering.generate(engine.model, template, prompts, decoding, 4, engine.dtype))
+        batched = list(answering.generate(engine.model, template, prompts, decoding, answering.AtOnce(4, engine.dtype)))
         assert [list(engine.stream(prompt, decoding)) for prompt in prompts] == batched
         assert max(map(len, batched)) > 5
-        again = list(answering.generate(engine.model, template, prompts[::-1], decoding, 3, engine.dtype))
+        again = list(
+            answering.generate(engine.model, template, prompts[::-1], decoding, answering.AtOnce(3, engine.dtype))
+        )
         assert again == batched[::-1]
         said.append(batched)
     assert all(one != other for one, other in combinations(said, 2))

@@ -16,7 +16,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError
 from medrecipes.data.records import Conversation
 from medrecipes.engines import Choice, Decoding, Engine
-from medrecipes.evaluation.answers import Row, answer_cases, count_tokens, predict
+from medrecipes.evaluation.answers import Questions, Row, answer_cases, count_tokens, predict
 from medrecipes.evaluation.cases import read_cases
 from medrecipes.evaluation.chat_report import kept, on_dev, report, said_on_dev, write_report
 from medrecipes.pipeline.tasks import Answers
@@ -96,7 +96,7 @@ def answered(tmp_path: Path, recipe: Recipe) -> tuple[Any, Any]:
     found = []
     for name, answers in (("base", BASE), ("tuned", TUNED)):
         engine: Engine = Listed(template, [answers[conversation.id] for conversation, _ in asked])
-        found.append(predict(name, engine, template, asked, recipe.eval, tmp_path, Console()))
+        found.append(predict(name, engine, Questions(asked, template, recipe.eval, tmp_path, Console())))
     return found[0], found[1]
 
 
@@ -112,13 +112,13 @@ def test_every_answer_is_streamed_with_what_scoring_needs(tmp_path: Path) -> Non
 def test_an_interrupted_evaluation_goes_on_where_it_stopped_even_within_a_line(tmp_path: Path) -> None:
     template = bound("mistral-v1")
     asked = rows(template)
-    whole = predict("base", Listed(template, ["one", "two", "three", "four"]), template, asked, Eval(max_new_tokens=64), tmp_path / "whole", Console())  # fmt: skip
+    whole = predict("base", Listed(template, ["one", "two", "three", "four"]), Questions(asked, template, Eval(max_new_tokens=64), tmp_path / "whole", Console()))  # fmt: skip
     path = tmp_path / "torn" / "predictions.jsonl"
     path.parent.mkdir()
     lines = (tmp_path / "whole" / "predictions.jsonl").read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:2]) + lines[2][:25])
     engine = Listed(template, ["three", "four"])
-    assert predict("base", engine, template, asked, Eval(max_new_tokens=64), path.parent, Console()) == whole
+    assert predict("base", engine, Questions(asked, template, Eval(max_new_tokens=64), path.parent, Console())) == whole
     assert engine.asked == 2
     assert path.read_text() == "".join(lines)
 
@@ -129,21 +129,17 @@ def test_a_limit_that_was_hit_is_not_a_stop(tmp_path: Path) -> None:
     found = predict(
         "base",
         Listed(template, ["a b c"] * 4, stop=False),
-        template,
-        asked,
-        Eval(max_new_tokens=3),
-        tmp_path,
-        Console(),
+        Questions(asked, template, Eval(max_new_tokens=3), tmp_path, Console()),
     )
     assert {(p.stopped, p.tokens) for p in found} == {
         (False, len(template.tokenizer.encode(["a b c"], continuing=False)[0]))
     }
-    made = report(Recipe(), "test", "k", found, found)
+    made = report(Recipe(), ("test", "k"), found, found)
     assert (made["base"]["stops"]["value"], made["base"]["limit"]["value"]) == (0, 1)
 
 
 def test_the_report_compares_base_and_tuned_in_every_figure(tmp_path: Path) -> None:
-    made = report(Recipe(), "test", "k", *answered(tmp_path, Recipe()))
+    made = report(Recipe(), ("test", "k"), *answered(tmp_path, Recipe()))
     assert list(made["base"]) == list(made["tuned"]) == list(made["difference"])
     for name in (
         "bits_per_byte",
@@ -177,7 +173,7 @@ def test_decoding_is_recorded_and_a_penalty_on_lists_is_noted(tmp_path: Path) ->
     settings = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.3, "max_new_tokens": 64}
     recipe = Recipe.model_validate({"eval": settings})
     base, tuned = answered(tmp_path, recipe)
-    made = report(recipe, "test", "k", base, tuned)
+    made = report(recipe, ("test", "k"), base, tuned)
     assert made["decoding"] == {"method": "sampled", "seed": 42, **settings}
     write_report("r", tmp_path, made, base, tuned)
     text = (tmp_path / "report.md").read_text()
@@ -185,16 +181,18 @@ def test_decoding_is_recorded_and_a_penalty_on_lists_is_noted(tmp_path: Path) ->
     assert drawn in text
     assert "A repetition penalty of 1.3, as the recipe asks: it works against copying from the text" in text
     questions = [[p for p in part if p.task == "qa"] for part in (base, tuned)]
-    assert "extraction" not in report(recipe, "test", "k", *questions)
+    assert "extraction" not in report(recipe, ("test", "k"), *questions)
 
 
 def test_what_no_row_speaks_of_is_named_and_not_shown_as_zero(tmp_path: Path) -> None:
     template = bound("mistral-v1")
     asked = [row for row in rows(template) if row[0].id == "q1"]
     found = predict(
-        "base", Listed(template, ["An answer."]), template, asked, Eval(max_new_tokens=64), tmp_path, Console()
+        "base",
+        Listed(template, ["An answer."]),
+        Questions(asked, template, Eval(max_new_tokens=64), tmp_path, Console()),
     )
-    made = report(Recipe(), "test", "k", found, found)
+    made = report(Recipe(), ("test", "k"), found, found)
     assert made["absent"] == ["doses_contradicted", "doses_kept", "units_contradicted"]
     assert "doses_kept" not in made["base"]
     assert "extraction" not in made
@@ -203,7 +201,7 @@ def test_what_no_row_speaks_of_is_named_and_not_shown_as_zero(tmp_path: Path) ->
 def test_a_filter_stands_beside_the_raw_score(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"eval": {"filter": "in_text"}})
     base, tuned = answered(tmp_path, recipe)
-    made = report(recipe, "test", "k", base, tuned)
+    made = report(recipe, ("test", "k"), base, tuned)
     part = made["extraction"]["tuned"]
     assert (part["micro"]["precision"]["value"], part["filtered"]["micro"]["precision"]["value"]) == (2 / 3, 1)
     write_report("r", tmp_path, made, base, tuned)
@@ -225,7 +223,7 @@ def test_cases_are_answered_and_shown_with_their_exact_matches(tmp_path: Path) -
     said = [cases[0].expect.upper(), "- none", "- minocycline | hyperpigmentation", "", "- allopurinol"]
     found = answer_cases(Listed(template, said), template, cases, Eval(max_new_tokens=64), tmp_path)
     base, tuned = answered(tmp_path, Recipe())
-    made = report(Recipe(), "test", "k", base, tuned, found)
+    made = report(Recipe(), ("test", "k"), base, tuned, found)
     assert made["cases"] == {"rows": 5, "exact_match": 2}
     write_report("r", tmp_path, made, base, tuned, found)
     text = (tmp_path / "report.md").read_text()
@@ -312,7 +310,7 @@ def test_the_report_and_the_summary_say_that_tuning_did_not_help(
 ) -> None:
     one = Prediction("1", "d1", "qa", "Q?", "A.", "A.", "base", True, 2, 64, 40.0, 20)
     other = replace(one, model="tuned")
-    value = report(Recipe(), "test", "key", [one], [other]) | on_dev({**HELPED, "best_metric": 2.95})
+    value = report(Recipe(), ("test", "key"), [one], [other]) | on_dev({**HELPED, "best_metric": 2.95})
     write_report("x", tmp_path, value, [one], [other])
     said = "Tuning did not help: bits per byte on the dev rows: base 2.85, tuned 2.95 at step 40, the best of its checkpoints."
     assert said in (tmp_path / "report.md").read_text().splitlines()

@@ -82,7 +82,9 @@ def test_the_choices_of_a_run_count_tokens_not_rows() -> None:
     choices: dict[str, Choice] = {}
     # one dev row of 4,000 tokens is not evaluated while it trains, and once at the end
     dev = [100] * 10 + [4_000]
-    found = plan_evaluations(recipe(epochs=2.0), [100] * 1_600, dev, range(10), choices, first=True)
+    twice_over = recipe(epochs=2.0)
+    cost = Cost.of(twice_over, [100] * 1_600, dev, range(10), first=True)
+    found = plan_evaluations(twice_over, cost, 1_600, len(dev), 10, choices)
     # (0.08 x 320,000 / 0.4 - 1,000 - 5,000) / 1,000 = 58, at most 10 of 400 steps
     assert (found.eval_steps, found.save_steps) == (40, 40)
     assert {name: choice.value for name, choice in choices.items()} == {
@@ -91,9 +93,12 @@ def test_the_choices_of_a_run_count_tokens_not_rows() -> None:
         "save_steps": 40,
     }
     assert choices["eval_rows"].reason == "of 11 dev rows, each source by its share"
-    twice = plan_evaluations(recipe(epochs=2.0), [100] * 100, dev, range(10), {}, first=True, passes=2)
+    cost = Cost.of(twice_over, [100] * 100, dev, range(10), first=True, passes=2)
+    twice = plan_evaluations(twice_over, cost, 100, len(dev), 10, {})
     assert twice.eval_steps == 7  # of 26 steps: the fewest evaluations
-    assert plan_evaluations(recipe(max_steps=50), [100] * 8, [], [], choices, first=True).eval_steps is None
+    few = recipe(max_steps=50)
+    cost = Cost.of(few, [100] * 8, [], [], first=True)
+    assert plan_evaluations(few, cost, 8, 0, 0, choices).eval_steps is None
 
 
 def test_the_rows_of_the_curve_are_the_recipe_s_number_or_all() -> None:

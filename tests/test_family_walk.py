@@ -87,7 +87,13 @@ def shell(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]
         yield made
 
 
-@pytest.fixture(scope="module", params=BASES)
+# the small SmolLM2 goes the ways of the small Qwen3 and of the large SmolLM2
+SLOW = ("small-smollm2",)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BASES]
+)
 def walk(request: pytest.FixtureRequest, hub: Hub, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     name, (kind, template) = request.param, BASES[request.param]
     work = tmp_path_factory.mktemp(name)

@@ -21,10 +21,10 @@ def found() -> dict[str, Any]:
 def test_loss_and_gradients_are_the_librarys(found: dict[str, Any]) -> None:
     # two kinds of base with two sets of targets, three ways to keep, frozen inputs or not, in sizes to be captured or not,
     # and ten others with three of these combinations
-    assert len(found["apart"]) == 2 * 24 + 10 * 3
+    assert len(found["apart"]) == 2 * 24 + 11 * 3
     for case, apart in found["apart"].items():
         # norms and rotary positions are computed in fp32, there as here; the rest is in fp64
-        assert apart["loss"] < 2e-7, case
+        assert apart["loss"] < 3e-7, case  # by processor
         assert apart["gradients"] < 5e-6, case
         matrices = (4, 2) if case.startswith("phi3") else (7, 3)
         assert apart["updates"] == 2 * 3 * matrices["some targets" in case], case
@@ -55,7 +55,7 @@ def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> No
         "dropout": "not with lora.dropout = 0.1",
         "dora": "not with lora.use_dora = true",
         "8 bits": "not with model.bits = 8",
-        "gemma2": "gemma2 layers are built otherwise",
+        "granite": "granite layers are built otherwise",
         "relu": "its activation is relu",
         "none": None,
     }

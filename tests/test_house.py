@@ -88,6 +88,27 @@ def test_only_commands_and_engines_import_late() -> None:
     assert len(outside) <= 30
 
 
+# Functions whose parameters a library names: what it calls, and what stands in the place of one of its own.
+CALLED_BY = {
+    ("engines/generation/body.py", "_attention"): "transformers: an attention function",
+    ("engines/kernels/varlen_attention.py", "varlen"): "transformers: an attention function",
+    ("engines/kernels/varlen_attention.py", "varlen_attn"): "torch: its function of this name, which Unsloth calls",
+    ("engines/trainer/async_logging.py", "_maybe_log_save_evaluate"): "transformers: a method of its trainer",
+    ("use/chat_page.py", "ask"): "Gradio: a parameter for each input of the page",
+}
+
+
+def test_a_function_has_at_most_six_parameters() -> None:
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([one for one in given if one.arg not in ("self", "cls")]) > 6:
+                    found.add((path.relative_to(PACKAGE).as_posix(), node.name))
+    assert found == set(CALLED_BY)
+
+
 def test_only_one_file_imports_unsloth() -> None:
     found = [
         path.relative_to(PACKAGE).as_posix()

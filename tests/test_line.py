@@ -84,11 +84,11 @@ def test_both_tables_fit_a_terminal_of_eighty_columns(finished: tuple[Path, str]
     assert all(0 < len(line) <= 80 for line in tables if line), tables
 
 
-def test_a_finished_run_is_left_alone(finished: tuple[Path, str], cli: Cli) -> None:
+def test_a_finished_run_is_left_alone(finished: tuple[Path, str], fresh: Cli) -> None:
     path, _ = finished
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     used = children_seconds()
-    done = cli("run", *DEMO, "--runs", path.parent)
+    done = fresh("run", *DEMO, "--runs", path.parent)
     assert children_seconds() - used < 4
     assert done.stdout == f"finished before: {path} (nothing done; --fresh starts another beside it)\n"
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
@@ -108,7 +108,7 @@ def test_interrupted_moved_and_killed_it_ends_with_the_same_losses(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.decode() == "interrupted; the same command goes on from the last checkpoint\n"
+    assert stderr == "interrupted; the same command goes on from the last checkpoint\n"
     # it saves first, and the rest may happen in another place
     stopped = last_checkpoint(path / "checkpoints")
     assert stopped

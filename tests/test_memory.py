@@ -143,7 +143,7 @@ def test_with_one_row_at_a_time_it_is_an_error_that_says_what_to_do(
 
 def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> None:
     from medrecipes.engines import Choice
-    from medrecipes.engines.trainer.attempt import within_memory
+    from medrecipes.engines.trainer.attempt import Running, within_memory
     from medrecipes.recipe.schema import Recipe
 
     rundir, heard, model = RunDir(tmp_path), Heard(), torch.nn.Linear(2, 2)
@@ -161,7 +161,8 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
         asked.append(True)
         return len(asked) == 1
 
-    within_memory(attempt, model, 2, False, Recipe(), rundir, heard, choices, recompute)  # type: ignore[arg-type]
+    run = Running(Recipe(), rundir, heard, choices, torch.device("cpu"))  # type: ignore[arg-type]
+    within_memory(attempt, model, 2, False, run, recompute)
     assert tried == [2, 1, 1]
     assert begun[0] == begun[1] == begun[2] != model.weight.tolist()
     assert heard.lines == [
@@ -177,7 +178,7 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
     with pytest.raises(
         EngineError, match=r"^out of memory with one row at a time and checkpointing on; lower data\.max"
     ):
-        within_memory(never, model, 1, False, Recipe(), rundir, heard, choices, recompute)  # type: ignore[arg-type]
+        within_memory(never, model, 1, False, run, recompute)
 
 
 def its_own(*names: str, **known: Any) -> dict[str, Any]:

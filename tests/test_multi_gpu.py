@@ -74,7 +74,7 @@ def test_a_base_that_two_cards_share_is_judged_and_released_by_both(cli: Cli, tm
         assert found == before
 
 
-def begun(folder: Path, *settings: str) -> tuple[Path, subprocess.Popen[bytes]]:
+def begun(folder: Path, *settings: str) -> tuple[Path, subprocess.Popen[str]]:
     """A run on two GPUs, in the middle of its training, and its folder."""
     need_gpus(2)
     path = run_path(load("recipes/tiny_mistral.toml", settings).recipe, folder, fresh=False)
@@ -87,7 +87,7 @@ def test_two_cards_told_to_stop_save_their_step_and_one_goes_on(cli: Cli, tmp_pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.decode() == "interrupted; the same command goes on from the last checkpoint\n"
+    assert errors == "interrupted; the same command goes on from the last checkpoint\n"
     stopped = last_checkpoint(path / "checkpoints")
     assert stopped
     done = cli("run", "recipes/tiny_mistral.toml", "--runs", tmp_path, *sets(*settings))
@@ -118,5 +118,5 @@ def test_a_card_whose_process_is_killed_is_one_line(tmp_path: Path) -> None:
     os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert errors.decode().startswith("the process of GPU ")
-    assert len(errors.decode().splitlines()) == 1
+    assert errors.startswith("the process of GPU ")
+    assert len(errors.splitlines()) == 1

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from medrecipes.engines.bases import open_base
-from medrecipes.engines.plan import choose, unfit
-from medrecipes.engines.plan.dimensions import GPUS, Shape
-from medrecipes.engines.plan.memory import parts, trainable
+from medrecipes.engines.plan import Machine, Plan, Rows, unfit
+from medrecipes.engines.plan import choose as chosen
+from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
+from medrecipes.engines.plan.memory import MicroBatch, parts, trainable
 from medrecipes.engines.plan.pace import Graphs, answered_at_once, answering, cached, speed, uneven, waiting
 from medrecipes.engines.plan.shipped_bases import TURN, shape_of, tokens_of
 from medrecipes.pipeline.plan_report import Counted, estimate, find_gpu, lines, outlook
@@ -31,6 +33,13 @@ MISTRAL = {
     "max_position_embeddings": 32768,
 }  # fmt: skip
 SHAPE = Shape.of(MISTRAL)
+
+
+def choose(
+    recipe: Recipe, shape: Shape, gpu: Gpu, way: Any, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
+    limit_gb: float | None = None, shared: bool | None = None, steps: int = 1000,
+) -> Plan:  # fmt: skip
+    return chosen(recipe, shape, Machine(gpu, gpus, limit_gb), way, Rows(tokens, steps), shared)
 
 
 def recipe(**train: object) -> Recipe:
@@ -97,10 +106,10 @@ def test_the_plan_foresees_shapes_and_8_bit_floats(family: str) -> None:
     for compute, measured in (("bf16", bf16), ("fp8", fp8)):
         packed = Recipe(train=Train(packing=True, batch=16, optim="adamw_torch_fused", compute=compute))  # type: ignore[arg-type]
         if measured:
-            found = speed(packed, shape, GPUS["h200"], "fused", packs * 2045, 16 // packs, recomputed, decode_once=True)
+            found = speed(packed, shape, GPUS["h200"], MicroBatch("fused", packs * 2045, recomputed, True, 16 // packs))
             assert found == pytest.approx(measured, rel=0.1), compute
         if peak:
-            held = parts(packed, shape, "fused", packs * 2048, recomputed, decode_once=True)
+            held = parts(packed, shape, MicroBatch("fused", packs * 2048, recomputed, True))
             assert sum(held.values()) == pytest.approx(peak, rel=0.1)
 
 
@@ -139,7 +148,7 @@ MEASURED = [
 @pytest.mark.parametrize(("way", "tokens", "recomputed", "decode_once", "optim", "measured"), MEASURED)
 def test_memory_is_what_was_measured(way: str, tokens: int, recomputed: int, decode_once: bool, optim: str, measured: float) -> None:  # fmt: skip
     way, _, by_rows = way.partition(" ")
-    found = parts(recipe(optim=optim), SHAPE, way, tokens, recomputed, decode_once=decode_once, varlen=not by_rows)  # type: ignore[arg-type]
+    found = parts(recipe(optim=optim), SHAPE, MicroBatch(way, tokens, recomputed, decode_once), varlen=not by_rows)  # type: ignore[arg-type]
     assert 0.95 * measured <= sum(found.values()) <= 1.10 * measured
 
 
@@ -160,7 +169,7 @@ PACES = [
 def test_the_pace_is_what_was_measured(
     way: Any, tokens: int, accumulation: int, recomputed: int, decode_once: bool, optim: str, measured: float
 ) -> None:
-    found = speed(recipe(optim=optim), SHAPE, GPUS["h200"], way, tokens, accumulation, recomputed, decode_once=decode_once)  # fmt: skip
+    found = speed(recipe(optim=optim), SHAPE, GPUS["h200"], MicroBatch(way, tokens, recomputed, decode_once, accumulation))  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
@@ -170,7 +179,7 @@ def test_the_pace_is_what_was_measured(
 )
 def test_the_pace_of_recordings_is_what_was_measured(steps: int, gpus: int, measured: float) -> None:
     rows = recipe(packing=False, batch=8)
-    found = gpus * speed(rows, SHAPE, GPUS["h200"], "fused", 8 * 222 // gpus, 1, 0, decode_once=True, graphs=Graphs(4096, 8, 6), steps=steps, gpus=gpus)  # fmt: skip
+    found = gpus * speed(rows, SHAPE, GPUS["h200"], MicroBatch("fused", 8 * 222 // gpus, 0, True, gpus=gpus), Graphs(4096, 8, 6), steps)  # fmt: skip
     assert found == pytest.approx(measured, rel=0.05)
 
 
@@ -226,7 +235,7 @@ def test_several_cards_share_the_batch() -> None:
 
 def test_what_cannot_be_fused_says_why() -> None:
     assert unfit(Recipe(), "mistral") is None
-    assert unfit(Recipe(), "gemma2") == "gemma2 layers are built otherwise"
+    assert unfit(Recipe(), "granite") == "granite layers are built otherwise"
     assert unfit(Recipe(lora=Lora(dropout=0.05)), "llama") == "not with lora.dropout = 0.05"
     assert unfit(Recipe(model=Model(bits=8)), "llama") == "not with model.bits = 8"
     assert unfit(Recipe(train=Train(padding_free=False)), "llama") == "not with train.padding_free = false"
@@ -340,7 +349,7 @@ def test_a_tiny_base_needs_no_plan(cli: Cli) -> None:
 def test_only_unsloth_attends_row_by_row_where_there_is_no_kernel() -> None:
     for way, slower in (("library", False), ("unsloth", True)):
         one, rows = (
-            sum(parts(recipe(), SHAPE, way, 4096, 0, decode_once=False, varlen=varlen).values())  # type: ignore[arg-type]
+            sum(parts(recipe(), SHAPE, MicroBatch(way, 4096, 0, False), varlen=varlen).values())  # type: ignore[arg-type]
             for varlen in (True, False)
         )
         assert (rows > one) is slower
@@ -389,10 +398,10 @@ def test_several_cards_record_each_for_itself() -> None:
 
 def test_a_small_base_waits_with_more_tokens_at_once() -> None:
     small = Shape.of(MISTRAL | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16})
-    sizes = [waiting(recipe(), shape, GPUS["h200"], 100_000, 0, decode_once=True) for shape in (SHAPE, small)]
+    sizes = [waiting(recipe(), shape, GPUS["h200"], MicroBatch("fused", 100_000, 0, True)) for shape in (SHAPE, small)]
     assert 2000 < sizes[0] < 4096 < sizes[1]
-    assert waiting(recipe(), small, GPUS["h200"], 3000, 0, decode_once=True) == 3072  # no more than there are
-    assert waiting(recipe(), SHAPE, GPUS["l4"], 100_000, 0, decode_once=True) == 0
+    assert waiting(recipe(), small, GPUS["h200"], MicroBatch("fused", 3000, 0, True)) == 3072  # no more than there are
+    assert waiting(recipe(), SHAPE, GPUS["l4"], MicroBatch("fused", 100_000, 0, True)) == 0
 
 
 def test_a_run_says_at_its_start_how_long_it_takes_where_the_plan_knows() -> None:

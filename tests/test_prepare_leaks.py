@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from medrecipes.data.leakage import leaks
 from medrecipes.data.near_duplicates import near_pairs
@@ -110,17 +111,19 @@ def test_nothing_crosses_the_split_of_a_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_nothing_crosses_the_split_of_real_data(name: str, real_data: Path) -> None:
+def test_nothing_crosses_the_split_of_real_data(name: str, real_data: Path, shared: Path) -> None:
     source = name.split()[0]
-    made = prepare(Recipe(data=Data(source=source, path=real_data / REAL[name], near_duplicate=THRESHOLD)))
+    with FileLock(shared / f"{source}.lock"):  # one worker splits MedQuAD, for the other test, too
+        made = prepare(Recipe(data=Data(source=source, path=real_data / REAL[name], near_duplicate=THRESHOLD)))
     check(made, open_source(source).compared)
     shares = {part: count / sum(made.report["rows"].values()) for part, count in made.report["rows"].items()}
     assert 0.78 <= shares["train"] <= 0.88
     assert shares["dev"] >= 0.05 <= shares["test"]
 
 
-def test_what_a_split_by_row_leaks_in_medquad(real_data: Path) -> None:
-    made = prepare(Recipe(data=Data(path=real_data / REAL["medquad"], near_duplicate=THRESHOLD)))
+def test_what_a_split_by_row_leaks_in_medquad(real_data: Path, shared: Path) -> None:
+    with FileLock(shared / "medquad.lock"):
+        made = prepare(Recipe(data=Data(path=real_data / REAL["medquad"], near_duplicate=THRESHOLD)))
     leak = made.report["leakage"]["by_row"]["test"]
     assert leak["rows"] == 1_640
     assert 0.82 < leak["document"] / leak["rows"] < 0.87

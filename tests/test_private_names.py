@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 
 from medrecipes.engines.kernels import torch_private, varlen_attention
+from medrecipes.engines.trainer import trainer_private
 from tests.conftest import ROOT
 
 TORCH = re.compile(r"torch\._[a-z]|torch\.ops\.\w+\._[a-z]|_model_mapping\b")
@@ -49,6 +52,34 @@ def test_without_the_kernel_for_packed_sequences_there_is_no_variable_length_att
     monkeypatch.setattr(varlen_attention, "has_varlen", lambda width: True)
     assert not varlen_attention.available(torch.bfloat16)
     assert capsys.readouterr().err.endswith("has no variable-length flash attention: rows are padded, and padding costs time and memory\n")  # fmt: skip
+
+
+TRAINER = re.compile(r"\btrainer\._[a-z]|\bsuper\(\)\._[a-z]|def (_maybe_log_save_evaluate|_get_train_sampler)\b")
+
+
+def test_few_files_know_the_private_names_of_transformers_trainer() -> None:
+    files = sorted((ROOT / "medrecipes").rglob("*.py"))
+    found = {path.relative_to(ROOT / "medrecipes/engines/trainer").as_posix() for path in files if TRAINER.search(path.read_text(encoding="utf-8"))}  # fmt: skip
+    # what steps in for a method of it must stand in the trainer's class
+    assert found == {"trainer_private.py", "async_logging.py", "chat.py", "tags.py"}
+
+
+def test_a_trainer_without_a_private_method_trains_on_and_a_line_says_what_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, lost in trainer_private.LOST.items():
+        trainer_private.known.cache_clear()
+        assert trainer_private.known(name)
+        trainer_private.known.cache_clear()
+        monkeypatch.delattr(transformers.Trainer, name)
+        assert not trainer_private.known(name)
+        assert not trainer_private.known(name)
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.endswith(f" has no Trainer.{name}: {lost}")
+    trainer = SimpleNamespace()
+    trainer_private.take_no_step(trainer)
+    assert vars(trainer) == {}
+    trainer_private.known.cache_clear()
 
 
 @pytest.mark.parametrize(("capability", "learns", "has"), [((8, 9), 128, True), ((8, 9), 256, False), ((9, 0), 256, True), ((7, 5), 64, False)])  # fmt: skip

@@ -22,7 +22,7 @@ from medrecipes.data.reasoning import split_reasoning
 from medrecipes.data.records import Conversation, Message
 from medrecipes.data.sources import Files, Ledger, open_source
 from medrecipes.engines import Decoding
-from medrecipes.evaluation.answers import held_out, predict
+from medrecipes.evaluation.answers import Questions, held_out, predict
 from medrecipes.evaluation.chat_report import BASE, TUNED, as_markdown, report
 from medrecipes.evaluation.compare.figures import paired
 from medrecipes.pipeline.build import build
@@ -459,13 +459,13 @@ def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path,
         f"<think>{'so ' * 60}</think>\n\nAsthma.<|im_end|>",
     ]
     after = ["Asthma.<|im_end|>"] * 3
-    base, tuned = (predict(name, Thinker(ours, said), ours, asked, recipe.eval, tmp_path, Console.silent()) for name, said in ((BASE, before), (TUNED, after)))  # fmt: skip
+    base, tuned = (predict(name, Thinker(ours, said), Questions(asked, ours, recipe.eval, tmp_path, Console.silent())) for name, said in ((BASE, before), (TUNED, after)))  # fmt: skip
     assert [p.prediction for p in base] == ["Asthma.", "", ""]
     text = (tmp_path / "predictions.jsonl").read_text()
     assert LEAK not in text
     assert text.count("reasoning_tokens") == 3
     assert [p for p in read_predictions(tmp_path / "predictions.jsonl", own=True) if p.model == BASE] == base
-    made = report(recipe, "test", "k", base, tuned)
+    made = report(recipe, ("test", "k"), base, tuned)
     assert made["reasoning"][TUNED] == {"rows": 0, "of_rows": 3, "mean_tokens": None, "unfinished": 0}
     assert made["reasoning"][BASE] | {"mean_tokens": 0} == {"rows": 3, "of_rows": 3, "mean_tokens": 0, "unfinished": 2}
     assert made["reasoning"][BASE]["mean_tokens"] == sum(p.reasoning_tokens or 0 for p in base) / 3
@@ -473,7 +473,7 @@ def test_evaluation_scores_answers_alone_and_reports_their_reasoning(qwen: Path,
     written = as_markdown("x", made, base, tuned)
     assert "at most 20 tokens behind at most 30 of reasoning" in written
     assert "| unfinished, so without an answer | 2 | 0 |" in written
-    assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), "test", "k", tuned, tuned)
+    assert "reasoning" not in report(Recipe(eval=Eval(draws=10)), ("test", "k"), tuned, tuned)
 
 
 # --- other families, by the templates of their makers as TRL bundles them

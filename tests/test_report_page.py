@@ -62,7 +62,7 @@ def make_run(folder: Path, rows: int = 9) -> Path:
     base = [said(n, "base", "nothing", stopped=False, tokens=64) for n in range(rows)]
     tuned = [said(n, "tuned", wrong.get(n, ("Rest.", {}))[0], **{"bits": 30.0 + 2 * n, **wrong.get(n, ("", {}))[1]}) for n in range(rows)]  # fmt: skip
     cases = [Prediction("headache", "cases", "qa", "What helps?", "Rest.", "Rest.", "tuned", True, 3, 64), Prediction("cough", "cases", "qa", "And now?", "Tea.", "Wine.", "tuned", True, 3, 64)]  # fmt: skip
-    found = report(RECIPE, "test", "key", base, tuned, cases)
+    found = report(RECIPE, ("test", "key"), base, tuned, cases)
     write_report(RECIPE.name, folder / "eval", found, base, tuned, cases)
     (folder / "eval" / "predictions.jsonl").write_text("".join(p.line() for p in (*base, *tuned)))
     (folder / "eval" / "cases.jsonl").write_text("".join(p.line() for p in cases))

@@ -154,7 +154,7 @@ def test_scoring_loads_no_heavy_library(tmp_path: Path) -> None:
     assert done.stderr.strip() == ""  # where the names of what was loaded would stand
 
 
-def test_ten_thousand_predictions_with_a_thousand_draws_take_under_twenty_seconds(cli: Cli, tmp_path: Path) -> None:
+def test_ten_thousand_predictions_with_a_thousand_draws_take_under_twenty_seconds(fresh: Cli, tmp_path: Path) -> None:
     rng = random.Random(0)
     words = (ROOT / "README.md").read_text(encoding="utf-8").split() + ["5", "mg", "not", "no", "without"] * 40
     with (tmp_path / "p.jsonl").open("w", encoding="utf-8") as file:
@@ -166,5 +166,5 @@ def test_ten_thousand_predictions_with_a_thousand_draws_take_under_twenty_second
             row = {"id": str(number), "group": str(number // 3), "task": task, "prompt": "p", "gold": gold, "prediction": answer}  # fmt: skip
             file.write(json.dumps(row) + "\n")
     used = children_seconds()
-    assert cli("score", tmp_path / "p.jsonl").returncode == 0
+    assert fresh("score", tmp_path / "p.jsonl").returncode == 0
     assert children_seconds() - used < 40

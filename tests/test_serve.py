@@ -9,8 +9,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +21,8 @@ import pytest
 from medrecipes.engines import Decoding
 from medrecipes.rendering.growing_text import Growing
 from medrecipes.use.openai_api import BadRequest, read
-from tests.conftest import ROOT, Cli
+from tests import forked
+from tests.conftest import Cli
 from tests.test_serving import bound
 
 openai: Any = pytest.importorskip("openai", reason="OpenAI's client is not installed; scripts/install brings it")
@@ -45,10 +44,8 @@ def free_port() -> int:
 def port(tiny_run: Path) -> Iterator[int]:
     """A run that is served with a key; SIGTERM ends it while an answer is being written."""
     port = free_port()
-    words = [sys.executable, "-m", "medrecipes", "serve", str(tiny_run), "--port", str(port), "--model-name", NAME, "--api-key-env", "TEST_KEY"]  # fmt: skip
-    process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TEST_KEY": KEY}
-    )
+    words = ("serve", tiny_run, "--port", port, "--model-name", NAME, "--api-key-env", "TEST_KEY")
+    process = forked.start("-m", "medrecipes", *words, env={**os.environ, "TEST_KEY": KEY})
     deadline = time.monotonic() + 300
     while True:
         try:

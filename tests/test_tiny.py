@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from medrecipes.recipe.load import load
 from medrecipes.recipe.rules.names import TINY
+from tests import forked
 from tests.conftest import ROOT, Cli
 
 WALK = """
@@ -32,8 +31,7 @@ OTHERS = tuple(sorted(TINY_RECIPES - {*QUICK, "tiny_sweep", "tiny_bio_ner"}))  #
 
 def walk(runs: Path, names: tuple[str, ...]) -> dict[str, Path]:
     """Run recipes one after the other in a process of their own, cut short; the folder of each."""
-    command = [sys.executable, "-c", WALK, str(runs), *names]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+    done = forked.run("-c", WALK, runs, *names, timeout=550)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return {name: next(runs.glob(f"{name}-*")) for name in names}
 
@@ -137,7 +135,7 @@ print(json.dumps(found))
 
 
 def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = forked.run("-c", CODE)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     llama2 = ["</s>", "<s>", "<unk>"]
@@ -204,7 +202,7 @@ except EngineError as error:
 
 
 def test_a_handful_of_rows_makes_a_base_and_one_is_an_error_rather_than_a_loop_without_end() -> None:
-    done = subprocess.run([sys.executable, "-c", FEW], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = forked.run("-c", FEW)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == (
         "model.base = 'tiny:mistral' learns from the training rows, which are too few; use more"

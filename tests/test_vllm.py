@@ -45,9 +45,7 @@ def asked(libraries: None) -> Any:
             found,
             torch.bfloat16,
             torch.device("cpu"),
-            [2, 5],
-            [[1, 7], [1, 8, 9]],
-            Decoding.of(recipe),
+            vllm_backend.Asked([[1, 7], [1, 8, 9]], Decoding.of(recipe), [2, 5]),
             adapter,
         )
 

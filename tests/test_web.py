@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from medrecipes.core.errors import MedRecipesError
 from medrecipes.use.chat_page import require, token_view
 from medrecipes.use.tag_page import listed, marked
 from medrecipes.use.tag_text import Found
-from tests.conftest import ROOT
+from tests import forked
 from tests.test_serving import bound
 
 GRADIO = importlib.util.find_spec("gradio") is not None
@@ -66,8 +64,7 @@ def opened(run: Path, *arguments: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "medrecipes", "chat", str(run), "--web", "--port", str(port), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = forked.start("-m", "medrecipes", "chat", run, "--web", "--port", port, *arguments)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180
     while True:

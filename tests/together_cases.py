@@ -21,6 +21,7 @@ from medrecipes.core import processes
 from medrecipes.core.console import Console
 from medrecipes.data.split import prepare
 from medrecipes.engines import Choice
+from medrecipes.engines.answering_engine import LoadedBase
 from medrecipes.engines.base_weights import attach, quantization
 from medrecipes.engines.choices import Setting
 from medrecipes.engines.multi_gpu.leader import follow, leading
@@ -75,7 +76,7 @@ def main(folder: Path, cases: list[str]) -> None:
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         choices = {"precision": Choice("fp32", "a test")}
-        return chat.TrlEngine("trl", recipe, base, template, model, torch.float32, choices, attach, shards)
+        return chat.TrlEngine(recipe, base, template, LoadedBase("trl", model, torch.float32, choices, shards), attach)
 
     for case in cases:
         engine, rundir = opened(case), RunDir(folder / case, writes=processes.leads())

@@ -33,9 +33,9 @@ def main(folder: Path) -> dict[str, Any]:
         save = None if name == "base" else engine.save
         # vLLM reads what the engine answered, and is asked at each place what it would have said
         places = [[*row.prompt, *row.answer[:n]] for row in reference for n in range(len(row.answer))]
-        arguments = (recipe, engine.source, engine.dtype, engine.device, template.stop_ids)
         one = GREEDY.__class__(1, 0.0, 1.0, 1.0, 0)
-        chosen = vllm_backend.answers(*arguments, places, one, save)
+        asked = vllm_backend.Asked(places, one, template.stop_ids)
+        chosen = vllm_backend.answers(recipe, engine.source, engine.dtype, engine.device, asked, save)
         choices, same, near = iter(chosen.ids), 0, 0
         for row in reference:
             for likely in row.likely:

@@ -37,16 +37,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def do(arguments: argparse.Namespace) -> int:
     """Let a finished run answer again."""
     from medrecipes.core.files import read_json
-    from medrecipes.evaluation.reopen import evaluate
+    from medrecipes.evaluation.reopen import Wanted, evaluate
 
     if arguments.suite and arguments.gpus > 1:
         raise MedRecipesError("--suite: the harness asks on one GPU; leave --gpus out, or the suite")
 
     def answer() -> None:
-        folder = evaluate(
-            arguments.run, arguments.set, options.console(arguments), fresh=arguments.fresh, suite=arguments.suite,
-            include=arguments.include, checkpoint=arguments.checkpoint, dev=arguments.dev,
-        )  # fmt: skip
+        wanted = Wanted(arguments.fresh, arguments.suite, arguments.include, arguments.checkpoint, arguments.dev)
+        folder = evaluate(arguments.run, arguments.set, options.console(arguments), wanted)
         options.outcome(
             arguments, {"run": arguments.run, "folder": folder, "report": read_json(folder / "report.json")}
         )

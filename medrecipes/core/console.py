@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -121,11 +121,9 @@ class Console:
             if sign:
                 sign.end()
 
-    @contextmanager
-    def progress(self, name: str) -> Iterator[Progressing]:
-        """A bar for work of several stages, each with the share of it that is done."""
-        with self.bar(name, WHOLE) as bar:
-            yield Progressing(bar)
+    def progress(self, name: str) -> AbstractContextManager[Bar]:
+        """A bar for work of several parts, which begin one after the other, each with the share of it that is done."""
+        return self.bar(name, WHOLE)
 
     @contextmanager
     def quiet(self, log: Path) -> Iterator[None]:
@@ -176,6 +174,11 @@ class Bar:
     def __init__(self, work: Work) -> None:
         self._work = work
 
+    @classmethod
+    def silent(cls) -> Bar:
+        """One that nobody watches."""
+        return cls(Work("", WHOLE))
+
     def begin(self, text: str) -> None:
         """Begin again from nothing, with what comes next."""
         self._work.from_here(self._work.total, 0, text)
@@ -184,26 +187,9 @@ class Bar:
         """Say how far it is."""
         self._work.done, self._work.text = done, text
 
-
-class Progressing:
-    """Tells a bar what is being done, and how far that is."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar, self._stage = bar, ""
-
-    @classmethod
-    def silent(cls) -> Progressing:
-        """One that nobody watches."""
-        return cls(Bar(Work("", WHOLE)))
-
-    def note(self, stage: str) -> None:
-        """What begins now."""
-        self._stage = stage
-        self._bar.begin(stage)
-
-    def done(self, share: float) -> None:
-        """What share of it is done."""
-        self._bar.at(int(WHOLE * share), self._stage)
+    def share(self, done: float) -> None:
+        """Say what share of it is done."""
+        self._work.done = int((self._work.total or 0) * done)
 
 
 class _Sign(threading.Thread):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -60,15 +61,23 @@ def content(path: Path) -> Content:
 _silent: dict[str, str] = {}  # of an endpoint, why it cannot be asked, or nothing if it can; found out once a process
 
 
+def transport() -> Any:
+    """The library that the Hub's client speaks through: httpx, and httpx2 from its second edition on."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    [base] = [base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"]
+    return importlib.import_module(base.__module__.partition(".")[0])
+
+
 def promptly(call: Callable[[Any], T]) -> T:
     """What the Hub answers to a call, which is given its time limits; one that does not answer is silent from then on.
 
     A slow Hub is no silent one: who is connected in `REACH_S` has until `ANSWER_S` to answer.
     """
-    import httpx
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
+    httpx = transport()
     if constants.HF_HUB_OFFLINE:
         _silent[constants.ENDPOINT] = "HF_HUB_OFFLINE is set"
     if why := _silent.get(constants.ENDPOINT):
@@ -160,22 +169,20 @@ def patient(what: str, call: Callable[[], T]) -> T:
 
 def client_errors() -> tuple[type[Exception], ...]:
     """What the client raises: its own kinds, those of its transport, of the system, and for answers it cannot read."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError
 
-    return (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError, ValueError)
+    return (HfHubHTTPError, transport().HTTPError, OSError, RuntimeError, ValueError)
 
 
 def transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, HfHubHTTPError):
         return error.response is not None and error.response.status_code in TRANSIENT
     if isinstance(error, json.JSONDecodeError):  # half an answer, or the page of a gateway in its place
         return True
-    return isinstance(error, httpx.TransportError) and not isinstance(error, OfflineModeIsEnabled)
+    return isinstance(error, transport().TransportError) and not isinstance(error, OfflineModeIsEnabled)
 
 
 def pause(error: BaseException, wait: float) -> None:

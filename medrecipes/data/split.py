@@ -217,7 +217,7 @@ def _build(
     alike = {"threshold": data.near_duplicate or None, "texts": len(np.unique(rows.pairs.links(texts)))}
     report = report_of(
         places, contents, keys, near_duplicate=alike, benchmarks=benchmarks, leakage=leakage,
-        **split_report(part, group, atoms, official, data.split, relations, rows.pairs),
+        **split_report(Assigned(part, group, atoms, official), data.split, relations, rows.pairs),
     )  # fmt: skip
     write_json(folder / "report.json", report)
     return {"rows": len(kept)}
@@ -234,15 +234,25 @@ def report_of(places: Sequence[Place], contents: Sequence[str], keys: Mapping[st
     }
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """The part and the group of every row, what it was taken from, and the part that its publisher put it in."""
+
+    part: Ints
+    group: Ints
+    atoms: Sequence[str]
+    official: Sequence[str | None]
+
+
 def split_report(
-    part: Ints, group: Ints, atoms: Sequence[str], official: Sequence[str | None], shares: SplitRatios,
-    relations: Mapping[str, Ints], pairs: Near | Ints,
-) -> dict[str, Any]:  # fmt: skip
+    assigned: Assigned, shares: SplitRatios, relations: Mapping[str, Ints], pairs: Near | Ints
+) -> dict[str, Any]:
     """What data.json says of the split: what was asked and got, and of how many groups; a part that is empty is an error.
 
     `asked` and `got` are shares of the rows that no publisher put anywhere; an official part has none.
     """
-    named = set(filter(None, official))
+    part, group, atoms = assigned.part, assigned.group, assigned.atoms
+    named = set(filter(None, assigned.official))
     wanted = asked(shares, named)
     rows = {name: int((part == number).sum()) for number, name in enumerate(PARTS)}
     sizes = Counter(group.tolist())

@@ -19,7 +19,7 @@ from medrecipes.data.leakage import by_row, leaks
 from medrecipes.data.reading import Place, locate
 from medrecipes.data.records import Tagged
 from medrecipes.data.sources import Files, _hub
-from medrecipes.data.split import Parts, code_of, report_of, split_report
+from medrecipes.data.split import Assigned, Parts, code_of, report_of, split_report
 from medrecipes.data.token_pairs import Ints
 from medrecipes.recipe.schema import Recipe
 
@@ -78,7 +78,7 @@ def _build(recipe: Recipe, places: Sequence[Place], contents: Sequence[str], fol
     group, atoms = bind(relations, NO_PAIRS), [_atom(row) for row in rows]
     official = [_official(row) for row in rows]
     part = assign(group, atoms, official, data.split, recipe.seed)
-    about = split_report(part, group, atoms, official, data.split, relations, NO_PAIRS)
+    about = split_report(Assigned(part, group, atoms, official), data.split, relations, NO_PAIRS)
     all_relations = _relations(every)
     leakage = {
         "threshold": None,

@@ -146,10 +146,10 @@ def choose_engine(recipe: Recipe, *, cuda: bool, processes: int, slow: str | Non
         return _trl(recipe, "the recipe says so")
     if wanted == "auto" and cuda and "lm_head" in recipe.lora.targets:
         slow, caps = "lora.targets has lm_head, which Unsloth alone trains", False
-    if wanted == "auto" and cuda and caps:
-        return Choice("trl", CAPPED)
     if wanted == "auto" and cuda and slow is None:
         return Choice("trl", "its fused layers are the fastest on this GPU")
+    if wanted == "auto" and cuda and caps:
+        return Choice("trl", CAPPED)
     for key, value in special.items():
         raise EngineError(
             f"{key} = {value}: Unsloth does not honour it; set model.engine = 'trl' (needs an NVIDIA GPU)"

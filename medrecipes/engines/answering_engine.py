@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
 from medrecipes.engines.bases import Base
-from medrecipes.engines.generation import Generator, Loaded, Request, Shared, spoken, vllm_backend
+from medrecipes.engines.generation import AtOnce, Generator, Loaded, Request, Shared, spoken, vllm_backend
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.answer_text import written_by
@@ -29,16 +30,24 @@ LIBRARY_BATCH = 8  # rows that are padded to one another
 AT_ONCE = 256  # rows that each of several processes answers before they are put together again
 
 
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base as an engine loaded it: by which, in which number format, what was chosen, and which layers GPUs share."""
+
+    engine: str
+    model: Any
+    dtype: torch.dtype
+    choices: dict[str, Choice]
+    shards: Shards | None = None
+
+
 class Speaker:
     """A model that answers and is evaluated; with several processes, all of them do."""
 
-    def __init__(
-        self, name: str, recipe: Recipe, template: ChatTemplate, model: Any, dtype: torch.dtype,
-        choices: dict[str, Choice], shards: Shards | None = None,
-    ) -> None:  # fmt: skip
-        self.name, self.recipe, self.template, self.model, self.dtype = name, recipe, template, model, dtype
-        self.choices, self._shards = choices, shards
-        self.device, self._usual = generation.device_of(model), model.config._attn_implementation
+    def __init__(self, recipe: Recipe, template: ChatTemplate, loaded: LoadedBase) -> None:
+        self.name, self.recipe, self.template, self.model = loaded.engine, recipe, template, loaded.model
+        self.dtype, self.choices, self._shards = loaded.dtype, loaded.choices, loaded.shards
+        self.device, self._usual = generation.device_of(self.model), self.model.config._attn_implementation
         self.source: Base | None = None  # what was loaded, for those who load it again
         self._packed: bool | None = None
         self._unlike = False  # whether continuous batching was seen to answer otherwise than the library
@@ -89,9 +98,8 @@ class Speaker:
             return []
         assert self.source is not None
         save = self.save if lora.answers(self.model) else None
-        found = vllm_backend.answers(
-            self.recipe, self.source, self.dtype, self.device, self.template.stop_ids, prompts, decoding, save
-        )
+        asked = vllm_backend.Asked(prompts, decoding, self.template.stop_ids)
+        found = vllm_backend.answers(self.recipe, self.source, self.dtype, self.device, asked, save)
         self.choices["answers"] = Choice(
             f"vllm {found.version}", "the recipe says so; prompts by ids, the same stop tokens and limits"
         )
@@ -110,8 +118,8 @@ class Speaker:
                         yield asked[place].said
                         place += 1
                 return
-        size, in_step = self.recipe.eval.at_once(LIBRARY_BATCH), self._shards is not None
-        yield from generation.generate(self.model, self.template, prompts, decoding, size, self.dtype, in_step=in_step)
+        at_once = AtOnce(self.recipe.eval.at_once(LIBRARY_BATCH), self.dtype, in_step=self._shards is not None)
+        yield from generation.generate(self.model, self.template, prompts, decoding, at_once)
 
     def _loaded(self) -> Loaded:
         return Loaded(self.model, self.dtype, self.device, self.template.stop_ids, lora.answers(self.model))

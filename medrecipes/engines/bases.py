@@ -12,7 +12,7 @@ from typing import Any
 
 from medrecipes.core.errors import MedRecipesError, RecipeError, UnreachableError, did_you_mean, reason
 from medrecipes.core.files import read_json
-from medrecipes.core.hub import bar_class, client_errors, hub_silence
+from medrecipes.core.hub import bar_class, client_errors, hub_silence, transport
 from medrecipes.core.trust import inspect
 from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.rules.names import TINY
@@ -200,7 +200,6 @@ def open_base(name: str, revision: str) -> Base:
 
 
 def _from_hub(name: str, revision: str) -> Base:
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
@@ -214,7 +213,7 @@ def _from_hub(name: str, revision: str) -> Base:
         raise MedRecipesError(
             f"{name}: the base is gated; accept its terms on its Hub page, then log in with `hf auth login`"
         ) from None
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, transport().HTTPError, OSError) as error:
         raise MedRecipesError(
             f"{name}@{revision}: cannot be had from the Hub ({reason(error)}); check the name, the network and `hf auth login`, "
             "or give a folder as model.base"

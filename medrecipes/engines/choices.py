@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -88,20 +88,33 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     if reason or wanted != "auto":
         return Choice(wanted is True, reason or SAID)
     longest = recipe.data.max_tokens
+    rows = plan.Rows(lambda size: (size * longest, size * longest))
     whole = plan.choose(
-        recipe, shape, this_gpu(), "fused", lambda size: (size * longest, size * longest), gpus=gpus,
-        limit_gb=recipe.train.memory_gb, shared=False,
-    )  # fmt: skip
+        recipe, shape, plan.Machine(this_gpu(), gpus, recipe.train.memory_gb), "fused", rows, shared=False
+    )
     whole = processes.share(whole)  # GPUs may differ by a few bytes in what is free
     needs = f"{whole.gb:.1f} GB planned with the whole base, {whole.limit_gb:.1f} available"
     return Choice(not whole.fits, needs)
 
 
-def choose_setting(
-    engine: str, recipe: Recipe, model: Any, dtype: torch.dtype, packs: Sequence[Pack], choices: dict[str, Choice], *,
-    shared: bool,
-) -> Setting:  # fmt: skip
-    """Layout, layers, micro-batch and what is recomputed; the reasons go into `choices`."""
+class Trains(Protocol):
+    """What is asked of an engine that trains."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def choices(self) -> dict[str, Choice]: ...
+
+
+def choose_setting(trains: Trains, packs: Sequence[Pack], *, shared: bool) -> Setting:
+    """Layout, layers, micro-batch and what is recomputed; the reasons go into the engine's choices."""
+    engine, recipe, model, dtype, choices = trains.name, trains.recipe, trains.model, trains.dtype, trains.choices
     on_cpu = generation.device_of(model).type == "cpu"
     shape = Shape.of(model.config.to_dict())
     decoded = on_cpu and "weights" in choices and choices["weights"].value == DECODED
@@ -130,17 +143,9 @@ def choose_setting(
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
         gpu = replace(gpu, varlen=False)
     lengths = sorted(tokens_of(packs), reverse=True)
-    found = plan.choose(
-        recipe,
-        shape,
-        gpu,
-        way,
-        lambda size: _tokens(lengths, size, layout.value),
-        gpus=processes.size(),
-        limit_gb=recipe.train.memory_gb,
-        shared=shared,
-        steps=plan.count_steps(len(packs), recipe),
-    )
+    rows = plan.Rows(lambda size: _tokens(lengths, size, layout.value), plan.count_steps(len(packs), recipe))
+    machine = plan.Machine(gpu, processes.size(), recipe.train.memory_gb)
+    found = plan.choose(recipe, shape, machine, way, rows, shared)
     found = processes.share(found)  # GPUs may differ by a few bytes in what is free
     fits = f"{found.gb:.1f} GB planned, {found.limit_gb:.1f} available"
     auto = recipe.train.micro_batch == "auto", recipe.train.checkpointing == "auto"
@@ -192,8 +197,8 @@ def _layout(engine: str, recipe: Recipe, shape: Shape, dtype: torch.dtype, on_cp
         return Choice("padded", "a CPU attends through a mask")
     if not (recipe.train.padding_free or recipe.train.packing):
         return Choice("padded", SAID)
-    if shape.capped:
-        return Choice("padded", "this base caps what it attends with, which no kernel for padding-free rows does")
+    if shape.capped and (on_cpu or engine != "trl"):
+        return Choice("padded", "this base caps its scores, which no kernel of Unsloth's for padding-free rows does")
     if decoded:
         return Choice("flat", "padding-free rows waste nothing on padding, and attend one after the other")
     if engine == "trl" and not varlen_attention.available(dtype, shape.width):

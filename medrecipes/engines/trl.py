@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from medrecipes.engines.answering_engine import LoadedBase
 from medrecipes.engines.base_weights import attach, quantization
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision, choose_shards
@@ -22,7 +23,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     if choices["shards"].value:
         where = torch.device("cuda", torch.cuda.current_device())
         model, shards = deal(base, dtype, quantization(recipe, dtype), where)
-        return TrlEngine("trl", recipe, base, template, model, dtype, choices, attach, shards)
+        return TrlEngine(recipe, base, template, LoadedBase("trl", model, dtype, choices, shards), attach)
     with opening(base):
         model = auto_class(base.config).from_pretrained(
             base.name,
@@ -32,4 +33,4 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             attn_implementation=varlen_attention.exact(base.config),
             **settings(recipe.model, base),
         )
-    return TrlEngine("trl", recipe, base, template, bare(model), dtype, choices, attach)
+    return TrlEngine(recipe, base, template, LoadedBase("trl", bare(model), dtype, choices), attach)

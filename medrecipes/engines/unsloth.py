@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from medrecipes.engines import Choice, cpu_weights
+from medrecipes.engines.answering_engine import LoadedBase
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import DECODED, FLASH_ATTENTION, ONE_KERNEL, choose_precision, is_small
 from medrecipes.engines.kernels import varlen_attention
@@ -56,7 +57,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     if "weights" in choices and choices["weights"].value == DECODED:
         cpu_weights.decode(model, dtype)
         cpu_weights.keep_freed_memory()
-    return TrlEngine("unsloth", recipe, base, template, bare(model), dtype, choices, attach, recompute=recompute)
+    return TrlEngine(recipe, base, template, LoadedBase("unsloth", bare(model), dtype, choices), attach, recompute)
 
 
 def _choose_attention(dtype: torch.dtype) -> Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,21 @@ def data_report(split: Split, fitted: Mapping[str, Fitted], mixture: Mapping[str
     return {**split.report, "tokens": counted, "overflow": {name: f.to_json() for name, f in fitted.items()}, **({"mixture": mixture} if mixture.get("by") else {})}  # fmt: skip
 
 
-def predict(
-    model: str,
-    engine: Engine,
-    template: ChatTemplate,
-    rows: Sequence[Row],
-    settings: Eval,
-    folder: Path,
-    console: Console,
-) -> list[Prediction]:
+@dataclass(frozen=True)
+class Questions:
+    """The rows that models answer, in which template and by which settings, and where the answers go."""
+
+    rows: Sequence[Row]
+    template: ChatTemplate
+    settings: Eval
+    folder: Path
+    console: Console
+
+
+def predict(model: str, engine: Engine, asked: Questions) -> list[Prediction]:
     """Answer every row, a line of predictions.jsonl each as it comes; lines of an earlier attempt are kept."""
-    path = folder / "predictions.jsonl"
+    rows, template, settings, console = asked.rows, asked.template, asked.settings, asked.console
+    path = asked.folder / "predictions.jsonl"
     limit = settings.max_new_tokens
     done = {p.id: p for p in _earlier(path, rows, limit) if p.model == model}
     # neighbours of similar length waste little padding; the order is the same in every attempt

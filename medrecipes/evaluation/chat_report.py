@@ -40,12 +40,12 @@ SHOWN = 5  # answers that report.md shows in full
 
 
 def report(
-    recipe: Recipe, split: str, key: str, base: Sequence[Prediction], tuned: Sequence[Prediction],
+    recipe: Recipe, split: tuple[str, str], base: Sequence[Prediction], tuned: Sequence[Prediction],
     cases: Sequence[Prediction] = (), computed: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Base, tuned and their difference, each metric as `{value, low, high}`; lists have their own part, `extraction`.
 
-    `computed`: how the base was loaded and computed, as the load stage said it.
+    `split`: the name and the key of the one that was held out; `computed`: how the base was loaded and computed, as the load stage said it.
     """
     if [p.id for p in base] != [p.id for p in tuned]:
         raise SpoiledError(f"{recipe.name}: base and tuned answered different rows; answer them again with `medrecipes eval RUN --fresh`")  # fmt: skip
@@ -53,8 +53,8 @@ def report(
     figures = _compared(_figures(base), _figures(tuned), groups(base), draws, seed)
     lists = listed(base), listed(tuned)
     value: dict[str, Any] = {
-        "split": split,
-        "split_key": key,
+        "split": split[0],
+        "split_key": split[1],
         "rows": len(base),
         "groups": len(set(groups(base))),
         "decoding": decoding.as_dict()

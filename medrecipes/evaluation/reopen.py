@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -46,27 +47,35 @@ def at_work(command: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[
     return held
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a finished run is asked beside its own questions, or in their place."""
+
+    fresh: bool = False
+    suite: str | None = None
+    include: Path | None = None  # task files of one's own
+    checkpoint: int | None = None
+    dev: bool = False
+
+
 @at_work
-def evaluate(
-    path: Path, overrides: Sequence[str], console: Console, *, fresh: bool = False, suite: str | None = None,
-    include: Path | None = None, checkpoint: int | None = None, dev: bool = False,
-) -> Path:  # fmt: skip
+def evaluate(path: Path, overrides: Sequence[str], console: Console, wanted: Wanted) -> Path:
     """Answer and report what is not answered yet, with the run's own template and base; returns the report's folder.
 
     Settings of [eval] may be overridden; what they change goes into a folder of its own, for a finished run is not altered,
     and so do answers to the dev rows in place of the test rows.
     """
-    run = open_run(path)
+    run, dev, checkpoint = open_run(path), wanted.dev, wanted.checkpoint
     rundir = run.rundir
-    if run.tags and suite:
+    if run.tags and wanted.suite:
         raise RunError(f"{path}: is a tagging run, and --suite asks questions; leave it out")
-    allow_include(include)
-    tasks = parse_suite(suite) if suite else ()
+    allow_include(wanted.include)
+    tasks = parse_suite(wanted.suite) if wanted.suite else ()
     recipe = run.with_eval(overrides, "eval.rows=500")
     adapter = run.adapter(checkpoint)
-    same = recipe.eval == run.own.eval and not (fresh or dev) and checkpoint is None
+    same = recipe.eval == run.own.eval and not (wanted.fresh or dev) and checkpoint is None
     other = ("" if checkpoint is None else f"-checkpoint-{checkpoint}") + "-dev" * dev
-    folder = path / "eval" if same else _fresh(path, recipe, other, fresh=fresh)
+    folder = path / "eval" if same else _fresh(path, recipe, other, fresh=wanted.fresh)
     if run.tags:
         evaluate_tags(run, recipe, adapter, folder, console, dev=dev)
         return folder
@@ -74,18 +83,19 @@ def evaluate(
         file_hashes.mending(rundir, folder, path / PAGE),
         opened(recipe, rundir, adapter, console, dev=dev) as (engine, template, rows, split),
     ):
+        asked = answers.Questions(rows, template, recipe.eval, folder, console)
         with console.stage("base") as stage, console.quiet(rundir.log):
             with engine.base():
-                before = answers.predict(chat_report.BASE, engine, template, rows, recipe.eval, folder, console)
+                before = answers.predict(chat_report.BASE, engine, asked)
             stage.says(f"answered {len(rows)} {split.held_out_name} questions")
         with console.stage("tuned") as stage, console.quiet(rundir.log):
-            after = answers.predict(chat_report.TUNED, engine, template, rows, recipe.eval, folder, console)
+            after = answers.predict(chat_report.TUNED, engine, asked)
             cases = _cases(recipe, engine, template, folder)
             stage.says(f"answered the same {len(rows)} questions" + (f", and {len(cases)} cases" if cases else ""))
         # answers in the run's own folder are the run's; those in another were all given just now
         computed = rundir.state.get("computed") if same else said_of_load(recipe.model.bits, engine.choices)
-        suites = [run_suite(tasks, engine, rundir, include, console)] if tasks else []
-        report = chat_report.report(recipe, split.held_out_name, split.key, before, after, cases, computed)
+        suites = [run_suite(tasks, engine, rundir, wanted.include, console)] if tasks else []
+        report = chat_report.report(recipe, (split.held_out_name, split.key), before, after, cases, computed)
         stats = path / "trainer_stats.json"
         if checkpoint is None and stats.exists():  # of another checkpoint the dev rows said something else
             report |= chat_report.on_dev(read_json(stats))

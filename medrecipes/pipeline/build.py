@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from medrecipes.core.console import Console, Progressing
+from medrecipes.core.console import Bar, Console
 from medrecipes.core.files import (
     MANIFEST,
     PRIVATE,
@@ -30,7 +30,6 @@ from medrecipes.core.files import (
     require_ours,
     stage,
     write_json,
-    write_text,
     writing,
 )
 from medrecipes.core.notes import labelled
@@ -91,7 +90,7 @@ def build(recipe: Recipe, out: Path, formats: Sequence[Format] = (), console: Co
         require_ours(folder, "dataset", made)
     for name, chosen, folder in wanted:
         with (console or Console.silent()).progress(folder.name) as progress:
-            built = _one(name, chosen, prepare(chosen, progress.note, progress.done), folder, formats, progress)
+            built = _one(name, chosen, prepare(chosen, progress.begin, progress.share), folder, formats, progress)
         yield built
 
 
@@ -129,14 +128,14 @@ def _one(
     split: Split,
     folder: Path,
     formats: Sequence[Format],
-    progress: Progressing | None = None,
+    progress: Bar | None = None,
 ) -> Built:
     from datasets import Features, Value, disable_progress_bars
 
     disable_progress_bars()
 
     look, template, shapes = _template(recipe)
-    progress = progress or Progressing.silent()
+    progress = progress or Bar.silent()
     rows = {part: getattr(split, attribute) for part, attribute in SPLITS.items()}
     # what only some datasets have beside role and content: reasoning, weights, tool calls
     system = recipe.template.system
@@ -154,14 +153,14 @@ def _one(
     def shown(record: Conversation) -> Row:
         return _row(record, system, shapes, (known, list(told)))
 
-    progress.note("render and write")
+    progress.begin("render and write")
     every = sum(map(len, rows.values()))
     written_by = [look, template, recipe.template.model_dump(), vars(Supervision.of(recipe)), recipe.model.base, recipe.model.revision]  # fmt: skip
     key = digest([split.stage_key, features.to_dict(), written_by, _code()])
     root, before, parts = cache_root() / f"building-{key[:16]}", 0, {}
     for part, records in rows.items():
         if records:
-            share = partial(lambda before, row: progress.done((before + row) / every), before)
+            share = partial(lambda before, row: progress.share((before + row) / every), before)
             large = isinstance(records, OnDisk)
             parts[part] = Part(records, shown, share, (root, digest([key, part])) if large else None)
         before += len(records)
@@ -171,7 +170,9 @@ def _one(
         **split.report,
     }
     with locked(cache_root() / f"{SCRATCH}building-{key[:8]}", wait=True) if _keeps_files(parts) else nullcontext():
-        save(folder, features, parts, report, dataset_card(name, report, list(parts), formats), formats)
+        save(
+            folder, features, parts, report, formats, {"README.md": [dataset_card(name, report, list(parts), formats)]}
+        )
         shutil.rmtree(root, ignore_errors=True)
     return Built(name, folder, report)
 
@@ -223,10 +224,10 @@ def _template(recipe: Recipe) -> tuple[str, str, Shapes]:
 
 
 def save(
-    folder: Path, features: Any, parts: Mapping[str, Iterable[Row]], report: Mapping[str, Any], readme: str,
-    formats: Sequence[Format], more: Mapping[str, Iterable[str]] | None = None,
+    folder: Path, features: Any, parts: Mapping[str, Iterable[Row]], report: Mapping[str, Any],
+    formats: Sequence[Format], texts: Mapping[str, Iterable[str]],
 ) -> None:  # fmt: skip
-    """Write a dataset's folder, whole or not at all, a batch of rows at a time; `more` are further files, piece by piece."""
+    """Write a dataset's folder, whole or not at all, a batch of rows at a time; `texts` are further files, piece by piece."""
     from datasets import Dataset, DatasetDict, load_from_disk
 
     require_ours(folder, "dataset", made)
@@ -241,8 +242,7 @@ def save(
                 (work / "data").mkdir(exist_ok=True)
                 _file(dataset, work / "data" / f"{part}.{format}")
         write_json(work / "data.json", report)
-        write_text(work / "README.md", readme)
-        for file, pieces in (more or {}).items():
+        for file, pieces in texts.items():
             (work / file).parent.mkdir(exist_ok=True)
             with (work / file).open("w", encoding="utf-8") as opened:
                 opened.writelines(pieces)

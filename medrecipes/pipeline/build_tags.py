@@ -50,11 +50,11 @@ def build_tagged(recipe: Recipe, out: Path, formats: Sequence[Format] = ()) -> B
     parts = {part: map(_row, those) for part, those in rows.items()}
     contents = {part: content(those) for part, those in rows.items()}
     report = {"name": recipe.name, "task": "tag", "labels": names, "contents": contents, **split.report}
-    more: dict[str, Iterable[str]] = {f"tagged/{part}.json": _json(those) for part, those in rows.items()}
+    texts: dict[str, Iterable[str]] = {f"tagged/{part}.json": _json(those) for part, those in rows.items()}
     if {OUTSIDE, *(f"B-{type}" for type in TASKS.values())} <= set(names):
-        more |= {f"instruct/{part}.jsonl": _instruct(those) for part, those in rows.items()}
+        texts |= {f"instruct/{part}.jsonl": _instruct(those) for part, those in rows.items()}
     card = dataset_card(recipe.name, report, list(parts), formats, columns=COLUMNS)
-    save(folder, features, parts, report, card, formats, more)
+    save(folder, features, parts, report, formats, texts | {"README.md": [card]})
     return Built(recipe.name, folder, report)
 
 

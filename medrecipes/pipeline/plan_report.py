@@ -14,10 +14,10 @@ from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
-from medrecipes.engines.plan import NO_VARLEN, Plan, choose, count_steps, tag_micro_batch, unfit
+from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, count_steps, tag_micro_batch, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
-from medrecipes.engines.plan.memory import GB, SLACK, Way, parts, trainable
+from medrecipes.engines.plan.memory import GB, SLACK, MicroBatch, Way, parts, trainable
 from medrecipes.engines.plan.pace import answering
 from medrecipes.engines.plan.shipped_bases import shape_of, tokens_of
 from medrecipes.evaluation.answers import held_out
@@ -160,10 +160,9 @@ def _planned(recipe: Recipe, shape: Shape, gpu: Gpu, gpus: int, counted: Counted
     mean = sum(lengths) // max(rows, 1)
     packing = recipe.train.packing
     per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
-    found = choose(
-        recipe, shape, gpu, way, lambda size: (size * per_row[0], size * per_row[1]), gpus=gpus,
-        limit_gb=recipe.train.memory_gb, steps=count_steps(rows * mean // per_row[1], recipe) or 1000,
-    )  # fmt: skip
+    steps = count_steps(rows * mean // per_row[1], recipe) or 1000
+    trained = Rows(lambda size: (size * per_row[0], size * per_row[1]), steps)
+    found = choose(recipe, shape, Machine(gpu, gpus, recipe.train.memory_gb), way, trained)
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
     if recipe.train.max_steps:
         tokens = recipe.train.max_steps * recipe.train.batch * per_row[1]
@@ -210,7 +209,7 @@ def _tagging(
     recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
 
     def needs(shape: Shape) -> dict[str, float]:
-        return parts(recipe, shape, "library", micro_batch * longest, recomputed, decode_once=False)
+        return parts(recipe, shape, MicroBatch("library", micro_batch * longest, recomputed, decode_once=False))
 
     tied = replace(shape, tied=True)  # there is no head over the vocabulary
     held = needs(tied) | {"words": needs(replace(tied, vocabulary=labels))["words"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -41,8 +41,7 @@ MAX_SEEN = 2_000_000  # words kept with their ids: a few hundred megabytes at mo
 class Tokenizer:
     """A base's `tokenizer.json` with its named special tokens; needs neither transformers nor torch."""
 
-    def __init__(self, folder: Path, control: Collection[str] = ()) -> None:
-        """`control`: added tokens that are not marked as special, but that the chat template writes as such."""
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / "tokenizer.json"
         try:
@@ -52,13 +51,12 @@ class Tokenizer:
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
                 "transformers' AutoTokenizer(...).save_pretrained"
             ) from None
-        for token in self.json["added_tokens"] if control else ():
-            token["special"] |= token["content"] in control
         self.config = _read(folder / "tokenizer_config.json")
         named = {**_read(folder / "special_tokens_map.json"), **self.config}
         self.named = {name: _text(folder, name, named[name]) for name in NAMED if named.get(name)}
-        self._whole = self._built(self.json)
+        self._whole = self._built(self.json)  # at once: what is wrong with the file is said here
         self._seen: dict[str, list[int]] = {}
+        self._marked: dict[frozenset[str], Tokenizer] = {}
 
     @cached_property
     def hash(self) -> str:
@@ -114,8 +112,26 @@ class Tokenizer:
         """This tokenizer with added tokens as control tokens that its file does not mark as special: those named, and those
         spelled as control tokens are, so that nobody can type one."""
         added = {token["content"] for token in self.json["added_tokens"] if not token["special"]}
-        more = added.intersection(tokens) | {token for token in added if SPELLED.fullmatch(token)}
-        return Tokenizer(self.folder, more) if more else self
+        more = frozenset(added.intersection(tokens) | {token for token in added if SPELLED.fullmatch(token)})
+        if not more:
+            return self
+        if more not in self._marked:
+            self._marked[more] = self._marking(more)
+        return self._marked[more]
+
+    def _marking(self, control: frozenset[str]) -> Tokenizer:
+        """This tokenizer with more control tokens; built when it first reads a text, for most templates are only compared."""
+        marked = Tokenizer.__new__(Tokenizer)
+        tokens = [{**token, "special": token["special"] or token["content"] in control} for token in self.json["added_tokens"]]  # fmt: skip
+        marked.folder, marked.config, marked.named = self.folder, self.config, self.named
+        marked.json = {**self.json, "added_tokens": tokens}
+        marked._seen, marked._marked = {}, {}
+        return marked
+
+    @cached_property
+    def _whole(self) -> RustTokenizer:
+        """For decoding, and where a text begins."""
+        return self._built(self.json)
 
     def mentioned(self, text: str) -> set[str]:
         """The added tokens that a template's text names, white space and single letters aside."""

@@ -107,7 +107,7 @@ def main() -> int:
         )
 
     def library(model: Any, count: int, batch: int) -> list[list[int]]:
-        return list(generation.generate(model, template, prompts[:count], greedy, batch, engine.dtype))
+        return list(generation.generate(model, template, prompts[:count], greedy, generation.AtOnce(batch, engine.dtype)))
 
     from medrecipes.engines.generation import batch as batching
 

@@ -151,7 +151,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataclasses.replace(row(n, "tuned", text), id=text, task=text) for n, text in enumerate((everything, *HOSTILE))
     ]
     (folder / "eval").mkdir(parents=True)
-    value = report(recipe, "test", "key", base, tuned, cases)
+    value = report(recipe, ("test", "key"), base, tuned, cases)
     value["suites"] = [{"harness": everything, "tasks": [everything], "base": {everything: {"acc,none": 0.5}}, "tuned": {everything: {"acc,none": 0.5}}}]  # fmt: skip
     write_report(recipe.name, folder / "eval", value, base, tuned, cases)
     (folder / "eval" / "predictions.jsonl").write_text("".join(json.dumps(p.__dict__) + "\n" for p in (*base, *tuned)))

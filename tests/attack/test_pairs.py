@@ -20,7 +20,7 @@ import pytest
 from medrecipes.core.console import Console
 from medrecipes.core.errors import DataError, MedRecipesError
 from medrecipes.core.files import digest
-from medrecipes.evaluation.answers import predict
+from medrecipes.evaluation.answers import Questions, predict
 from medrecipes.evaluation.chat_report import BASE, TUNED
 from medrecipes.pipeline.sweep import recipes
 from medrecipes.recipe.load import load
@@ -337,7 +337,9 @@ def test_spoiled_predictions_are_answered_again_and_never_scored(
 
     def answered(model: str, said: list[str]) -> Any:
         return predict(
-            model, Listed(template, said), template, asked, Eval(max_new_tokens=64), tmp_path, Console.silent()
+            model,
+            Listed(template, said),
+            Questions(asked, template, Eval(max_new_tokens=64), tmp_path, Console.silent()),
         )
 
     whole = {model: answered(model, answers) for model in (BASE, TUNED)}
@@ -370,10 +372,6 @@ def test_answers_are_not_added_to_what_a_link_leads_to(tmp_path: Path) -> None:
         predict(
             BASE,
             Listed(template, ["one"]),
-            template,
-            rows(template)[:1],
-            Eval(max_new_tokens=64),
-            tmp_path / "eval",
-            Console.silent(),
+            Questions(rows(template)[:1], template, Eval(max_new_tokens=64), tmp_path / "eval", Console.silent()),
         )
     assert (tmp_path / "precious.txt").read_text() == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from medrecipes.core.errors import DataError
@@ -53,9 +54,10 @@ def _is_pubtator(blob: Blob) -> bool:
 
 
 def _record(
-    id: str, group: str, tokens: Sequence[str], tags: Sequence[str], kind: str, meta: dict[str, str], ledger: Ledger
+    id: str, group: str, tagged: tuple[Sequence[str], Sequence[str]], kind: str, meta: dict[str, str], ledger: Ledger
 ) -> Tagged:
-    """A record with its tags as IOB2, what had to be mended counted."""
+    """A record of words and their tags, these as IOB2, what had to be mended counted."""
+    tokens, tags = tagged
     ledger.seen += 1
     for what, count in malformed(tags, kind).items():
         for _ in range(count):
@@ -98,7 +100,7 @@ def _rows(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> Iterat
         document = text(blob, number, row, "document") if "document" in row else ""
         more = {"document": document} if document else {}
         held = {"text": written} if at >= 0 else {}
-        yield _record(id, document or id, tokens, tags, kind, {**meta, **more, **held}, ledger)
+        yield _record(id, document or id, (tokens, tags), kind, {**meta, **more, **held}, ledger)
 
 
 def _labels(blob: Blob, number: int, row: Row) -> tuple[list[str], list[str]]:
@@ -133,7 +135,7 @@ def _columns(blob: Blob, unit: str, meta: dict[str, str], ledger: Ledger) -> Ite
     for number, (document, tokens, tags) in enumerate(found, 1):
         group = f"{blob.stem}:{document}" if named else f"{blob.stem}:block {(number - 1) // BLOCK + 1}"
         more = {"document": group} if named else {}
-        yield _record(f"{blob.stem}:{number}", group, tokens, tags, kind, {**meta, **more}, ledger)
+        yield _record(f"{blob.stem}:{number}", group, (tokens, tags), kind, {**meta, **more}, ledger)
 
 
 def _sentences(blob: Blob) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -189,7 +191,7 @@ def of_article(article: Article, unit: str, meta: dict[str, str], ledger: Ledger
     at = [m.start for m in mentions]
     for number, (start, end) in enumerate(places, 1):
         inside = mentions[bisect_left(at, start) : bisect_left(at, end)]
-        yield _cut(article, whole, (start, end), inside, number, meta, ledger)
+        yield _cut(replace(article, mentions=inside), whole, (start, end), number, meta, ledger)
 
 
 def _outermost(article: Article, ledger: Ledger) -> list[Mention]:
@@ -204,15 +206,12 @@ def _outermost(article: Article, ledger: Ledger) -> list[Mention]:
     return kept
 
 
-def _cut(
-    article: Article, whole: str, place: Place, mentions: Sequence[Mention], number: int, meta: dict[str, str],
-    ledger: Ledger,
-) -> Tagged:  # fmt: skip
-    """One stretch of an article as words and tags."""
+def _cut(article: Article, whole: str, place: Place, number: int, meta: dict[str, str], ledger: Ledger) -> Tagged:
+    """One stretch of an article, with the mentions in it, as words and tags."""
     at = words(whole, *place)
     spans: list[Span] = []
     taken = [False] * len(at)
-    for mention in sorted(mentions, key=lambda m: (m.start - m.end, m.start)):  # the longest first
+    for mention in sorted(article.mentions, key=lambda m: (m.start - m.end, m.start)):  # the longest first
         touched = covering(at, mention.start, mention.end)
         if touched is None or mention.end > place[1]:
             ledger.repair("a mention that no one sentence holds is left out", article.id)
@@ -228,7 +227,7 @@ def _cut(
     tokens = [whole[a:b] for a, b in at]
     more = {"document": article.id, "text": whole[slice(*place)]}
     tags = write_tags(len(tokens), spans)
-    return _record(f"{article.id}:{number}", article.id, tokens, tags, "IOB2", {**meta, **more}, ledger)
+    return _record(f"{article.id}:{number}", article.id, (tokens, tags), "IOB2", {**meta, **more}, ledger)
 
 
 SOURCE = Source(

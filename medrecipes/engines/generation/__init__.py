@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from medrecipes.engines.generation.batch import Generator, Loaded, Request
 from medrecipes.engines.generation.body import LibraryBody
-from medrecipes.engines.generation.library import device_of, generate, inference, portions
+from medrecipes.engines.generation.library import AtOnce, device_of, generate, inference, portions
 from medrecipes.engines.generation.likelihood import nats, packed_nats
 from medrecipes.engines.generation.shared import Shared
 from medrecipes.engines.generation.text import spoken
 
 __all__ = [
-    "Generator", "LibraryBody", "Loaded", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
+    "AtOnce", "Generator", "LibraryBody", "Loaded", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
     "spoken",
 ]  # fmt: skip

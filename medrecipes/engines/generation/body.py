@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers import AttentionInterface
 
-from medrecipes.engines.generation.cache import Batch, Cache, How, attend_prompts
+from medrecipes.engines.generation.cache import Batch, Cache, attend_prompts
 from medrecipes.engines.kernels import fused_layer, pointwise
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
-from medrecipes.engines.kernels.varlen_attention import Rows
+from medrecipes.engines.kernels.varlen_attention import How, Rows
 from medrecipes.engines.opening import without_peft
 
 NAME = "medrecipes_generation"
@@ -149,12 +149,14 @@ class FusedBody:
         with torch.autocast(x.device.type, enabled=False):
             for number, layer in enumerate(self._layers):
                 _, q, k, v, _ = layer.before(layer.norm(x, 0), cos, sin)
-                attended = attend(number, q, k, v, How(layer.scale, layer.window))
+                attended = attend(number, q, k, v, layer.how)
                 x = self._joined(layer, x, self._across[number], attended.flatten(1), 0)
                 both, _ = layer.both(layer.norm(x, 1))
                 x = self._joined(layer, x, self._down[number], pointwise.run(pointwise.gate, both, layer.gemma), 1)
             x = layer.norm_by(self._inner.norm.weight, x)
         logits: Tensor = self._causal.lm_head(x if keep is None else x[keep])
+        if (cap := getattr(self._inner.config, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
         return logits
 
     @staticmethod

@@ -14,16 +14,7 @@ import torch
 from torch import Tensor
 
 from medrecipes.engines.kernels import torch_private, varlen_attention
-from medrecipes.engines.kernels.varlen_attention import Rows
-
-
-@dataclass(frozen=True)
-class How:
-    """How a layer attends: the scale of its scores, how far back it looks, and what caps its scores."""
-
-    scale: float
-    window: int | None = None
-    cap: float | None = None
+from medrecipes.engines.kernels.varlen_attention import How, Rows
 
 
 class Cache(Protocol):
@@ -190,7 +181,7 @@ def attend_prompts(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Ten
     """Causal attention within each of several prompts, laid end to end."""
     flash = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and varlen_attention.available(q.dtype)
     if how.cap is None and (flash or not q.is_cuda):
-        return varlen_attention.attend(q.contiguous(), k.contiguous(), v.contiguous(), rows, how.scale, how.window)[0]
+        return varlen_attention.attend(q.contiguous(), k.contiguous(), v.contiguous(), rows, how)[0]
     found = []
     lengths = rows.ends.diff().tolist()
     for query, key, value in zip(*(tensor.split(lengths) for tensor in (q, k, v)), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -32,17 +33,25 @@ def inference(device: torch.device, dtype: torch.dtype, *, keeps_casts: bool = T
         yield
 
 
+@dataclass(frozen=True)
+class AtOnce:
+    """How many rows are answered at once, in which number format, and whether in step with other processes."""
+
+    rows: int
+    dtype: torch.dtype
+    in_step: bool = False
+
+
 def generate(
-    model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, batch: int, dtype: torch.dtype,
-    *, in_step: bool = False,
-) -> Iterator[list[int]]:  # fmt: skip
-    """Answers in the order of the prompts, the stop token included where one came; `in_step` with other processes."""
+    model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, at_once: AtOnce
+) -> Iterator[list[int]]:
+    """Answers in the order of the prompts, the stop token included where one came."""
     stops = set(template.stop_ids)
 
     def some(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-        return _answers(model, template, rows, decoding, dtype, synced_gpus=in_step)
+        return _answers(model, template, rows, decoding, at_once.dtype, synced_gpus=at_once.in_step)
 
-    for row in portions(prompts, batch, some, in_step=in_step):
+    for row in portions(prompts, at_once.rows, some, in_step=at_once.in_step):
         end = next((i for i, id in enumerate(row) if id in stops), None)
         yield row[: end + 1] if end is not None else row
 

@@ -59,9 +59,18 @@ def require(recipe: Recipe, device: torch.device) -> str:
     return vllm_python()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be answered, how tokens are drawn, and at which an answer stops."""
+
+    prompts: Sequence[Sequence[int]]
+    decoding: Decoding
+    stops: Sequence[int]
+
+
 def answers(
-    recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, stops: Sequence[int],
-    prompts: Sequence[Sequence[int]], decoding: Decoding, save: Callable[[Path], None] | None,
+    recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, asked: Asked,
+    save: Callable[[Path], None] | None,
 ) -> Answers:  # fmt: skip
     """Answers in the order of the prompts, the stop token included where one came; `save` writes the adapter, None: the base."""
     python = require(recipe, device)
@@ -70,7 +79,7 @@ def answers(
         if save is not None:
             save(folder / "adapter")
         adapter = None if save is None else str(folder / "adapter")
-        write_json(folder / "job.json", job(recipe, base, dtype, device, stops, prompts, decoding, adapter))
+        write_json(folder / "job.json", job(recipe, base, dtype, device, asked, adapter))
         shutil.copyfile(WORKER, folder / "worker.py")  # beside no modules whose names vLLM's could be taken for
         environment = {**SETTINGS, **os.environ}
         environment.pop("PYTHONPATH", None)
@@ -91,10 +100,10 @@ def answers(
 
 
 def job(
-    recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, stops: Sequence[int],
-    prompts: Sequence[Sequence[int]], decoding: Decoding, adapter: str | None,
-) -> dict[str, Any]:  # fmt: skip
+    recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, asked: Asked, adapter: str | None
+) -> dict[str, Any]:
     """What the worker is told: vLLM's own arguments."""
+    prompts, decoding = asked.prompts, asked.decoding
     engine: dict[str, Any] = {
         "model": base.name, "revision": base.revision if not Path(base.name).exists() else None, "skip_tokenizer_init": True,
         # of the base's own generation config nothing slips in
@@ -109,7 +118,7 @@ def job(
     if adapter is not None:
         engine |= {"enable_lora": True, "max_lora_rank": next((r for r in RANKS if r >= recipe.lora.rank), recipe.lora.rank)}  # fmt: skip
     sampling = {
-        "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "stop_token_ids": list(stops),
+        "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "stop_token_ids": list(asked.stops),
         "top_p": decoding.top_p if decoding.temperature else 1.0, "repetition_penalty": decoding.repetition_penalty,
     }  # fmt: skip
     # by row, as the engine does, though the draws are vLLM's own

@@ -54,7 +54,7 @@ class Recorded:
             return self._as_it_is(x, cos, sin, rows)
         x, cos, sin = (pad(tensor, (0, 0, 0, size - tokens)) for tensor in (x, cos, sin))
         count = len(rows.ends) - 1
-        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size, rows.causal)
+        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size, rows.causal, fixed=True)
         key = size, len(rows.ends), x.requires_grad
         self._seen[key] += 1
         if key not in self._takes and x.is_cuda and self._seen[key] > self._graphs.sights:
@@ -139,7 +139,7 @@ class _Take:
         self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], ends.clone()]
         self.out, self.grad, self.gradients = studio.out[:size], studio.grad[:size], studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._layers, self._rows = layers, Rows(self.inputs[3], size, causal)
+        self._layers, self._causal = layers, causal
         self.take_in(values)
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()
@@ -156,7 +156,9 @@ class _Take:
         copy_all(self.inputs, list(values))
 
     def _forth(self) -> list[list[Tensor]]:
-        x, cos, sin, _ = self.inputs
+        x, cos, sin, ends = self.inputs
+        # anew each time: what is worked out of their ends is captured as well
+        self._rows = Rows(ends, len(x), self._causal, fixed=True)
         kept = []
         for layer in self._layers:
             x, own = layer.forth(x, cos, sin, self._rows)

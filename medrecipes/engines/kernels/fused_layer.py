@@ -57,8 +57,7 @@ class Layer:
     turns: slice | None  # which part of the tables of positions turns its heads; None: none does
     heads: int
     kv_heads: int
-    scale: float
-    window: int | None
+    how: varlen_attention.How
     projections: tuple[Projection, ...]
     keep: bool  # all that is dear to make again, or the input alone
     lent: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)  # the matrices, for the way back
@@ -82,8 +81,11 @@ class Layer:
             turns=_turns(attention, config),
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
-            scale=attention.scaling,
-            window=getattr(attention, "sliding_window", getattr(config, "sliding_window", None)),
+            how=varlen_attention.How(
+                attention.scaling,
+                getattr(attention, "sliding_window", getattr(config, "sliding_window", None)),
+                getattr(config, "attn_logit_softcapping", None),
+            ),
             projections=tuple(project(modules, dtype) for modules in projections(layer)),
             keep=keep,
         )
@@ -102,7 +104,7 @@ class Layer:
         with torch.autocast(x.device.type, enabled=False):
             first = self.norm(x, 0)
             heads, q, k, v, low_before = self.before(first, cos, sin)
-            attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
+            attended, lse = varlen_attention.attend(q, k, v, rows, self.how)
             made, low_middle = self.projections[1].times(attended.flatten(1))
             middle = self.onto(x, made, 0)
             second = self.norm(middle, 1)
@@ -139,7 +141,7 @@ class Layer:
             else:  # all but the last product
                 normed = []
                 heads, q, k, v, low_before = self.before(self.norm(x, 0), cos, sin)
-                attended, lse = varlen_attention.attend(q, k, v, rows, self.scale, self.window)
+                attended, lse = varlen_attention.attend(q, k, v, rows, self.how)
                 made, low_middle = self.projections[1].times(attended.flatten(1))
                 middle = self.onto(x, made, 0)
                 both, low_both = self.both(self.norm(middle, 1))
@@ -167,7 +169,7 @@ class Layer:
             assert d_attended is not None
             del d_made
             d_heads = varlen_attention.attend_back(
-                d_attended.view_as(attended), q, k, v, attended, lse, rows, self.scale, self.window
+                d_attended.view_as(attended), (q, k, v, attended, lse), rows, self.how
             )
             del d_attended, q, k, v, attended, lse
             d_before = self.turned_back(d_heads, heads, cos, sin)
@@ -189,12 +191,13 @@ class Layer:
     def turned(self, product: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, normed where these are and turned by their positions, and values."""
         cos, sin = self._tables(cos, sin)
-        values = (product, cos, sin, self.heads, self.kv_heads)
+        counts = self.heads, self.kv_heads
         found: tuple[Tensor, Tensor, Tensor]
         if self.head_norms is None:
-            found = pointwise.run(pointwise.heads, *values)
+            found = pointwise.run(pointwise.heads, product, cos, sin, *counts)
         else:
-            found = pointwise.run(pointwise.heads_normed, *values, self.head_norms, self.eps, self.gemma)
+            how = self.eps, self.gemma
+            found = pointwise.run(pointwise.heads_normed, product, cos, sin, counts, self.head_norms, how)
         return found
 
     def turned_back(
@@ -206,7 +209,7 @@ class Layer:
         if self.head_norms is None:
             found = pointwise.run(pointwise.heads_back, *grads, cos, sin)
         else:
-            values = (grads, product, cos, sin, self.head_norms, self.eps, self.gemma)
+            values = (grads, product, cos, sin, self.head_norms, (self.eps, self.gemma))
             found = pointwise.run(pointwise.heads_normed_back, *values)
         return found
 
@@ -278,8 +281,6 @@ def differs(model: Any) -> str | None:
     config, first = inner.config, inner.layers[0]
     if config.model_type not in plan.FUSED_FAMILIES:
         return f"{config.model_type} layers are built otherwise"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "it caps what it attends with"
     curve = torch.linspace(-4, 4, 33)
     function = getattr(first.mlp, "act_fn", None) or first.mlp.activation_fn
     if not torch.allclose(function(curve), pointwise.activate(curve, _is_gemma(config)), atol=1e-6):
@@ -363,12 +364,19 @@ def layers(
             seen.append(tables(inner, x, named["position_ids"]))
         return seen[0]
 
-    def begin() -> None:
+    packed: list[varlen_attention.Rows] = []
+
+    def begin(layer: Any, named: dict[str, Any]) -> None:
         seen.clear()
+        causal = bool(getattr(layer.self_attn, "is_causal", True))
+        packed[:] = [varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)]
         refresh()
 
+    def place(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor, varlen_attention.Rows]:
+        return *positions(x, named), packed[0]
+
     for number, (layer, way) in enumerate(zip(layers, ways, strict=True)):
-        layer.forward = _forward(layer, way, layer.forward, positions, (lambda: None) if number else begin)
+        layer.forward = _forward(layer, way, layer.forward, place, (lambda *_: None) if number else begin)
     try:
         yield
     finally:
@@ -383,15 +391,13 @@ def _nothing(x: Tensor, cos: Tensor, sin: Tensor, rows: varlen_attention.Rows) -
 
 def _forward(
     layer: Any, own: Way, library: Callable[..., Any],
-    positions: Callable[[Tensor, dict[str, Any]], tuple[Tensor, Tensor]], first: Callable[[], None],
+    place: Callable[[Tensor, dict[str, Any]], tuple[Tensor, Tensor, varlen_attention.Rows]],
+    first: Callable[[Any, dict[str, Any]], None],
 ) -> Callable[..., Any]:  # fmt: skip
     def forward(hidden_states: Tensor, *values: Any, **named: Any) -> Any:
         if not layer.training or named.get("cu_seq_lens_q") is None:
             return library(hidden_states, *values, **named)
-        first()
-        cos, sin = positions(hidden_states, named)
-        causal = bool(getattr(layer.self_attn, "is_causal", True))
-        rows = varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)
-        return own(hidden_states, cos, sin, rows)
+        first(layer, named)
+        return own(hidden_states, *place(hidden_states, named))
 
     return forward

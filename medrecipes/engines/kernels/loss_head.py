@@ -27,7 +27,7 @@ def told(model: Any) -> Iterator[None]:
     from trl.trainer import utils  # seconds to import, and what only answers never trains
 
     base = model.get_base_model()
-    usual = base.forward
+    usual, cap = base.forward, getattr(base.config.get_text_config(), "final_logit_softcapping", None)
 
     def forward(*values: Any, learned: Tensor | None = None, **named: Any) -> Any:
         if learned is None:
@@ -37,7 +37,7 @@ def told(model: Any) -> Iterator[None]:
         hidden = base.base_model(*values, **named).last_hidden_state.flatten(0, 1).index_select(0, learned)
         weight = base.get_output_embeddings().weight
         log_probs, entropy, _, _, is_top1 = utils._ChunkedLogProbFunction.apply(
-            hidden, weight, None, labels, 1.0, utils._CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, FIGURES
+            hidden, weight, None, labels, 1.0, utils._CHUNKED_LOGPROB_CHUNK_SIZE, cap, 1.0, FIGURES
         )
         mask = torch.ones_like(labels, dtype=torch.bool)
         return utils.FusedCausalLMOutput(log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)

@@ -52,24 +52,24 @@ def heads_back(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -> 
 
 
 def heads_normed(
-    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor], eps: float, gemma: bool
+    qkv: Tensor, cos: Tensor, sin: Tensor, counts: tuple[int, int], norms: tuple[Tensor, Tensor], how: tuple[float, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The same with a norm of each query and each key before it turns."""
-    tokens = qkv.shape[0]
+    """The same with a norm of each query and each key before it turns; `how`: its eps, and whether it is Gemma's."""
+    tokens, (heads, kv_heads) = qkv.shape[0], counts
     q, k, v = qkv.view(tokens, heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    q, k = norm(q, norms[0], eps, gemma), norm(k, norms[1], eps, gemma)
+    q, k = norm(q, norms[0], *how), norm(k, norms[1], *how)
     return _turn(q, cos, sin), _turn(k, cos, sin), v.contiguous()
 
 
 def heads_normed_back(
-    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor], eps: float,
-    gemma: bool,
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor],
+    how: tuple[float, bool],
 ) -> Tensor:  # fmt: skip
     dq, dk, dv = grads
     heads, kv_heads = dq.shape[1], dk.shape[1]
     q, k, _ = qkv.view(qkv.shape[0], heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    dq = norm_back(_turn(dq, cos, -sin), q, norms[0], eps, gemma, None)
-    dk = norm_back(_turn(dk, cos, -sin), k, norms[1], eps, gemma, None)
+    dq = norm_back(_turn(dq, cos, -sin), q, norms[0], *how, None)
+    dk = norm_back(_turn(dk, cos, -sin), k, norms[1], *how, None)
     return torch.cat((dq, dk, dv), dim=1).flatten(1)
 
 
@@ -163,22 +163,23 @@ def _heads_back_on_cpu(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Ten
 
 
 def _heads_normed_on_cpu(
-    qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor], eps: float, gemma: bool
+    qkv: Tensor, cos: Tensor, sin: Tensor, counts: tuple[int, int], norms: tuple[Tensor, Tensor], how: tuple[float, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    heads, kv_heads = counts
     q, k, v = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    q, k = _norm_on_cpu(q, norms[0], eps, gemma), _norm_on_cpu(k, norms[1], eps, gemma)
+    q, k = _norm_on_cpu(q, norms[0], *how), _norm_on_cpu(k, norms[1], *how)
     return _turn_on_cpu(q, cos, sin), _turn_on_cpu(k, cos, sin), v
 
 
 def _heads_normed_back_on_cpu(
-    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor], eps: float,
-    gemma: bool,
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor],
+    how: tuple[float, bool],
 ) -> Tensor:  # fmt: skip
     dq, dk, dv = grads
     heads, kv_heads = dq.shape[1], dk.shape[1]
     q, k, _ = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    dq = _norm_back_on_cpu(_turn_on_cpu(dq, cos, -sin), q, norms[0], eps, gemma, None)
-    dk = _norm_back_on_cpu(_turn_on_cpu(dk, cos, -sin), k, norms[1], eps, gemma, None)
+    dq = _norm_back_on_cpu(_turn_on_cpu(dq, cos, -sin), q, norms[0], *how, None)
+    dk = _norm_back_on_cpu(_turn_on_cpu(dk, cos, -sin), k, norms[1], *how, None)
     return torch.cat((dq, dk, dv), dim=1).flatten(1)
 
 

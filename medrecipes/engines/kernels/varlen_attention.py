@@ -14,10 +14,28 @@ from transformers import AttentionInterface
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines import has_varlen
-from medrecipes.engines.kernels import torch_private
+from medrecipes.engines.kernels import capped_attention, torch_private
 from medrecipes.engines.plan.dimensions import capped
 
 NAME = "medrecipes_varlen"
+
+
+LONG = 4096  # tokens of a row from which it is worth a kernel of its own
+ROUND = 1024  # to a multiple of which such a row is filled up: cuDNN plans each length anew
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that one call attends to, by their ends; one that is long, or some that are not."""
+
+    start: int
+    end: int
+    ends: list[int]
+
+    @property
+    def long(self) -> bool:
+        """Whether it is one row of LONG tokens or more."""
+        return len(self.ends) == 2 and self.end - self.start >= LONG
 
 
 @dataclass(frozen=True)
@@ -27,11 +45,37 @@ class Rows:
     ends: Tensor
     longest: int
     causal: bool = True  # a tagging run may attend both ways
+    fixed: bool = False  # in a CUDA graph, whose rows change while what is done with them does not
 
     @cached_property
     def lengths(self) -> list[int]:
         """The tokens of each that has any: torch's kernel for a CPU divides by them."""
         return [length for length in self.ends.diff().tolist() if length]
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """Rows from LONG tokens on each by itself, and what lies between them together."""
+        ends, found = self.ends.tolist(), list[Stretch]()
+        for start, end in itertools.pairwise(ends):
+            if end - start < LONG and found and not found[-1].long:
+                found[-1] = Stretch(found[-1].start, end, [*found[-1].ends, end - found[-1].start])
+            elif end > start:
+                found.append(Stretch(start, end, [0, end - start]))
+        return found
+
+    @cached_property
+    def masks(self) -> dict[int | None, Any]:
+        """What attention with capped scores sees, by the width of its window; the same for all layers of a step."""
+        return {}
+
+
+@dataclass(frozen=True)
+class How:
+    """How a layer attends: the scale of its scores, how far back it looks, and what caps its scores."""
+
+    scale: float
+    window: int | None = None
+    cap: float | None = None
 
 
 def available(dtype: torch.dtype, learns: int = 0) -> bool:
@@ -47,37 +91,111 @@ def exact(config: Mapping[str, Any]) -> str:
     return "eager" if capped(config) or config.get("model_type") == "gpt_oss" else "sdpa"
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> tuple[Tensor, Tensor]:
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
     """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
+    if how.cap is not None and q.is_cuda:
+        return _capped(q, k, v, rows, how).detach(), q.new_empty(0)
     if not q.is_cuda:
-        if rows.causal and torch_private.has_flash_on_cpu():
-            return _flash_on_cpu(q, k, v, rows, scale, sliding)
-        return _attend_slowly(q, k, v, rows, scale, sliding), q.new_empty(0)
+        if how.cap is None and rows.causal and torch_private.has_flash_on_cpu():
+            return _flash_on_cpu(q, k, v, rows, how)
+        return _attend_slowly(q, k, v, rows, how), q.new_empty(0)
+    if _has_long(rows, how):
+        return _attend_by_stretches(q, k, v, rows, how)
     out, lse, *_ = torch_private.flash_forward(
-        q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=scale, **_window(rows, sliding)
+        q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=how.scale,
+        **_window(rows, how.window),
     )  # fmt: skip
     return out, lse
 
 
-def attend_back(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Rows, scale: float,
-    sliding: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+Kept = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # queries, keys, values, what came of them, and the sums
+
+
+def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of queries, keys and values."""
-    if not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
-        return _flash_back_on_cpu(grad, q, k, v, out, lse, rows, scale, sliding)
-    if not q.is_cuda:
+    q, k, v, out, lse = kept
+    if how.cap is None and not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
+        return _flash_back_on_cpu(grad, kept, rows, how)
+    if how.cap is not None or not q.is_cuda:
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
         with torch.enable_grad():
-            q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
-            again = _attend_slowly(q, k, v, rows, scale, sliding)
+            again = (_capped if q.is_cuda else _attend_slowly)(q, k, v, rows, how)
         dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
         return dq, dk, dv
+    if _has_long(rows, how):
+        return _back_by_stretches(grad, kept, rows, how)
     state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
     dq, dk, dv = torch_private.flash_backward(
         grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
-        torch.empty(0, device=q.device), scale=scale, **_window(rows, sliding),
+        torch.empty(0, device=q.device), scale=how.scale, **_window(rows, how.window),
     )  # fmt: skip
     return dq, dk, dv
+
+
+def _has_long(rows: Rows, how: How) -> bool:
+    """Whether some rows are attended by cuDNN; through a window they are not."""
+    windowed = how.window is not None and how.window < rows.longest
+    return rows.longest >= LONG and rows.causal and not rows.fixed and not windowed and torch_private.has_dense()
+
+
+def _attend_by_stretches(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
+    outs, sums = [], []
+    for part in rows.stretches:
+        some = q[part.start : part.end], k[part.start : part.end], v[part.start : part.end]
+        if part.long:
+            out, lse, *_ = torch_private.dense_forward(*_alone(*some), None, True, 0.0, True, False, scale=how.scale)
+            out = out[0].transpose(0, 1)[: part.end - part.start]
+        else:
+            out, lse = attend(*some, _some_rows(part, q.device), how)
+        outs.append(out)
+        sums.append(lse.flatten())
+    return (outs[0].contiguous() if len(outs) == 1 else torch.cat(outs)), torch.cat(sums)
+
+
+def _back_by_stretches(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor, Tensor, Tensor]:
+    *tensors, sums = kept
+    heads = tensors[0].shape[1]
+    sizes = [-(-(p.end - p.start) // ROUND) * ROUND if p.long else p.end - p.start for p in rows.stretches]
+    found = []
+    for part, size, lse in zip(rows.stretches, sizes, sums.split([heads * size for size in sizes]), strict=True):
+        tokens = part.end - part.start
+        some = [tensor[part.start : part.end] for tensor in (grad, *tensors)]
+        if part.long:
+            none = torch.empty(
+                0, dtype=torch.int64, device=grad.device
+            )  # of the dropout and the bias that there are not
+            parts = torch_private.dense_backward(
+                *_alone(*some), lse.view(1, heads, size, 1), none, none, None, None, None, size, size, 0.0, True,
+                scale=how.scale,
+            )  # fmt: skip
+            found.append([each[0].transpose(0, 1)[:tokens] for each in parts])
+        else:
+            d_out, *others = some
+            found.append(list(attend_back(d_out, (*others, lse.view(heads, size)), _some_rows(part, grad.device), how)))
+    dq, dk, dv = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return dq, dk, dv
+
+
+def _alone(*tensors: Tensor) -> Iterator[Tensor]:
+    """A row's tensors [tokens, heads, width] as [1, heads, tokens, width], filled up; what is causal does not see that."""
+    for tensor in tensors:
+        yield torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, -len(tensor) % ROUND)).transpose(0, 1)[None]
+
+
+def _some_rows(part: Stretch, device: torch.device) -> Rows:
+    lengths = [end - start for start, end in itertools.pairwise(part.ends)]
+    return Rows(torch.tensor(part.ends, dtype=torch.int32, device=device), max(lengths))
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
+    window = how.window if how.window and rows.longest > how.window else None
+    if window not in rows.masks:
+        rows.masks[window] = capped_attention.mask(rows.ends, len(q), window, causal=rows.causal)
+    assert how.cap is not None
+    # always as where it is learned from, and in its own precision: what is compiled is compiled once
+    q, k, v = (tensor if tensor.requires_grad else tensor.detach().requires_grad_(q.is_cuda) for tensor in (q, k, v))
+    with torch.enable_grad(), torch.autocast(q.device.type, enabled=False):
+        return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap)
 
 
 def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
@@ -86,8 +204,9 @@ def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
     return {"window_size_left": left, "window_size_right": 0 if rows.causal else left}
 
 
-def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
+def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
     """The same row by row, where there is no kernel."""
+    scale, sliding = how.scale, how.window
     found = []
     ends = rows.ends.tolist()
     for start, end in itertools.pairwise(ends):
@@ -96,6 +215,14 @@ def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sl
         mask = mask.tril() if rows.causal else mask
         if sliding:
             mask = mask.triu(1 - sliding).tril(sliding - 1)
+        if how.cap is not None:
+            key, value = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (key, value))
+            scores = torch.tanh(query @ key.transpose(-1, -2) * (scale / how.cap)) * how.cap
+            shares = scores.masked_fill(~mask, -torch.inf).softmax(
+                -1, dtype=torch.promote_types(q.dtype, torch.float32)
+            )
+            found.append((shares.to(v.dtype) @ value)[0].transpose(0, 1))
+            continue
         out = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, enable_gqa=True
         )
@@ -103,26 +230,22 @@ def _attend_slowly(q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sl
     return torch.cat(found)
 
 
-def _flash_on_cpu(
-    q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _flash_on_cpu(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
     """Row by row with torch's kernel for a CPU; in fp32, as the same kernel in bf16 takes four times as long backward."""
     found = [
-        torch_private.flash_forward_on_cpu(*qkv, 0.0, mask is None, attn_mask=mask, scale=scale)
-        for *qkv, mask in _by_row(rows, sliding, q, k, v)
+        torch_private.flash_forward_on_cpu(*qkv, 0.0, mask is None, attn_mask=mask, scale=how.scale)
+        for *qkv, mask in _by_row(rows, how.window, q, k, v)
     ]
     out = torch.cat([row[0].transpose(0, 1) for row, _ in found])
     return out.to(q.dtype), torch.cat([sums for _, sums in found], dim=-1)
 
 
-def _flash_back_on_cpu(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Rows, scale: float,
-    sliding: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def _flash_back_on_cpu(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v, out, lse = kept
     found = [
-        torch_private.flash_backward_on_cpu(*each, sums, 0.0, mask is None, attn_mask=mask, scale=scale)
+        torch_private.flash_backward_on_cpu(*each, sums, 0.0, mask is None, attn_mask=mask, scale=how.scale)
         for (*each, mask), sums in zip(
-            _by_row(rows, sliding, grad, q, k, v, out), lse.split(rows.lengths, dim=-1), strict=True
+            _by_row(rows, how.window, grad, q, k, v, out), lse.split(rows.lengths, dim=-1), strict=True
         )
     ]
     dq, dk, dv = (torch.cat([row[0].transpose(0, 1) for row in part]).to(q.dtype) for part in zip(*found, strict=True))
@@ -163,16 +286,15 @@ def _on_cpu(
 
 class _Varlen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, scale: float, sliding: int | None) -> Tensor:
-        out, lse = attend(q, k, v, rows, scale, sliding)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
+        out, lse = attend(q, k, v, rows, how)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.rest = rows, scale, sliding
+        ctx.rest = rows, how
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        q, k, v, out, lse = ctx.saved_tensors
-        return (*attend_back(grad.contiguous(), q, k, v, out, lse, *ctx.rest), None, None, None)
+        return (*attend_back(grad.contiguous(), ctx.saved_tensors, *ctx.rest), None, None)
 
 
 def varlen(
@@ -180,14 +302,13 @@ def varlen(
     cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """What transformers calls for every layer; the collator says where rows begin (`cu_seq_lens_q`)."""
-    for name in ("softcap", "s_aux"):  # what the kernel would leave out, and say nothing
-        if more.get(name) is not None:
-            raise EngineError(f"the attention of this base wants {name}, which padding-free rows cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
+    if more.get("s_aux") is not None:  # what the kernels would leave out, and say nothing
+        raise EngineError("the attention of this base wants s_aux, which padding-free rows cannot have; set train.padding_free = false and train.packing = false")  # fmt: skip
     assert cu_seq_lens_q is not None, "only for padding-free batches"
     assert max_length_q is not None
     assert query.shape[0] == 1
-    causal = bool(getattr(module, "is_causal", True))
-    if not query.is_cuda and causal:
+    causal, cap = bool(getattr(module, "is_causal", True)), more.get("softcap")
+    if not query.is_cuda and causal and cap is None:
         return _on_cpu(query, key, value, cu_seq_lens_q, scaling, getattr(module, "sliding_window", None)), None
     given = query.dtype
     if given == torch.float32:  # DoRA hands on fp32; the kernel computes in the number format of the training step
@@ -196,9 +317,8 @@ def varlen(
     # [1, heads, tokens, width] to [tokens, heads, width]
     q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
     scale = scaling if scaling is not None else q.shape[-1] ** -0.5
-    out: Tensor = _Varlen.apply(
-        q, k, v, Rows(cu_seq_lens_q, max_length_q, causal), scale, getattr(module, "sliding_window", None)
-    )
+    how = How(scale, getattr(module, "sliding_window", None), cap)
+    out: Tensor = _Varlen.apply(q, k, v, Rows(cu_seq_lens_q, max_length_q, causal), how)
     return out.unsqueeze(0).to(given), None
 
 
@@ -214,5 +334,5 @@ def varlen_attn(
     assert right == 0, "only towards what came before"
     assert enable_gqa or q.shape[1] == k.shape[1]
     scale = scale if scale is not None else q.shape[-1] ** -0.5
-    out: Tensor = _Varlen.apply(q, k, v, Rows(ends, longest), scale, left + 1 if left >= 0 else None)
+    out: Tensor = _Varlen.apply(q, k, v, Rows(ends, longest), How(scale, left + 1 if left >= 0 else None))
     return out

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
 from medrecipes.engines.plan.dimensions import Gpu, Shape
-from medrecipes.engines.plan.memory import SLACK, Way, parts, recordings
+from medrecipes.engines.plan.memory import SLACK, MicroBatch, Way, parts, recordings
 from medrecipes.engines.plan.pace import OCTAVES, Graphs, speed, waiting
 from medrecipes.recipe.schema import Recipe
 
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the GPU has no variable-length attention"
 SHARED_FAMILIES = ("mistral", "llama", "gemma")  # whose layers were proved to train shared among GPUs
-PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma3_text", "qwen3")  # and through the fused layers on one
+PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma2", "gemma3_text", "qwen3")  # and through the fused layers on one
 FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "qwen2", "smollm3", "phi3")
 
 
@@ -61,39 +61,52 @@ class Plan:
         return self.gb <= self.limit_gb
 
 
+@dataclass(frozen=True)
+class Machine:
+    """The GPUs that train, all alike, and what may be taken of each one's memory, where that is not all."""
+
+    gpu: Gpu
+    gpus: int = 1
+    limit_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is trained: the most and the mean of tokens in a micro-batch of so many rows, and for how many steps."""
+
+    tokens: Callable[[int], tuple[int, int]]
+    steps: int = 1000
+
+
 def choose(
-    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: Callable[[int], tuple[int, int]], *, gpus: int = 1,
-    limit_gb: float | None = None, shared: bool | Literal["auto"] | None = None, steps: int = 1000,
-) -> Plan:  # fmt: skip
-    """The fastest way to train that fits; where nothing fits, the smallest. `tokens`: the most and the mean in a micro-batch of so many."""
-    limit = (limit_gb if limit_gb is not None else gpu.gb) * (1 - SLACK[way])
+    recipe: Recipe, shape: Shape, machine: Machine, way: Way, rows: Rows, shared: bool | Literal["auto"] | None = None
+) -> Plan:
+    """The fastest way to train that fits; where nothing fits, the smallest."""
+    gpu, gpus, steps = machine.gpu, machine.gpus, rows.steps
+    limit = (gpu.gb if machine.limit_gb is None else machine.limit_gb) * (1 - SLACK[way])
     batch = max(1, recipe.train.batch // gpus)
     wanted = recipe.train.micro_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0] if wanted == "auto" else [min(wanted, batch)]
-    at_once = [(size, *tokens(size)) for size in sizes]
+    taken_at_once = [(size, *rows.tokens(size)) for size in sizes]
 
     def among(shards: int) -> Iterator[Plan]:
         either = way == "fused" and shards == 1 and (recipe.model.bits == 4 or recipe.train.compute == "fp8")
         decoded = (True, False) if either else (False,)
-        for (size, most, mean), decode_once, again in product(at_once, decoded, _layers(recipe, shape)):
-            held = parts(
-                recipe, shape, way, most, again, decode_once=decode_once, gpus=gpus, shards=shards, varlen=gpu.varlen
-            )
+        for (size, most, mean), decode_once, again in product(taken_at_once, decoded, _layers(recipe, shape)):
+            fullest = MicroBatch(way, most, again, decode_once, batch // size, gpus, shards)
+            held = parts(recipe, shape, fullest, varlen=gpu.varlen)
             for octave in (
                 (0, *OCTAVES) if way == "fused" and shards == 1 else (0,)
             ):  # layers that travel are not captured
                 taken, graphs = held, None
                 if octave:
-                    largest = waiting(recipe, shape, gpu, most, again, decode_once=decode_once, octave=octave)
+                    largest = waiting(recipe, shape, gpu, fullest, octave)
                     if largest < mean:
                         continue
                     graphs = Graphs.of(recipe, largest, octave, steps * (batch // size))
-                    room = recordings(recipe, shape, largest, again, decode_once=decode_once)
+                    room = recordings(recipe, shape, MicroBatch(way, largest, again, decode_once))
                     taken = held | {"CUDA graphs": room}
-                rate = speed(
-                    recipe, shape, gpu, way, mean, batch // size, again, decode_once=decode_once, shards=shards,
-                    graphs=graphs, steps=steps, gpus=gpus,
-                )  # fmt: skip
+                rate = speed(recipe, shape, gpu, replace(fullest, tokens=mean), graphs, steps)
                 yield Plan(way, size, again, decode_once, graphs, shards, taken, limit, rate * gpus)
 
     # nothing is sent round that every GPU can hold

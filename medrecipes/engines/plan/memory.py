@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,19 @@ HEAD_TOKENS = 1024  # whose words are weighed at once
 BY_ROWS = 2.8  # hidden widths more, where Unsloth attends row by row
 
 
+@dataclass(frozen=True)
+class MicroBatch:
+    """How tokens train at once: through whose layers, how many of these recomputed, and among how many GPUs."""
+
+    way: Way
+    tokens: int
+    recomputed: int
+    decode_once: bool  # whether 4-bit weights are decoded once, and kept
+    accumulation: int = 1  # micro-batches in a step
+    gpus: int = 1
+    shards: int = 1  # among how many GPUs the layers are shared
+
+
 def by_rows(way: Way, varlen: bool) -> bool:
     """Whether padding-free rows attend one after the other."""
     return way == "unsloth" and not varlen
@@ -35,12 +49,10 @@ def bytes_a_number(recipe: Recipe) -> float:
     return {4: 0.5 + scales, 8: 1.0, 16: 2.0}[recipe.model.bits]
 
 
-def parts(
-    recipe: Recipe, shape: Shape, way: Way, tokens: int, recomputed: int, *, decode_once: bool, gpus: int = 1,
-    shards: int = 1, varlen: bool = True,
-) -> dict[str, float]:  # fmt: skip
-    """The peak of one GPU, in GB, with so many tokens at once."""
-    model, lora = recipe.model, recipe.lora
+def parts(recipe: Recipe, shape: Shape, at_once: MicroBatch, *, varlen: bool = True) -> dict[str, float]:
+    """The peak of one GPU, in GB."""
+    model, lora, way, tokens = recipe.model, recipe.lora, at_once.way, at_once.tokens
+    recomputed, decode_once, shards = at_once.recomputed, at_once.decode_once, at_once.shards
     layer = shape.matrices * bytes_a_number(recipe) / shape.layers
     held = -(-shape.layers // shards) + (2 if shards > 1 else 0)  # its own, the one at work and the next
     embeddings = 2 * shape.head * (1 if shape.tied else 2) + 2 * shape.per_layer
@@ -66,7 +78,7 @@ def parts(
     return {
         "weights": (held * layer + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,
         # several GPUs add gradients up in a place of its own
-        "LoRA and gradients": (8 if gpus == 1 else 12) * trained / GB,
+        "LoRA and gradients": (8 if at_once.gpus == 1 else 12) * trained / GB,
         "optimiser": state * trained / GB,
         "activations": kept / GB,
         "layer at work": (working + decoding) / GB,
@@ -74,10 +86,10 @@ def parts(
     }
 
 
-def recordings(recipe: Recipe, shape: Shape, largest: int, recomputed: int, *, decode_once: bool) -> float:
+def recordings(recipe: Recipe, shape: Shape, largest: MicroBatch) -> float:
     """What CUDA graphs of steps up to so many tokens hold beside all else, in GB: all share the activations of the largest."""
-    needs = parts(recipe, shape, "fused", largest, recomputed, decode_once=decode_once)
-    places = 4 * 2 * shape.hidden * largest  # what goes in and comes out
+    needs = parts(recipe, shape, largest)
+    places = 4 * 2 * shape.hidden * largest.tokens  # what goes in and comes out
     return needs["activations"] + needs["layer at work"] + (places + 4 * trainable(recipe, shape)) / GB
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medrecipes.engines.plan.dimensions import Gpu, Shape
-from medrecipes.engines.plan.memory import Way, by_rows, bytes_a_number
+from medrecipes.engines.plan.memory import MicroBatch, by_rows, bytes_a_number
 from medrecipes.recipe.schema import Recipe
 
 # fitted to what was measured on an H200 (docs/performance.md): the shares of its matrix rate and of its bandwidth that
@@ -50,16 +50,16 @@ def _kinds(recipe: Recipe, octave: int) -> int:
 
 
 def speed(
-    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: int, accumulation: int, recomputed: int, *,
-    decode_once: bool, shards: int = 1, graphs: Graphs | None = None, steps: int = 1000, gpus: int = 1,
-) -> float:  # fmt: skip
-    """Tokens a second of a GPU that may be expected, with so many in a micro-batch and so many of these in a step."""
-    computed = computing(recipe, shape, gpu, way, tokens, recomputed, decode_once=decode_once)
+    recipe: Recipe, shape: Shape, gpu: Gpu, at_once: MicroBatch, graphs: Graphs | None = None, steps: int = 1000
+) -> float:
+    """Tokens a second of a GPU that may be expected."""
+    tokens, accumulation, shards = at_once.tokens, at_once.accumulation, at_once.shards
+    computed = computing(recipe, shape, gpu, at_once)
     if not recipe.train.packing:
-        computed *= uneven(recipe.train.batch, gpus)
-    pace = SPEED_BY_ROWS if by_rows(way, gpu.varlen) else SPEED[way]
+        computed *= uneven(recipe.train.batch, at_once.gpus)
+    pace = SPEED_BY_ROWS if by_rows(at_once.way, gpu.varlen) else SPEED[at_once.way]
     # a micro-batch can be no faster than a processor launches its work
-    launched = launching(recipe, shape, recomputed, decode_once=decode_once) / tokens
+    launched = launching(recipe, shape, at_once) / tokens
     seconds = max(computed / pace, launched)
     if not recipe.train.packing:  # rows differ, and some micro-batches wait though the mean does not
         seconds = ((computed / pace) ** 4 + launched**4) ** 0.25
@@ -88,11 +88,9 @@ def uneven(rows: int, gpus: int) -> float:
     return float((1 + (longest * gpus / rows) ** 2.5) ** 0.4)
 
 
-def computing(
-    recipe: Recipe, shape: Shape, gpu: Gpu, way: Way, tokens: int, recomputed: int, *, decode_once: bool
-) -> float:  # fmt: skip
+def computing(recipe: Recipe, shape: Shape, gpu: Gpu, at_once: MicroBatch) -> float:
     """The seconds that a GPU works for a token, with so many at once."""
-    share = recomputed / shape.layers
+    way, tokens, share = at_once.way, at_once.tokens, at_once.recomputed / shape.layers
     again = 2 * (shape.computed - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
     operations = 4 * shape.computed + again + 6 * shape.head
     rounded = 0.0
@@ -102,7 +100,7 @@ def computing(
         back = (shape.heads + 2 * shape.kv_heads) * shape.width + 2 * shape.hidden + 2 * shape.inner
         rounded = ROUNDED * shape.layers * (forward * (1 + share) + back)
     moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share) + WORD * shape.vocabulary
-    decoded = 0.0 if decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
+    decoded = 0.0 if at_once.decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
     read = (
         2 * (2 + share) * shape.matrices / tokens
     )  # the weights, on every way forward and backward, while others multiply
@@ -110,21 +108,19 @@ def computing(
     return products + (moved + decoded + rounded) / (gpu.gbps * 1e9 * BANDWIDTH)
 
 
-def launching(recipe: Recipe, shape: Shape, recomputed: int, *, decode_once: bool) -> float:
+def launching(recipe: Recipe, shape: Shape, at_once: MicroBatch) -> float:
     """The seconds that a processor takes to launch the work of a micro-batch, forward and backward."""
-    decodes = not decode_once and recipe.model.bits == 4
-    return shape.layers * LAUNCH_S * (1 + 0.4 * recomputed / shape.layers + 0.4 * decodes)
+    decodes = not at_once.decode_once and recipe.model.bits == 4
+    return shape.layers * LAUNCH_S * (1 + 0.4 * at_once.recomputed / shape.layers + 0.4 * decodes)
 
 
-def waiting(
-    recipe: Recipe, shape: Shape, gpu: Gpu, most: int, recomputed: int, *, decode_once: bool, octave: int = 8
-) -> int:  # fmt: skip
+def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: MicroBatch, octave: int = 8) -> int:
     """The largest size, of micro-batches of up to so many tokens, with which a GPU waits for its processor; 0: with none."""
-    launched = launching(recipe, shape, recomputed, decode_once=decode_once)
+    launched = launching(recipe, shape, most)
     waits = (
         size
-        for size in sizes(most, octave)
-        if size * computing(recipe, shape, gpu, "fused", size, recomputed, decode_once=decode_once) < SLOW * launched
+        for size in sizes(most.tokens, octave)
+        if size * computing(recipe, shape, gpu, replace(most, tokens=size)) < SLOW * launched
     )
     return max(waits, default=0)
 

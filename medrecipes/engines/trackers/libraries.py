@@ -160,7 +160,7 @@ def _trackio(recipe: Recipe, rundir: RunDir) -> Tracker:
     callback = Callback()
 
     def close(_: bool) -> None:
-        if callback._initialized:  # or the callback itself has ended its run
+        if getattr(callback, "_initialized", True):  # or the callback itself has ended its run
             trackio.finish()
 
     return Tracker(callback, f"TRACKIO_DIR={folder} trackio show --project {PROJECT}", close)

@@ -27,10 +27,23 @@ from medrecipes.engines.plan.evaluations import Cost, Schedule, schedule
 from medrecipes.engines.trackers.libraries import PROJECT
 from medrecipes.engines.trainer.async_logging import light
 from medrecipes.engines.trainer.callbacks import Interrupt, Progress, Sealed, Spent, count_peak_anew
+from medrecipes.engines.trainer.trainer_private import known, take_no_step
 from medrecipes.recipe.rules.training import unshared
 from medrecipes.recipe.schema import Recipe
 from medrecipes.runs.checkpoints import rebase, step_back, step_of
 from medrecipes.runs.folder import LossLog, RunDir, last_checkpoint
+
+
+@dataclass(frozen=True)
+class Running:
+    """The run that is trained: its recipe and folder, who hears of it, the choices so far, where it computes, and its trackers."""
+
+    recipe: Recipe
+    rundir: RunDir
+    console: Console
+    choices: dict[str, Choice]
+    device: torch.device
+    tracked: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -111,15 +124,18 @@ class Attempt:
         self.log.count(*(inputs.pop(name) for name in ("rows", "tokens", "supervised")))
 
     def walk(
-        self, trainer: Any, recipe: Recipe, rundir: RunDir, console: Console, device: torch.device, ids: Sequence[str],
-        count: int, callbacks: Sequence[Any], within: Sequence[AbstractContextManager[Any]] = (),
+        self, trainer: Any, run: Running, ids: Sequence[str], count: int, callbacks: Sequence[Any],
+        within: Sequence[AbstractContextManager[Any]] = (),
     ) -> dict[str, Any]:  # fmt: skip
         """Train over `count` rows, packs or windows; `ids` names the rows, should a loss be no number."""
+        recipe, rundir, console, device = run.recipe, run.rundir, run.console, run.device
         # in half precision a resumed run would differ: trl casts these weights down, a reload does not
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         settings, steps = recipe.train, count_steps(count, recipe)
+        for name in ("_maybe_log_save_evaluate", "_get_train_sampler"):
+            known(name)
         if self.step is not None:
             console.line(labelled("resumed", f"from step {self.step:,} of {steps:,}"))
         if settings.early_stopping and self.metric:
@@ -141,8 +157,7 @@ class Attempt:
             trainer.add_callback(interrupt)
             count_peak_anew(device)
             if self.step is not None and self.step >= steps:
-                # after the last step transformers would take one more, where that is not the end of an epoch
-                trainer._run_epoch = lambda *_, **__: setattr(trainer.control, "should_training_stop", True)
+                take_no_step(trainer)
             try:
                 with writing(rundir.checkpoints):
                     output = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
@@ -195,15 +210,13 @@ MEASURES = ("loss", "bits_per_byte", "f1")
 
 
 def plan_evaluations(
-    recipe: Recipe, lengths: Sequence[int], dev: Sequence[int], chosen: Sequence[int], choices: dict[str, Choice], *,
-    first: bool, passes: int = 1,
-) -> Schedule:  # fmt: skip
-    """When a training evaluates and saves, as `Cost.of` counts it; the reasons go into `choices`."""
-    cost = Cost.of(recipe, lengths, dev, chosen, first=first, passes=passes)
-    found = schedule(recipe, len(lengths), cost, len(chosen))
+    recipe: Recipe, cost: Cost, rows: int, dev: int, chosen: int, choices: dict[str, Choice]
+) -> Schedule:
+    """When a training over so many rows evaluates `chosen` of its dev rows and saves; the reasons go into `choices`."""
+    found = schedule(recipe, rows, cost, chosen)
     if dev:
-        why = f"of {len(dev):,} dev rows, each source by its share" if cost.final else "all dev rows"
-        choices["eval_rows"] = Choice(len(chosen), why)
+        why = f"of {dev:,} dev rows, each source by its share" if cost.final else "all dev rows"
+        choices["eval_rows"] = Choice(chosen, why)
         choices["eval_steps"] = Choice(found.eval_steps, found.why_eval)
     choices["save_steps"] = Choice(found.save_steps, found.why_save)
     return found
@@ -235,8 +248,8 @@ def look(trainer: Any, evaluate: Callable[[], dict[str, float]]) -> dict[str, fl
 
 
 def within_memory(
-    train: Callable[[int], dict[str, Any]], model: Any, micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir,
-    console: Console, choices: dict[str, Choice], recompute: Callable[[], bool] = lambda: False,
+    train: Callable[[int], dict[str, Any]], model: Any, micro_batch: int, recomputed: bool, run: Running,
+    recompute: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out.
 
@@ -250,10 +263,10 @@ def within_memory(
             pass  # behind this block, where the failed step's activations are no longer held
         if micro_batch == 1 and processes.size() == 1 and recompute():
             recomputed = True
-            _tell(rundir, console, "gradient checkpointing in all layers from now on", micro_batch, micro_batch)
-            choices["checkpointing"] = Choice("all layers", "more was kept until the GPU's memory ran out")
+            _tell(run, "gradient checkpointing in all layers from now on", micro_batch, micro_batch)
+            run.choices["checkpointing"] = Choice("all layers", "more was kept until the GPU's memory ran out")
         else:
-            micro_batch = smaller(micro_batch, recomputed, recipe, rundir, console, choices)
+            micro_batch = smaller(micro_batch, recomputed, run)
         for name, parameter in model.named_parameters():
             if name in begun:
                 parameter.grad = None
@@ -262,23 +275,23 @@ def within_memory(
         torch.cuda.empty_cache()
 
 
-def _tell(rundir: RunDir, console: Console, what: str, micro_batch: int, now: int) -> None:
+def _tell(run: Running, what: str, micro_batch: int, now: int) -> None:
+    rundir = run.rundir
     saved = last_checkpoint(rundir.checkpoints)
-    console.line(
+    run.console.line(
         labelled("memory", f"out of memory: {what}; it goes on from {saved.name if saved else 'the beginning'}")
     )
     rundir.update(out_of_memory=[*rundir.state.get("out_of_memory", []), {"micro_batch": micro_batch, "now": now}])
 
 
-def smaller(
-    micro_batch: int, recomputed: bool, recipe: Recipe, rundir: RunDir, console: Console, choices: dict[str, Choice]
-) -> int:
+def smaller(micro_batch: int, recomputed: bool, run: Running) -> int:
     """After memory ran out, the next smaller micro-batch that divides the batch; there is none below one row."""
+    recipe = run.recipe
     gpus = processes.size()
     if gpus > 1 or micro_batch == 1:  # of several GPUs, the others do not know
         rows = "one row" if micro_batch == 1 else f"{micro_batch} rows"
         what = f"{rows} at a time on each of {gpus} GPUs" if gpus > 1 else "one row at a time"
-        says = f" (`medrecipes plan {rundir.path}/recipe.toml` says what fits)" if recipe.task == "chat" else ""
+        says = f" (`medrecipes plan {run.rundir.path}/recipe.toml` says what fits)" if recipe.task == "chat" else ""
         cures = ["lower data.max_tokens", f"or choose a smaller base{says}"]
         if micro_batch > 1:
             cures.insert(0, f"set train.micro_batch = {micro_batch // 2}")
@@ -288,8 +301,8 @@ def smaller(
         raise EngineError(f"out of memory with {what} and checkpointing {checkpointing}; {', '.join(cures)}")
     size = next(size for size in range(micro_batch // 2, 0, -1) if recipe.train.batch % size == 0)
     _tell(
-        rundir, console, f"the micro-batch is now {size} instead of {micro_batch}, the batch stays {recipe.train.batch}",
+        run, f"the micro-batch is now {size} instead of {micro_batch}, the batch stays {recipe.train.batch}",
         micro_batch, size,
     )  # fmt: skip
-    choices["micro_batch"] = Choice(size, "halved when the GPU's memory ran out")
+    run.choices["micro_batch"] = Choice(size, "halved when the GPU's memory ran out")
     return size

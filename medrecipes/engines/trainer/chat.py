@@ -17,17 +17,17 @@ from medrecipes.core.notes import labelled
 from medrecipes.data.grouping import subset
 from medrecipes.data.row_files import Joined
 from medrecipes.engines import Choice
-from medrecipes.engines.answering_engine import Speaker
+from medrecipes.engines.answering_engine import LoadedBase, Speaker
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import Setting, choose_setting
 from medrecipes.engines.kernels import loss_head, varlen_attention
 from medrecipes.engines.lora import begin, count, match_targets, require_optimiser
-from medrecipes.engines.multi_gpu.shared_layers import Shards
-from medrecipes.engines.plan.evaluations import Schedule, at_most
+from medrecipes.engines.plan.evaluations import Cost, Schedule, at_most
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.attempt import (
     EVALUATIONS,
     Attempt,
+    Running,
     look,
     plan_evaluations,
     with_all_dev,
@@ -51,15 +51,14 @@ class TrlEngine(Speaker):
     """A loaded base that can be trained."""
 
     def __init__(
-        self, name: str, recipe: Recipe, base: Base, template: ChatTemplate, model: Any, dtype: torch.dtype,
-        choices: dict[str, Choice], attach: Attach, shards: Shards | None = None,
+        self, recipe: Recipe, base: Base, template: ChatTemplate, loaded: LoadedBase, attach: Attach,
         recompute: Callable[[Any], bool] = lambda _: True,
     ) -> None:  # fmt: skip
-        super().__init__(name, recipe, template, model, dtype, choices, shards)
+        super().__init__(recipe, template, loaded)
         self.source = base
         self._attach, self._recompute = attach, recompute  # the latter undoes what the former decided, if it can
         self._on_cpu = self.device.type == "cpu"
-        match_targets(model, recipe.lora.targets)
+        match_targets(self.model, recipe.lora.targets)
         require_optimiser(recipe, cpu=self._on_cpu)
 
     def train(
@@ -75,13 +74,10 @@ class TrlEngine(Speaker):
         packs = pack(train, recipe.data.max_tokens, packing=recipe.train.packing, order=recipe.train.order)
         chosen = subset([e.id for e in dev], [e.kind for e in dev], at_most(recipe, len(dev)), recipe.seed)
         seen, seen_learned = [dev[row] for row in chosen], [dev_learned[row] for row in chosen]
-        planned = plan_evaluations(
-            recipe, tokens_of(packs), lengths_of(dev).tolist(), chosen, self.choices,
-            first=True, passes=1 if recipe.train.loss_on == "answers" else 2,
-        )  # fmt: skip
-        setting = choose_setting(
-            self.name, recipe, self.model, self.dtype, packs, self.choices, shared=self._shards is not None
-        )
+        passes = 1 if recipe.train.loss_on == "answers" else 2
+        cost = Cost.of(recipe, tokens_of(packs), lengths_of(dev).tolist(), chosen, first=True, passes=passes)
+        planned = plan_evaluations(recipe, cost, len(packs), len(dev), len(chosen), self.choices)
+        setting = choose_setting(self, packs, shared=self._shards is not None)
         for name in (
             "shards",
             "attention",
@@ -109,13 +105,14 @@ class TrlEngine(Speaker):
         if processes.leads():
             trackers = open_trackers(recipe, rundir, console)
         with trackers as tracked:
+            run = Running(recipe, rundir, console, self.choices, self.device, tracked)
 
             def train_with(micro_batch: int) -> dict[str, Any]:
                 now = replace(setting, micro_batch=micro_batch)
                 if setting.graphs and rundir.state.get("out_of_memory"):
                     now = replace(now, graphs=None)
                     self.choices["launches"] = Choice("one by one", "CUDA graphs were given up when memory ran out")
-                return self._train(packs, train, (seen, seen_learned), planned, now, rundir, console, tracked)
+                return self._train(packs, train, (seen, seen_learned), planned, now, run)
 
             def recompute() -> bool:
                 nonlocal setting
@@ -127,10 +124,7 @@ class TrlEngine(Speaker):
                 setting = replace(setting, recomputed=layers)
                 return True
 
-            stats = within_memory(
-                train_with, self.model, setting.micro_batch, bool(setting.recomputed), recipe, rundir, console,
-                self.choices, recompute,
-            )  # fmt: skip
+            stats = within_memory(train_with, self.model, setting.micro_batch, bool(setting.recomputed), run, recompute)
         self.model.eval()
         stats = with_all_dev(stats, len(dev), len(chosen), lambda: self._evaluate_dev(dev, dev_learned))
         if dev:
@@ -151,7 +145,7 @@ class TrlEngine(Speaker):
 
     def _train(
         self, packs: Sequence[Pack], train: Sequence[Example], seen: tuple[Sequence[Example], Sequence[Example]],
-        planned: Schedule, setting: Setting, rundir: RunDir, console: Console, tracked: Sequence[Any],
+        planned: Schedule, setting: Setting, run: Running,
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -159,7 +153,7 @@ class TrlEngine(Speaker):
         recipe, settings, engine = self.recipe, self.recipe.train, self
         layout, micro_batch = setting.layout, setting.micro_batch
         checkpointing = bool(setting.recomputed) and not setting.fused
-        attempt = Attempt.begin(recipe, rundir, planned)
+        rundir, attempt = run.rundir, Attempt.begin(recipe, run.rundir, planned)
         shared = attempt.arguments(
             recipe, rundir, self.dtype, micro_batch, cpu=self._on_cpu, checkpointing=checkpointing
         )
@@ -232,7 +226,7 @@ class TrlEngine(Speaker):
             processing_class=processing_class(self.template),
             data_collator=collate,
         )
-        callbacks = list(tracked)
+        callbacks = list(run.tracked)
         if checkpointing and self.name == "trl":
             callbacks.append(SomeLayers(self.model.get_base_model().get_decoder().layers, setting.recomputed))
         if settings.sample_prompts:
@@ -241,11 +235,11 @@ class TrlEngine(Speaker):
             self._attention(varlen_attention.NAME if layout == "flat" else self._usual)
         ]
         if setting.fused:
-            within.append(fused_layers(self, setting, console, self._shards))
+            within.append(fused_layers(self, setting, run.console, self._shards))
         if setting.fused and not self._on_cpu:  # on a CPU Unsloth's loss takes in the supervised tokens alone
             within.append(loss_head.told(self.model))
         ids = _Ids(train)
-        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(packs), callbacks, within)
+        stats = attempt.walk(trainer, run, ids, len(packs), callbacks, within)
         return {**stats, "proved": proving.found}
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> Any:

@@ -27,7 +27,7 @@ from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.engines.plan import PROVED_FAMILIES
 from medrecipes.engines.plan.memory import GB
 
-ROWS = (24, 40)  # tokens of the rows of the probe
+ROWS = (70, 90)  # tokens of the rows of the probe
 APART = {
     torch.float64: 1e-5,
     torch.float32: 1e-3,

@@ -31,12 +31,13 @@ from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.lora import begin, count, match_targets, open_adapter, require_optimiser, save_adapter
 from medrecipes.engines.plan import TAG_TOKENS, tag_micro_batch
 from medrecipes.engines.plan.dimensions import Shape
-from medrecipes.engines.plan.evaluations import Schedule, at_most
+from medrecipes.engines.plan.evaluations import Cost, Schedule, at_most
 from medrecipes.engines.trackers.guard import open_trackers
 from medrecipes.engines.trainer.async_logging import Brisk
 from medrecipes.engines.trainer.attempt import (
     EVALUATIONS,
     Attempt,
+    Running,
     look,
     plan_evaluations,
     with_all_dev,
@@ -104,7 +105,8 @@ class Tagger:
         for window in self.windows(dev):
             tokens[window.row] += len(window.input_ids)
         lengths = [len(window.input_ids) for window in found]
-        planned = plan_evaluations(recipe, lengths, tokens, chosen, self.choices, first=False)
+        cost = Cost.of(recipe, lengths, tokens, chosen, first=False)
+        planned = plan_evaluations(recipe, cost, len(found), len(dev), len(chosen), self.choices)
         setting = self._choose_setting(found)
         self._layout = setting.layout
         checkpointing = bool(setting.recomputed)
@@ -116,16 +118,15 @@ class Tagger:
             begin(self.model, recipe.seed)
         rundir.update(state="training")
         with open_trackers(recipe, rundir, console) as tracked:
+            run = Running(recipe, rundir, console, self.choices, self.device, tracked)
 
             def train_with(micro_batch: int) -> dict[str, Any]:
                 used = replace(setting, micro_batch=micro_batch)
                 if rundir.state.get("out_of_memory"):
                     used = replace(used, graphs=None)
-                return self._train(found, train, seen, planned, used, rundir, console, tracked)
+                return self._train(found, train, seen, planned, used, run)
 
-            stats = within_memory(
-                train_with, self.model, setting.micro_batch, checkpointing, recipe, rundir, console, self.choices
-            )
+            stats = within_memory(train_with, self.model, setting.micro_batch, checkpointing, run)
         self.model.eval()
         stats = with_all_dev(stats, len(dev), len(chosen), lambda: self._evaluate_dev(dev, self.windows(dev)))
         return {
@@ -139,17 +140,17 @@ class Tagger:
 
     def _train(
         self, found: Sequence[Window], train: Sequence[Tagged], dev: Sequence[Tagged], planned: Schedule,
-        setting: Setting, rundir: RunDir, console: Console, tracked: Sequence[Any],
+        setting: Setting, run: Running,
     ) -> dict[str, Any]:  # fmt: skip
         from datasets import Dataset
 
         recipe, settings, engine = self.recipe, self.recipe.train, self
-        attempt = Attempt.begin(recipe, rundir, planned)
+        attempt = Attempt.begin(recipe, run.rundir, planned)
         dev_windows = self.windows(dev)
         arguments = transformers.TrainingArguments(
             **attempt.arguments(
                 recipe,
-                rundir,
+                run.rundir,
                 self.dtype,
                 setting.micro_batch,
                 cpu=self._on_cpu,
@@ -181,8 +182,8 @@ class Tagger:
         ids = [row.id for row in train]
         within: list[AbstractContextManager[Any]] = [self._attention(setting.layout)]
         if setting.fused:
-            within.append(fused_layers(self, setting, console))
-        stats = attempt.walk(trainer, recipe, rundir, console, self.device, ids, len(found), tracked, within)
+            within.append(fused_layers(self, setting, run.console))
+        stats = attempt.walk(trainer, run, ids, len(found), run.tracked, within)
         looks = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
         return {**stats, "dev": [{"step": e["step"], "f1": e["eval_f1"], "loss": e["eval_loss"]} for e in looks]}
 
@@ -250,7 +251,7 @@ class Tagger:
             micro_batch, recomputed = self._choose_micro_batch(found), self._choose_checkpointing()
             return Setting("padded", False, micro_batch, int(recomputed), False)
         packs = [_pack(window) for window in found]
-        return choose_setting(self.name, self.recipe, self.model, self.dtype, packs, self.choices, shared=False)
+        return choose_setting(self, packs, shared=False)
 
     def _pads(self, longest: int, found: Sequence[Window]) -> str | None:
         """Why windows are padded; None where they need not be."""
@@ -262,8 +263,6 @@ class Tagger:
         window = getattr(self.model.config, "sliding_window", None)
         if self.recipe.model.attention != "causal" and window and window < longest:
             return "both ways through a sliding window is the library's own"
-        if shape.capped:
-            return "this base caps what it attends with, which no kernel for padding-free rows does"
         try:
             apart = self._keeps_apart(found)
         except RuntimeError as error:

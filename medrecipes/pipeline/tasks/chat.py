@@ -62,7 +62,7 @@ class Chat:
     def split(self, console: Console | None = None) -> Split:
         """Conversations, split by group."""
         with (console or Console.silent()).progress("data") as progress:
-            return prepare(self.recipe, progress.note, progress.done)
+            return prepare(self.recipe, progress.begin, progress.share)
 
     def describe(self, split: Split) -> str:
         """Rows by part."""
@@ -79,8 +79,8 @@ class Chat:
     def render(self, foundation: Foundation, split: Split, console: Console | None = None) -> Rendered:
         """Ids and labels of every row that fits data.max_tokens."""
         with (console or Console.silent()).progress("tokens") as progress:
-            progress.note("render")
-            fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key, progress.done)
+            progress.begin("render")
+            fitted = fit_parts(_template(foundation), split.parts(), self.recipe.data, split.stage_key, progress.share)
         mixture = mix(self.recipe, fitted["train"].examples, labels(split.report))
         train, dev = mixture.of(fitted["train"].examples), fitted["dev"].examples
         tokens, supervised = int(lengths_of(train).sum()), int(supervised_of(train).sum())
@@ -141,7 +141,7 @@ class Chat:
     def report(self, split: Split, before: Answers, after: Answers, run: Evaluation) -> dict[str, Any]:
         """Base against tuned."""
         report = chat_report.report(
-            self.recipe, split.held_out_name, split.key, before.rows, after.rows, after.cases, run.computed
+            self.recipe, (split.held_out_name, split.key), before.rows, after.rows, after.cases, run.computed
         )
         report |= chat_report.on_dev(run.stats)
         chat_report.write_report(self.recipe.name, run.folder, report, before.rows, after.rows, after.cases)
@@ -186,7 +186,8 @@ class Chat:
         self, model: str, engine: Engine, foundation: Foundation, rendered: Rendered, run: Evaluation
     ) -> list[Prediction]:
         template, settings = _template(foundation), self.recipe.eval
-        return answers.predict(model, engine, template, rendered.held_out, settings, run.folder, run.console)
+        asked = answers.Questions(rendered.held_out, template, settings, run.folder, run.console)
+        return answers.predict(model, engine, asked)
 
     def next_move(self, path: Path) -> str:
         """How to talk to it."""

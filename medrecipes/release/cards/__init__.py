@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from medrecipes.release.cards.dataset import dataset_card
+from medrecipes.release.cards.dataset import Released, dataset_card
 from medrecipes.release.cards.facts import STATE, Facts
 from medrecipes.release.cards.model import card, model_card, release_card, run_card
 from medrecipes.release.cards.sections import example_lines, without_example
 from medrecipes.release.cards.text import DISCLAIMER, RELEASE
 
 __all__ = [
-    "DISCLAIMER", "RELEASE", "STATE", "Facts", "card", "dataset_card", "example_lines", "model_card", "release_card", "run_card",
+    "DISCLAIMER", "RELEASE", "STATE", "Facts", "Released", "card", "dataset_card", "example_lines", "model_card", "release_card", "run_card",
     "without_example",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from medrecipes.core.markup import code, fenced, plain
@@ -28,9 +29,20 @@ DISCLAIMER = (
 )
 
 
+@dataclass(frozen=True)
+class Released:
+    """Where a dataset is released to, and what was checked before."""
+
+    repo_id: str = text.RELEASE
+    gates: Sequence[Gate] = ()
+
+
+LOCAL = Released()
+
+
 def dataset_card(
     name: str, report: Mapping[str, Any], parts: Sequence[str], formats: Sequence[str],
-    repo_id: str = text.RELEASE, gates: Sequence[Gate] = (), columns: Mapping[str, str] = COLUMNS,
+    released: Released = LOCAL, columns: Mapping[str, str] = COLUMNS,
 ) -> str:  # fmt: skip
     """The card of a dataset from its data.json; `formats`: the plain files that lie in data/, a file a split each."""
     from huggingface_hub import DatasetCardData
@@ -58,14 +70,14 @@ def dataset_card(
             f"reasons below. The {total:,} rows are {groups or 0:,} groups of rows that share a document, an article, a question, "
             "an answer or a near-duplicate; a group lies in one split.",
         ]),
-        ("Load", [fenced("python", _load(repo_id))] if files else []),
+        ("Load", [fenced("python", _load(released.repo_id))] if files else []),
         ("Columns", [text.table(("column", "what it holds"), list(columns.items()))]),
         ("Template", [_template(template)] if template else []),
         ("Left out and mended", text.counts_tables(report)),
         ("Leakage", text.leakage(report)),
         ("Sources", [text.sources_table(report)]),
         ("Known defects", [text.bullets(text.defects(report))]),
-        ("Checks of this release", list(text.gate_section(gates))),
+        ("Checks of this release", list(text.gate_section(released.gates))),
         ("Cite", [text.bullets(text.citations(report))]),
     ])  # fmt: skip
 

@@ -81,7 +81,7 @@ def export(path: Path, kind: str, quant: str | None, console: Console, wanted: s
             found = parity.compare(reference, logits, name, alike)
             stage.says(str(found))
         gguf = llamacpp.file_name(quant) if quant else None
-        commands = serving.write(folder, kind, gguf, recipe, template, ground.base, rundir.path.name)
+        commands = serving.write(folder, serving.Served(kind, gguf, rundir.path.name), recipe, template, ground.base)
         value = {
             "format": kind,
             "quant": quant,

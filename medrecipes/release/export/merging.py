@@ -90,7 +90,8 @@ def open_ground(ground: Ground, said: Model) -> Any:
                 delattr(model.config, attribute)
         model.is_quantized = False
         # how 4-bit weights were read cannot be undone in saving, nor need it be
-        model._weight_conversions = [c for c in model._weight_conversions if not any("Bnb" in type(o).__name__ for o in getattr(c, "operations", ()))]  # fmt: skip
+        conversions = getattr(model, "_weight_conversions", ())
+        model._weight_conversions = [c for c in conversions if not any("Bnb" in type(o).__name__ for o in getattr(c, "operations", ()))]  # fmt: skip
     return model.to(_place(sum(p.numel() * p.element_size() for p in model.parameters())))
 
 

@@ -82,10 +82,10 @@ def spoken(model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]])
     """What the adapter answers greedily, with its certainty at every token: what exports are held against."""
     import torch
 
-    from medrecipes.engines.generation import generate
+    from medrecipes.engines.generation import AtOnce, generate
 
     logits, found = torch_logits(model), []
-    answers = generate(model, template, prompts, GREEDY, 8, next(model.parameters()).dtype)
+    answers = generate(model, template, prompts, GREEDY, AtOnce(8, next(model.parameters()).dtype))
     for prompt, answer in zip(counted(prompts, len(prompts), "prompts"), answers, strict=True):
         ids = [*prompt, *answer]
         found.append(Spoken(list(prompt), answer, torch.log_softmax(logits(ids[:-1], len(answer)), -1)))

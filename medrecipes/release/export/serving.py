@@ -144,10 +144,18 @@ def max_lora_rank(rank: int) -> int:
     return next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
 
 
-def write(
-    folder: Path, kind: str, gguf: str | None, recipe: Recipe, template: ChatTemplate, base: Base, name: str
-) -> list[str]:
+@dataclass(frozen=True)
+class Served:
+    """An export that is to be served: of which kind, the GGUF file if it is one, and under which name."""
+
+    kind: str
+    gguf: str | None
+    name: str
+
+
+def write(folder: Path, served: Served, recipe: Recipe, template: ChatTemplate, base: Base) -> list[str]:
     """Put what serves an export into its folder; returns the commands."""
+    kind, gguf, name = served.kind, served.gguf, served.name
     if gguf:
         write_text(folder / MODELFILE, modelfile(gguf, recipe, template))
         commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", f"llama-server -m {gguf} --jinja"]

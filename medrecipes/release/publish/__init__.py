@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def publish(
     for name in waived:
         if name not in NAMES:
             raise MedRecipesError(f"--waive {name}: no such gate{did_you_mean(name, NAMES)}")
-    owner = _owner(console, push)
+    asked = _Asked(_owner(console, push), settings, changes or {}, waived, console)
     with ExitStack() as stack:
         for path in dict.fromkeys(paths):
             if (path / "run.json").exists():
@@ -48,7 +49,7 @@ def publish(
         releases = [
             (release, path, chosen)
             for number, path in enumerate(paths)
-            for release, chosen in _releases(path, owner, settings, changes or {}, waived, work / str(number), console)
+            for release, chosen in _releases(path, asked, work / str(number))
         ]
         for release, _, chosen in releases:
             _show(release, chosen, console, whole=not push)
@@ -75,10 +76,20 @@ def ready(recipe: Recipe) -> None:
         hub.user()
 
 
-def _releases(
-    path: Path, owner: str, settings: Publish | None, changes: Mapping[str, Any], waived: Sequence[str], work: Path, console: Console
-) -> Iterator[tuple[Release, Publish]]:  # fmt: skip
+@dataclass(frozen=True)
+class _Asked:
+    """Whose releases are to be made, by which settings and changes of them, which gates are waived, and who hears of it."""
+
+    owner: str
+    settings: Publish | None
+    changes: Mapping[str, Any]
+    waived: Sequence[str]
+    console: Console
+
+
+def _releases(path: Path, asked: _Asked, work: Path) -> Iterator[tuple[Release, Publish]]:
     """The releases of one folder: a dataset's one, or one a format of a run."""
+    owner, settings, changes, waived, console = asked.owner, asked.settings, asked.changes, asked.waived, asked.console
     if (path / "dataset_dict.json").exists() and (path / "data.json").exists():
         chosen = _settings(settings or Publish(), changes)
         pattern = changes.get("repo", chosen.dataset_repo)

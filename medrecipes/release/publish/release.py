@@ -112,7 +112,7 @@ def of_dataset(folder: Path, repo: str, waived: Sequence[str], work: Path) -> Re
         "template": {key: report["template"][key] for key in ("name", "sha256")} if "template" in report else None,
         "split": {"key": report["key"], "rows": report["rows"]},
     }
-    card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], repo, gates)
+    card = cards.dataset_card(report["name"], report, list(dataset), ["parquet"], cards.Released(repo, gates))
     return Release(repo, "dataset", report["name"], "parquet", _finish(files, claims, gates, card, work), gates)
 
 

@@ -276,7 +276,7 @@ class Evidence:
             repaired = self.report["tagging"]["repaired"]  # of what the model said, before it was read
             return self.span_report([tagging.found for tagging in as_taggings(answers[spanreport.TUNED])], repaired)
         made = chat_report.report(
-            self.own, "test" if self.data["rows"]["test"] else "dev", self.data["key"],
+            self.own, ("test" if self.data["rows"]["test"] else "dev", self.data["key"]),
             answers[chat_report.BASE], answers[chat_report.TUNED], self.cases,
             self.state.get("computed"),
         )  # fmt: skip
