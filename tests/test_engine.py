@@ -18,6 +18,7 @@ from medrecipes.core.errors import EngineError, SpoiledError
 from medrecipes.engines import CAPPED, Decoding, choose_engine, load_libraries
 from medrecipes.recipe.load import load
 from medrecipes.rendering.chat_template import MASKED, Example
+from medrecipes.rendering.growing_text import Growing
 from medrecipes.runs.folder import RunDir, read_losses
 from tests.conftest import ROOT, Train, extremes, rendered_rows
 from tests.test_templates import bound
@@ -180,9 +181,8 @@ def test_a_streamed_answer_is_the_batched_one_however_it_is_drawn(
     said = []
     for decoding in DECODINGS:
         batched = list(answering.generate(engine.model, template, prompts, decoding, answering.AtOnce(4, engine.dtype)))
-        pieces = [list(engine.stream(prompt, decoding)) for prompt in prompts]
-        assert ["".join(p) for p in pieces] == [text.strip() for text in template.tokenizer.decode(batched)]
-        assert max(map(len, pieces)) > 5  # it came in pieces
+        assert [list(engine.stream(prompt, decoding)) for prompt in prompts] == batched
+        assert max(map(len, batched)) > 5
         again = list(
             answering.generate(engine.model, template, prompts[::-1], decoding, answering.AtOnce(3, engine.dtype))
         )
@@ -228,16 +228,16 @@ def test_drawn_tokens_occur_as_often_as_they_are_likely() -> None:
 def test_a_stream_can_be_asked_to_stop_or_left(train: Train, rows: list[Example]) -> None:
     engine, _, _ = train(*STEP)
     threads = threading.active_count()
-    whole = "".join(engine.stream(rows[20].input_ids[:20], DECODINGS[1]))
+    whole = list(engine.stream(rows[20].input_ids[:20], DECODINGS[1]))
     stop = threading.Event()
-    heard = ""
-    for piece in engine.stream(rows[20].input_ids[:20], DECODINGS[1], stop):
-        heard += piece
+    heard = []
+    for id in engine.stream(rows[20].input_ids[:20], DECODINGS[1], stop):
+        heard.append(id)
         stop.set()
-    assert whole.startswith(heard)
+    assert whole[: len(heard)] == heard
     assert 0 < len(heard) < len(whole)
     stream = engine.stream(rows[20].input_ids[:20], DECODINGS[1])
-    assert whole.startswith(next(stream))
+    assert whole[0] == next(stream)
     stream.close()
     if not torch.cuda.is_available():  # a GPU would not survive it
         broken = engine.stream([10**9], DECODINGS[1])  # no such token
@@ -254,39 +254,41 @@ def test_a_conversation_opens_the_model_once_and_answers_as_single_streams_do(
     usual = answering.Generator.open
     monkeypatch.setattr(answering.Generator, "open", lambda self, ids: (opened.append(1), usual(self, ids))[1])
     prompts = [rows[i].input_ids[:20] for i in (20, 21)]
-    wanted = ["".join(engine.stream(prompt, DECODINGS[1])) for prompt in prompts]
+    wanted = [list(engine.stream(prompt, DECODINGS[1])) for prompt in prompts]
     with engine.base():
-        of_base = "".join(engine.stream(prompts[0], DECODINGS[1]))
+        of_base = list(engine.stream(prompts[0], DECODINGS[1]))
     assert len(opened) == 3
     with engine.talking():
-        assert ["".join(engine.stream(prompt, DECODINGS[1])) for prompt in prompts * 2] == wanted * 2
+        assert [list(engine.stream(prompt, DECODINGS[1])) for prompt in prompts * 2] == wanted * 2
         assert len(opened) == 4
-        stop, heard = threading.Event(), ""
-        for piece in engine.stream(prompts[0], DECODINGS[1], stop):
-            heard += piece
+        stop, heard = threading.Event(), list[int]()
+        for id in engine.stream(prompts[0], DECODINGS[1], stop):
+            heard.append(id)
             stop.set()
-        assert wanted[0].startswith(heard)
+        assert wanted[0][: len(heard)] == heard
         assert 0 < len(heard) < len(wanted[0])
         with engine.base():  # with the adapter switched off another model answers, opened anew
-            assert "".join(engine.stream(prompts[0], DECODINGS[1])) == of_base
+            assert list(engine.stream(prompts[0], DECODINGS[1])) == of_base
         assert len(opened) == 5
         if not torch.cuda.is_available():  # a GPU would not survive it
             with pytest.raises(IndexError):
                 next(engine.stream([10**9], DECODINGS[1]))
-        assert "".join(engine.stream(prompts[1], DECODINGS[1])) == wanted[1]
+        assert list(engine.stream(prompts[1], DECODINGS[1])) == wanted[1]
     assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("name", ["mistral-v1", "llama3", "gemma"])
-def test_a_stream_never_splits_a_character(name: str, answering: Any) -> None:
+def test_a_growing_text_never_splits_a_character(name: str) -> None:
     tokenizer = bound(name).tokenizer
     text = "Größe: 5 µg – «хорошо» 心臓 😀"
     [ids] = tokenizer.encode([text], continuing=False)
-    pieces = list(answering.text_pieces(tokenizer, [*ids, bound(name).stop_id]))
-    assert "".join(pieces) == text
+    growing = Growing(bound(name))
+    pieces = [piece.text for id in [*ids, bound(name).stop_id] for piece in growing.add([id])]
+    assert "".join([*pieces, *(piece.text for piece in growing.end())]) == text
     assert len(pieces) > 10
-    broken = list(answering.text_pieces(tokenizer, ids[:-1]))  # in the middle of the last character
-    assert "".join(broken) == tokenizer.decode([ids[:-1]])[0].strip()
+    broken = Growing(bound(name))  # in the middle of the last character
+    pieces = [piece.text for id in ids[:-1] for piece in broken.add([id])]
+    assert "".join([*pieces, *(piece.text for piece in broken.end())]) == tokenizer.decode([ids[:-1]])[0].strip()
 
 
 def test_samples_are_answered_at_each_checkpoint(train: Train) -> None:

@@ -57,7 +57,7 @@ class Listed:
             self.asked += 1
             yield ids
 
-    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
         raise NotImplementedError
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:

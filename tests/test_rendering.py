@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from functools import lru_cache
 from pathlib import Path
 
@@ -237,3 +238,15 @@ def test_a_folder_without_a_fast_tokenizer_says_how_to_make_one(tmp_path: Path) 
     (tmp_path / "tokenizer.json").write_text('{"added_tokens": [], "model": {"type": "Nonsense"}}')
     with pytest.raises(TemplateError, match="fetch the base again"):
         Tokenizer(tmp_path)
+
+
+def test_rendered_answers_are_not_kept() -> None:
+    template = bound("mistral-v3")
+    rows = [Conversation.of(str(n), "", "What is it?", f"{n} " * 2000) for n in range(400)]
+    template.render(rows[0].messages)
+    tracemalloc.start()
+    for row in rows:
+        template.render(row.messages)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1e6 < sum(len(row.answer) for row in rows)

@@ -302,16 +302,16 @@ def test_a_client_that_leaves_ends_its_answer(tiny_run: Path, libraries: None) -
 
 
 def test_text_grows_by_whole_characters_and_stops_before_a_stop_string() -> None:
-    tokenizer = bound("llama3").tokenizer
-    [ids] = tokenizer.encode(["Asthma é 🫁 swells the airways. STOP and more"], continuing=True)
+    template = bound("llama3")
+    [ids] = template.tokenizer.encode(["Asthma é 🫁 swells the airways. STOP and more"], continuing=True)
     for stops, wanted in (
         ([], "Asthma é 🫁 swells the airways. STOP and more"),
         (["STOP"], "Asthma é 🫁 swells the airways."),
     ):
-        text = Growing(tokenizer, stops)
-        pieces = [text.add([id]) for id in ids]
-        assert "".join([*pieces, text.end()]) == wanted
-        assert text.stopped == bool(stops)
+        growing = Growing(template, stops)
+        pieces = [piece.text for id in ids for piece in growing.add([id])]
+        assert "".join([*pieces, *(piece.text for piece in growing.end())]) == wanted == growing.text
+        assert growing.ended == ("stop" if stops else "")
         assert not any("STOP"[:2] in piece for piece in pieces if stops)
 
 

@@ -9,6 +9,7 @@ KEYS = ("reasoning_content", "reasoning", "thinking")
 MARKS = ("<think>\n", "\n</think>\n\n")  # what stands around a thought that is written as text
 OPENS = re.compile(r"<think(?:ing)?>")
 CLOSES = re.compile(r"</think(?:ing)?>")
+WRITTEN = ("<think>", "</think>", "<thinking>", "</thinking>")  # all that these two find
 
 
 def split_reasoning(text: str) -> tuple[str, str]:

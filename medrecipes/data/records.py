@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medrecipes.core.bounded_reading import SURROGATE
@@ -37,7 +37,7 @@ class Message:
 
     def row(self) -> list[Any]:
         """The fields as a list that makes the message again, without those at its end that say nothing."""
-        values = list(astuple(self))
+        values = [self.role, self.content, self.reasoning, self.supervised, self.extra]  # astuple copies each, slowly
         while len(values) > 2 and values[-1] == ("", True, "")[len(values) - 3]:
             values.pop()
         return values

@@ -91,8 +91,8 @@ class Engine(Protocol):
     def generate(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The ids that answer each prompt, in order, the stop token included where one came."""
 
-    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
-        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
+        """One answer, id by id as it is written; ends early once `stop` is set."""
 
     def talking(self) -> AbstractContextManager[None]:
         """Inside, what is streamed comes from a model that is opened once."""

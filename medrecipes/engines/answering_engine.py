@@ -17,7 +17,7 @@ from medrecipes.core.notes import note
 from medrecipes.data.records import Message
 from medrecipes.engines import Choice, Decoding, cpu_weights, generation, lora
 from medrecipes.engines.bases import Base
-from medrecipes.engines.generation import AtOnce, Generator, Loaded, Request, Shared, spoken, text_pieces, vllm_backend
+from medrecipes.engines.generation import AtOnce, Generator, Loaded, Request, Shared, spoken, vllm_backend
 from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.answer_text import written_by
@@ -147,12 +147,12 @@ class Speaker:
         finally:
             generator.close()
 
-    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
-        """One answer, piece by piece as it is written; ends early once `stop` is set."""
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
+        """One answer, id by id as it is written; ends early once `stop` is set."""
         self.model.eval()
         held = self._talking
         if held is not None and held[1] == lora.answers(self.model):
-            yield from text_pieces(self.template.tokenizer, held[0].spoken(prompt, decoding, stop))
+            yield from held[0].spoken(prompt, decoding, stop)
             return
 
         def write(tell: Callable[[int], None], over: Callable[[], bool]) -> None:
@@ -171,7 +171,7 @@ class Speaker:
                 for _ in generator.answers([request]):
                     pass
 
-        yield from text_pieces(self.template.tokenizer, spoken(write, stop))
+        yield from spoken(write, stop)
 
     @contextmanager
     def talking(self) -> Iterator[None]:

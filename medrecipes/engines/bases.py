@@ -17,11 +17,12 @@ from medrecipes.core.trust import inspect
 from medrecipes.recipe.local_bases import is_local
 from medrecipes.recipe.rules.names import TINY
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.base_template import TOOL_TEMPLATE
 from medrecipes.rendering.tokenizer import Tokenizer
 
 # all that says what a base is, and none of its weights
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-         "special_tokens_map.json", "chat_template.jinja", "tokenizer.model", "adapter_config.json", "README.md")  # fmt: skip
+         "special_tokens_map.json", "chat_template.jinja", TOOL_TEMPLATE, "tokenizer.model", "adapter_config.json", "README.md")  # fmt: skip
 
 SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
 # model_type of config.json -> where LoRA can sit, by the end of the name; a test asks transformers for each

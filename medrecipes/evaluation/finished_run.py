@@ -18,6 +18,7 @@ from medrecipes.engines import Choice, Decoding, load_libraries, open_engine, op
 from medrecipes.engines.bases import open_base
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.answer_text import answer_of
 from medrecipes.rendering.base_template import saved_template
 from medrecipes.rendering.talk import Talk
 from medrecipes.rendering.word_windows import ABOUT
@@ -96,11 +97,11 @@ class Run:
     # --- the model
 
     def ask(self, question: str) -> str:
-        """What the tuned model answers, decoded as [eval] of its recipe says; the first question loads it."""
+        """What the tuned model answers, its reasoning left out, decoded as [eval] of its recipe says; the first question loads it."""
         engine, template = self._answering
         decoding = Decoding.of(self.recipe)
         ids, _ = Talk(template, self.recipe.data.max_tokens).ask(question, decoding.max_new_tokens)
-        return "".join(engine.stream(ids, decoding))
+        return answer_of(template, list(engine.stream(ids, decoding)), self.recipe.eval).text
 
     @cached_property
     def _answering(self) -> tuple[Engine, ChatTemplate]:

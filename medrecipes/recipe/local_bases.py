@@ -27,6 +27,7 @@ def content(base: str) -> str | None:
     """The sha256 of a folder's own files, or of a GGUF file with the tokenizer beside it; None where nothing lies there."""
     path = Path(os.path.expanduser(base))
     if os.path.isdir(path):
-        return digest_files(path, [file for file in path.iterdir() if not file.name.startswith(".") and file.is_file()])
+        files = [*path.iterdir(), *path.glob("additional_chat_templates/*.jinja")]
+        return digest_files(path, [file for file in files if not file.name.startswith(".") and file.is_file()])
     beside = [path.parent / name for name in TOKENIZER]
     return digest_files(path, [path, *filter(Path.is_file, beside)]) if os.path.isfile(path) else None

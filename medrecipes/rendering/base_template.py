@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,34 @@ PROBES = (
     Probe("a system message", _dialogue(ASKED, ANSWERED, system="Be brief."), ask=False),
     Probe("a question under a system message", _dialogue(ASKED, system="Be brief."), ask=True),
 )
+_TOOL = {"type": "function", "function": {"name": "look", "description": "Looks it up", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}}  # fmt: skip
+_CALL = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"at": "asthma"}}}
+
+
+def _with_tools(calls: int, text: str, *, system: bool) -> tuple[Message, ...]:
+    """A question under tools, the turn that calls them, what they gave, and the answer."""
+    first, *rest = _dialogue(ASKED, system="Be brief." if system else None)
+    called = Message("assistant", text, extra=json.dumps({"tool_calls": [_CALL] * calls}))
+    results = [Message("tool", f"{n}\n", extra=json.dumps({"name": "look", "tool_call_id": _CALL["id"]})) for n in range(calls)]  # fmt: skip
+    first = replace(first, extra=json.dumps({"tools": [_TOOL]}))
+    return (first, *rest, called, *results, Message("assistant", ANSWERED))
+
+
+TOOL_PROBES = tuple(
+    probe
+    for messages in (
+        _with_tools(1, "", system=False),
+        _with_tools(2, "", system=True),
+        _with_tools(1, "Let me look.", system=True),
+    )
+    for probe in (
+        Probe("a tool call and its result", messages),
+        Probe("a tool's result", messages[:-1], ask=True),
+        Probe("a tool call", messages[: [m.calls for m in messages].index(True) + 1]),
+    )
+)
+# a base's template for tools, where it has one of its own, by transformers' names: in tokenizer_config.json, or in a file
+TOOLS, TOOL_TEMPLATE = "tool_use", "additional_chat_templates/tool_use.jinja"
 # what the head of a template may leave out of the comparison, as `differs: TAG: why`
 TAGS = ("blanks", "system", "default system", "cue", "thoughts")
 
@@ -84,25 +113,36 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
 
 
 def own_text(folder: Path) -> str | None:
-    """The chat template that a base is published with, if it has one."""
-    if (file := folder / TEMPLATE).exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
+    """The chat template that a base is published with, if it has one; where it is published with another for rows that use
+    tools, both in one, chosen between as transformers does. Files of their own count alone."""
+    named: dict[str, str] = {}
+    files = {"default": folder / TEMPLATE, TOOLS: folder / TOOL_TEMPLATE}
+    in_files = any(file.exists() for file in files.values())
     config = folder / "tokenizer_config.json"
     written: Any = read_json(config).get("chat_template") if config.exists() else None
-    if isinstance(written, list):  # several by name
-        named = [entry for entry in written if isinstance(entry, dict) and entry.get("name") == "default"]
-        written = named[0].get("template") if named else None
-    return written if isinstance(written, str) and written.strip() else None
+    for entry in written if isinstance(written, list) else [{"name": "default", "template": written}]:
+        if not in_files and isinstance(entry, dict) and isinstance(entry.get("template"), str):
+            named[str(entry.get("name"))] = entry["template"]
+    for name, file in files.items():
+        if file.exists():
+            try:
+                named[name] = file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise TemplateError(f"{file}: cannot be read ({reason(error)}); fetch the base again") from None
+    usual, tools = named.get("default", ""), named.get(TOOLS, "")
+    if not usual.strip():
+        return None
+    if not tools.strip():
+        return usual
+    tools, usual = (text.removesuffix("\n") for text in (tools, usual))  # as Jinja takes it off a whole template
+    return f"{{% if tools %}}\n{tools}{{% else %}}\n{usual}{{% endif %}}"
 
 
 def base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, rows: Iterable[Conversation] = ()) -> ChatTemplate:
     """The template of a recipe on its base: the named one if it behaves as the base's own, or the base's own.
 
     A base's own template that behaves as one of `templates/` gets that one, whose answers are marked, unless `rows` use
-    tools, which the base's own may write and ours does not.
+    tools, which the base's own writes and ours does not, or otherwise.
     """
     try:
         return _base_template(recipe, tokenizer, base, tools=uses_tools(rows))
@@ -120,7 +160,9 @@ def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, *, tools: bo
             )
         name = _alike(own, tokenizer, thinking=settings.thinking)
         template = _bound(recipe, name or OWN, tokenizer, None if name else own)
-        return template if template.tools or not tools else _bound(recipe, OWN, tokenizer, own)
+        if tools and not (template.tools and next(differences(template, own, TOOL_PROBES), None) is None):
+            return _bound(recipe, OWN, tokenizer, own)
+        return template
     template = _bound(recipe, settings.name, tokenizer, None)
     if settings.foreign:
         return template
@@ -129,7 +171,8 @@ def _base_template(recipe: Recipe, tokenizer: Tokenizer, base: str, *, tools: bo
             f"template.name = {settings.name!r}: {base} has no chat template of its own to hold it against; say with "
             "template.foreign = true that this one is meant"
         )
-    if found := next(differences(template, own), None):
+    probes = (*PROBES, *TOOL_PROBES) if tools and template.tools else PROBES
+    if found := next(differences(template, own, probes), None):
         raise TemplateError(
             f"template.name = {settings.name!r} is not that of {base}, which would train on other tokens than the base knows: "
             f"for {found.probe.what} it writes {found.ours!r}, the base's own {found.theirs!r}; leave template.name out, or say "
@@ -146,10 +189,10 @@ def _bound(recipe: Recipe, name: str, tokenizer: Tokenizer, text: str | None) ->
     )
 
 
-def differences(template: ChatTemplate, own: str) -> Iterator[Difference]:
+def differences(template: ChatTemplate, own: str, probes: Sequence[Probe] = PROBES) -> Iterator[Difference]:
     """The probes on which a template differs from a base's own in more than what its head lists under `differs:`."""
     bare = Shapes(own, {}, (), template.variables)
-    for probe in PROBES:
+    for probe in probes:
         ours, theirs = _written(template.shapes, probe), _written(bare, probe)
         if not _same(ours, theirs, probe, tags(template), template.tokenizer.named.get("bos_token", "")):
             yield Difference(probe, ours, theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from medrecipes.rendering.template_shapes import (
     Shapes,
     Supervision,
     Thoughts,
+    Turn,
     shape_of,
     texts_of,
     until_answer_ends,
@@ -128,6 +130,20 @@ class ChatTemplate:
         eos = self.tokenizer.named.get("eos_token", "")
         self.stops = list(dict.fromkeys([ends[-1].text, *([eos] if eos in self.tokenizer.control else [])]))
         self.ends = [*self.stops, *(part.text for part in learned if isinstance(part, Control))]
+        if calls := self._ends_of_calls(1):
+            self.ends.append(calls[-1])
+            if self._ends_of_calls(2).count(calls[-1]) <= calls.count(calls[-1]):  # else it ends each of several calls
+                self.stops = list(dict.fromkeys([*self.stops, calls[-1]]))
+
+    def _ends_of_calls(self, count: int) -> list[str]:
+        """The control tokens that a turn of so many tool calls is supervised on; none where the template writes no such turn."""
+        call = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}
+        turn = Turn("assistant", "", extra=json.dumps({"tool_calls": [call] * count}))
+        try:
+            parts = self.shapes.parts((EXCHANGE[0], turn), False) if self.tools else ()
+        except TemplateError:
+            return []
+        return [part.text for part in parts if isinstance(part, Control) and part.supervised]
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -196,6 +212,11 @@ class ChatTemplate:
         """How it writes the reasoning of an answer, or why it cannot."""
         return self.shapes.thoughts
 
+    def remembered(self, reasoning: str) -> str:
+        """The reasoning of an earlier turn, for the template to keep or drop as its family does; nothing where it has no place
+        for it."""
+        return reasoning if self.shapes.writes_thoughts and isinstance(self.thoughts, Thoughts) else ""
+
     @property
     def tools(self) -> bool:
         """Whether it writes tool calls and tool results: its head says so, or a base's own reads them."""
@@ -212,7 +233,8 @@ class ChatTemplate:
         turns = self.turns(messages)
         if any(m.role == "tool" or m.extra for m in turns):
             if not self.tools:
-                return f"hold tool calls or tool results, which template {self.name!r} does not write; drop them, or leave template.name out for a base whose own template does"  # fmt: skip
+                cure = "choose a base whose chat template does" if self.own else "leave template.name out for a base whose own template does"  # fmt: skip
+                return f"hold tool calls or tool results, which template {self.name!r} does not write; drop them, or {cure}"
             if found := self._control_in(m.extra for m in turns):
                 return f"hold the control token {found} in a tool call or a tool's description; take it out"
         if not any(m.reasoning for m in turns):
@@ -226,6 +248,14 @@ class ChatTemplate:
         if isinstance(self.thoughts, TemplateError):
             cure = "set template.thinking = true" if not self.thinking else "name one of templates/ as template.name"
             return f"hold reasoning, and template {self.name!r} {self.thoughts}; {cure}, or data.reasoning = 'drop'"
+        return None
+
+    def refusal(self, messages: Sequence[Message]) -> str | None:
+        """What the template says of a conversation that it cannot render, if so, such as two tool calls in one turn."""
+        try:
+            self.parts(messages)
+        except TemplateError as error:
+            return str(error)
         return None
 
     def ids_of(self, text: str) -> list[int]:

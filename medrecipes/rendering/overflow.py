@@ -60,15 +60,12 @@ def fit_parts(
     `key`: of the split; what is rendered of a large one is kept under it in shards, for whoever goes on and for the next run;
     `done` hears what share of its rows is rendered.
     """
-    refuse_unwritten(template, parts)
-    fitted: dict[str, Fitted] = {}
-    every = max(1, sum(map(len, parts.values())))
-    for name, rows in parts.items():
-        if isinstance(rows, OnDisk):
-            before = sum(each.rows for each in fitted.values())
-            fitted[name] = _fit_stored(template, rows, data, [key, name] if key else None, lambda n, m=before: done((m + n) / every))  # type: ignore[misc]  # fmt: skip
-        else:
-            fitted[name] = fit(template, rows, data.max_tokens, data.on_overflow)
+    _refuse(parts, template.problem)
+    try:
+        fitted = _fit_all(template, parts, data, key, done)
+    except TemplateError:
+        _refuse(parts, template.refusal)  # which rows, and how many; where it is none, what was said stands
+        raise
     gone = [f"{name} (0 of {f.rows:,}, the shortest of {min(f.over):,})" for name, f in fitted.items() if f.over and not f.examples]  # fmt: skip
     if gone:
         raise TemplateError(
@@ -78,11 +75,27 @@ def fit_parts(
     return fitted
 
 
-def refuse_unwritten(template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]]) -> None:
-    """Raise where rows hold what the template does not write, tool calls or reasoning, with how many and which."""
+def _fit_all(
+    template: ChatTemplate, parts: Mapping[str, Sequence[Conversation]], data: Data, key: str,
+    done: Callable[[float], object],
+) -> dict[str, Fitted]:  # fmt: skip
+    """Every part, in memory or in shards on disk."""
+    fitted: dict[str, Fitted] = {}
+    every = max(1, sum(map(len, parts.values())))
+    for name, rows in parts.items():
+        if isinstance(rows, OnDisk):
+            before = sum(each.rows for each in fitted.values())
+            fitted[name] = _fit_stored(template, rows, data, [key, name] if key else None, lambda n, m=before: done((m + n) / every))  # type: ignore[misc]  # fmt: skip
+        else:
+            fitted[name] = fit(template, rows, data.max_tokens, data.on_overflow)
+    return fitted
+
+
+def _refuse(parts: Mapping[str, Sequence[Conversation]], why_not: Callable[[Sequence[Message]], str | None]) -> None:
+    """Raise where rows hold what the template does not write, such as tool calls or reasoning, with how many and which."""
     found: dict[str, list[str]] = {}
     for row in chain.from_iterable(parts.values()):
-        if why := template.problem(row.messages):
+        if why := why_not(row.messages):
             found.setdefault(why, []).append(row.id)
     if found:
         why, ids = max(found.items(), key=lambda item: len(item[1]))

@@ -36,6 +36,6 @@ class Talk:
                 )
             asked, gone = asked[2:], gone + 1
 
-    def answered(self, text: str) -> None:
-        """Remember the answer to the last question."""
-        self.messages.append(Message("assistant", text))
+    def answered(self, text: str, reasoning: str = "") -> None:
+        """Remember the answer to the last question, and the reasoning before it where the template may write it again."""
+        self.messages.append(Message("assistant", text, self.template.remembered(reasoning)))

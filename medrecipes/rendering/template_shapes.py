@@ -23,8 +23,9 @@ from medrecipes.rendering.bounded_jinja import Bounded
 # Private-use characters stand for contents and answer borders while a shape is rendered. Contents never pass through
 # there, so they may hold the same characters; proofs.py compares with the plain rendering, row by row.
 OPEN, CLOSE, BEGIN, END = "\ue000", "\ue001", "\ue002", "\ue003"
-MARK = re.compile(f"{OPEN}([lrbnm]*)(\\d+){CLOSE}|([{BEGIN}{END}])")
-LAST = re.compile(f"{OPEN}([lrbnm]*)(\\d+){CLOSE}$")
+FLAGS = "[lrbnmj]*"  # what is done to a content once it is there, as `stripped` does it
+MARK = re.compile(f"{OPEN}({FLAGS})(\\d+){CLOSE}|([{BEGIN}{END}])")
+LAST = re.compile(f"{OPEN}({FLAGS})(\\d+){CLOSE}$")
 
 # how a template reads a key of a message
 READS = r"""\w\.{0}\b|\w\[['"]{0}['"]\]|['"]{0}['"] in |\.get\(['"]{0}['"]"""
@@ -121,19 +122,18 @@ def _trim(text: str) -> str:
 
 def stripped(text: str, flags: str) -> str:
     """A content with the white space off that its template strips: l left, r right, b blanks alone on the right, n and m
-    line ends alone on the left and on the right."""
+    line ends alone on the left and on the right; j: as JSON then, without the quotes around it."""
     if "l" in flags and "r" in flags:
-        return text.strip()
-    text = text.lstrip() if "l" in flags else text.lstrip("\n") if "n" in flags else text
-    return (
-        text.rstrip()
-        if "r" in flags
-        else text.rstrip(" ")
-        if "b" in flags
-        else text.rstrip("\n")
-        if "m" in flags
-        else text
-    )
+        text = text.strip()
+    else:
+        text = text.lstrip() if "l" in flags else text.lstrip("\n") if "n" in flags else text
+        for flag, chars in (("r", None), ("b", " "), ("m", "\n")):
+            if flag in flags:
+                text = text.rstrip(chars)
+                break
+    for _ in range(flags.count("j")):
+        text = _json(text)[1:-1]
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,13 @@ def _json(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+def _json_of_stand_ins(value: Any, *options: Any, **named: Any) -> str:
+    """The same with stand-ins in it, which is done to their contents once these are there."""
+    return MARK.sub(
+        lambda mark: mark[0] if mark[3] else f"{OPEN}{mark[1]}j{mark[2]}{CLOSE}", _json(value, *options, **named)
+    )
+
+
 def _raise(message: str) -> None:
     raise TemplateError(f"refuses the conversation: {message}")
 
@@ -218,6 +225,7 @@ def _environment(marks: _Marks, *, stand_ins: bool) -> Bounded:
     environment.filters["tojson"] = environment.limited(_json)
     if stand_ins:
         environment.filters["trim"] = environment.limited(_trim)
+        environment.filters["tojson"] = environment.limited(_json_of_stand_ins)
     return environment
 
 
@@ -286,7 +294,6 @@ class Shapes:
     def render(self, messages: Sequence[Message], *, ask: bool) -> tuple[str, list[str]]:
         """The plain text as transformers renders it, and what stands between the `{% generation %}` marks of each
         supervised answer, stop token included; nothing of a template that has no marks."""
-        self._plain_marks.answers.clear()
         text = self._rendered(self._plain, messages, ask)
         answers = (message for message in messages if message.role == "assistant")
         return text, [said for said, by in zip(self._plain_marks.answers, answers, strict=False) if by.supervised]
@@ -313,6 +320,9 @@ class Shapes:
         self, look: tuple[Bounded, jinja2.Template], messages: Sequence[Message], texts: Sequence[str], ask: bool
     ) -> str:
         environment, template = look
+        marks = environment.globals["_marks"]
+        assert isinstance(marks, _Marks)
+        marks.answers.clear()  # of the conversation before
         given = {**self._variables, **({"tools": tools} if (tools := messages[0].more.get("tools")) else {})}
         turns = self.turns(messages, texts)
         return environment.rendered(template, texts, messages=turns, add_generation_prompt=ask, **given)
@@ -340,7 +350,7 @@ class Shapes:
                 if self._finds:
                     text = self._bordered(shape, text)
                 answers.append(text.split(BEGIN)[-1].split(END)[0])
-            content, thought = re.compile(f"{OPEN}[lrbnm]*2{CLOSE}"), re.compile(f"{OPEN}[lrbnm]*3{CLOSE}")
+            content, thought = re.compile(f"{OPEN}{FLAGS}2{CLOSE}"), re.compile(f"{OPEN}{FLAGS}3{CLOSE}")
             before, *rest = thought.split(answers[1])
             if len(rest) != 1 or content.search(before):
                 return TemplateError("has no place for reasoning")
@@ -370,7 +380,7 @@ class Shapes:
         if isinstance(thoughts, TemplateError) or not answer.startswith(thoughts.before):
             return 0
         at = len(thoughts.before)
-        if thought := re.compile(f"{OPEN}[lrbnm]*{place}{CLOSE}").match(answer, at):
+        if thought := re.compile(f"{OPEN}{FLAGS}{place}{CLOSE}").match(answer, at):
             at = thought.end()
         elif not thoughts.before or not answer.startswith(thoughts.behind, at):
             return 0
@@ -404,7 +414,7 @@ class Shapes:
             at = before + shared
             at = next((m.start() for m in self._pattern.finditer(text) if m.start() < at < m.end()), at)
             if shape[i].message.calls:
-                stop = self._behind_calls(shape[: i + 1], text, max(at, end))
+                stop = self._behind_calls(shape[: i + 1], text, before)
             else:
                 stop = self._pattern.search(text, end)
             if not stop or stop.start() >= following:
@@ -417,10 +427,16 @@ class Shapes:
             text = text[:at] + border + text[at:]
         return text
 
-    def _behind_calls(self, shape: Shape, text: str, at: int) -> re.Match[str] | None:
-        """The control token that ends a turn with tool calls: the one that ends the text where that turn is the last."""
-        last = [match[0] for match in self._pattern.finditer(self._with_stand_ins(shape, False))]
-        return re.compile(re.escape(last[-1])).search(text, at) if last else None
+    def _behind_calls(self, shape: Shape, text: str, before: int) -> re.Match[str] | None:
+        """The control token that ends a turn with tool calls, whose predecessor ends at `before`: the one that ends the text
+        where that turn is the last, and so often as it stands there, for it may end each of several calls."""
+        alone = self._with_stand_ins(shape, False)
+        behind = self._places(shape, alone)[-2][1]
+        ends = [match[0] for match in self._pattern.finditer(alone, behind)]
+        found = self._pattern.finditer(text, before)
+        same = [match for match in found if match[0] == ends[-1]] if ends else []
+        count = ends.count(ends[-1]) if ends else 0
+        return same[count - 1] if 0 < count <= len(same) else None
 
     def _places(self, shape: Shape, text: str) -> list[tuple[int, int]]:
         """Where each content stands in a rendering, which has to write every one, once, in its order."""

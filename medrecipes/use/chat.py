@@ -16,14 +16,16 @@ from medrecipes.core.errors import MedRecipesError, RunError
 from medrecipes.core.files import cache_root
 from medrecipes.engines import Decoding, Engine
 from medrecipes.evaluation.finished_run import open_run
-from medrecipes.recipe.schema import Recipe
+from medrecipes.recipe.schema import Eval, Recipe
 from medrecipes.release.cards import DISCLAIMER
 from medrecipes.rendering.chat_template import ChatTemplate
+from medrecipes.rendering.growing_text import Growing, Piece
 from medrecipes.rendering.talk import KEYS, Talk
 
 HELP = "/new begins anew, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 # a model may write what a terminal takes for a command
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"  # how a terminal shows reasoning, and what comes behind it
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Opened:
     def talk(self) -> Talk:
         """A new conversation, as long as the engine reads: the recipe's data.max_tokens."""
         return Talk(self.template, self.recipe.data.max_tokens)
+
+    def growing(self, longest: int, stops: Sequence[str] = ()) -> Growing:
+        """An answer to come, of at most so many tokens where the recipe gives reasoning a budget of its own."""
+        budget = self.recipe.eval.max_reasoning_tokens
+        return Growing(self.template, stops, reasoning=budget, answer=longest if budget else 0)
 
 
 def open_chat(path: Path, overrides: Sequence[str], console: Console, *, base: bool, checkpoint: int | None) -> Opened:
@@ -89,10 +96,10 @@ def _converse(opened: Opened, talk: Talk, decoding: Decoding, console: Console, 
         elif question.startswith("/"):
             console.line(f"{question} is no command; {HELP}")
         elif question:
-            _answer(opened.engine, talk, question, decoding, console)
+            _answer(opened, talk, question, decoding, console)
 
 
-def _answer(engine: Engine, talk: Talk, question: str, decoding: Decoding, console: Console) -> None:
+def _answer(opened: Opened, talk: Talk, question: str, decoding: Decoding, console: Console) -> None:
     try:
         ids, gone = talk.ask(question, decoding.max_new_tokens)
     except MedRecipesError as error:  # a question that is too long ends no conversation
@@ -100,14 +107,31 @@ def _answer(engine: Engine, talk: Talk, question: str, decoding: Decoding, conso
         return
     if gone:
         console.line(trimmed(gone))
-    said = ""
+    growing, stop = opened.growing(opened.recipe.eval.max_new_tokens), threading.Event()
+    dims, thinks, told = console.rich.is_terminal and not console.rich.no_color, False, ""
     try:
-        for piece in _until_interrupted(engine, ids, decoding):
-            said += piece
-            _write(UNPRINTABLE.sub(" ", piece))
+        for piece in pieces(opened.engine.stream(ids, decoding, stop), growing):
+            if piece.reasoning != thinks:
+                _write(f"{DIM * dims}reasoning: " if piece.reasoning else f"{PLAIN * dims}\n\nanswer: ")
+                thinks = piece.reasoning
+            _write(UNPRINTABLE.sub(" ", piece.text))
+        told = unanswered(growing, opened.recipe.eval)
+    except KeyboardInterrupt:
+        stop.set()
+        _write(" (stopped)")
     finally:
-        _write("\n")
-    talk.answered(said)
+        _write(PLAIN * (dims and thinks) + "\n")
+    if told:
+        console.line(told)
+    talk.answered(growing.text, growing.thought)
+
+
+def unanswered(growing: Growing, settings: Eval) -> str:
+    """What a reader is told where reasoning left no room for an answer; nothing of any other."""
+    if growing.text or growing.finished:
+        return ""
+    key = "eval.max_reasoning_tokens" if settings.max_reasoning_tokens else "eval.max_new_tokens"
+    return f"(no answer: its reasoning did not end within {growing.reasoning:,} tokens; raise {key})"
 
 
 def trimmed(gone: int) -> str:
@@ -117,19 +141,13 @@ def trimmed(gone: int) -> str:
     return f"(the oldest {gone} turns no longer fit and are forgotten)"
 
 
-def _until_interrupted(engine: Engine, ids: Sequence[int], decoding: Decoding) -> Iterator[str]:
-    """The pieces of an answer; Ctrl-C ends it early."""
-    stop = threading.Event()
-    pieces = engine.stream(ids, decoding, stop)
-    while True:
-        try:
-            yield next(pieces)
-        except StopIteration:
+def pieces(tokens: Iterator[int], growing: Growing) -> Iterator[Piece]:
+    """An answer as its tokens come, until it ends or has come to a limit of its own."""
+    for token in tokens:
+        yield from growing.add([token])
+        if growing.ended:
             return
-        except KeyboardInterrupt:
-            stop.set()
-            _write(" (stopped)")
-            return
+    yield from growing.end()
 
 
 def _write(text: str) -> None:

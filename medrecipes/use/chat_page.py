@@ -24,8 +24,7 @@ from medrecipes.data.split import prepare
 from medrecipes.engines import Decoding
 from medrecipes.release.cards import DISCLAIMER
 from medrecipes.rendering.chat_template import ChatTemplate
-from medrecipes.rendering.talk import Talk
-from medrecipes.use.chat import Opened, trimmed
+from medrecipes.use.chat import Opened, pieces, trimmed, unanswered
 from medrecipes.use.request_guard import Guard
 
 HOST, PORT = "127.0.0.1", 7860
@@ -34,6 +33,7 @@ QUESTION = 20_000  # characters; what the model does not take it says in tokens
 WAITING = 8  # questions that wait for the model; who comes then is told to come again
 CONNECTIONS = 128
 MODELS = ("tuned", "base")
+THINKS = "thinks"  # of an answer that is being written
 CSS = """
 .tokens { font: 13px/1.9 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
 .tokens span { border: 1px solid var(--border-color-primary); border-radius: 3px; padding: 0 1px }
@@ -42,7 +42,7 @@ CSS = """
 footer { display: none !important }
 #note, #note > * { min-height: 0 !important; padding: 0 !important }
 """
-Turn = dict[str, str]
+Turn = dict[str, str]  # role and content, and of an answer its reasoning and what the page says of that
 Talks = dict[str, list[Turn]]
 
 
@@ -97,7 +97,8 @@ class Page:
         note, view = "", ""
         talks = {model: list(talks[model]) for model in MODELS}
         for model in MODELS if beside else MODELS[:1]:
-            talk = Talk(self.opened.template, self.opened.recipe.data.max_tokens, [_message(t) for t in talks[model]])
+            talk = self.opened.talk()
+            talk.messages = [self._message(turn) for turn in talks[model]]
             try:
                 ids, gone = talk.ask(question, decoding.max_new_tokens)
             except MedRecipesError as error:
@@ -105,18 +106,24 @@ class Page:
                 return
             note = trimmed(gone) if gone else note
             view = view or token_view(self.opened.template, ids)
-            asked = [{"role": m.role, "content": m.content} for m in talk.messages]
-            said = ""
+            asked = [*talks[model][2 * gone :], {"role": "user", "content": talk.messages[-1].content}]
+            budget = self.opened.recipe.eval.max_reasoning_tokens
+            growing = self.opened.growing(decoding.max_new_tokens - budget)
             yield {**talks, model: [*asked, _turn("…")]}, view, note
             with self.opened.engine.base() if model == "base" else nullcontext():
-                for piece in self.opened.engine.stream(ids, decoding, stop):
-                    said += piece
-                    yield {**talks, model: [*asked, _turn(said)]}, view, note
-            talks = {**talks, model: [*asked, _turn(said)]}
+                for _ in pieces(self.opened.engine.stream(ids, decoding, stop), growing):
+                    yield {**talks, model: [*asked, _turn(growing.text, growing.thought, THINKS)]}, view, note
+            talks = {**talks, model: [*asked, _turn(growing.text, growing.thought)]}
             if stop.is_set():
                 yield talks, view, "stopped"
                 return
+            note = unanswered(growing, self.opened.recipe.eval) or note
         yield talks, view, note
+
+    def _message(self, turn: Turn) -> Message:
+        if turn["role"] == "user":
+            return Message("user", turn["content"])
+        return Message("assistant", turn["content"], self.opened.template.remembered(turn["reasoning"]))
 
     def stop(self, session: str) -> None:
         """End the answer that a visitor is reading."""
@@ -129,9 +136,9 @@ class Page:
 
     def settings(self, limit: float, temperature: float, top_p: float, penalty: float, seed: float) -> Decoding:
         """Decoding as a visitor sets it; a slider's ends bind whoever moves it by hand, too."""
-        longest = self.opened.recipe.data.max_tokens // 2
+        longest, budget = self.opened.recipe.data.max_tokens // 2, self.opened.recipe.eval.max_reasoning_tokens
         return Decoding(
-            int(_within(limit, 1, longest)), _within(temperature, 0, 2), _within(top_p, 0.05, 1), _within(penalty, 1, 2),
+            int(_within(limit, 1, longest)) + budget, _within(temperature, 0, 2), _within(top_p, 0.05, 1), _within(penalty, 1, 2),
             int(_within(seed, 0, 2**31 - 1)),
         )  # fmt: skip
 
@@ -141,17 +148,22 @@ def _within(value: float | None, low: float, high: float) -> float:
     return low if value is None or math.isnan(value) else min(max(value, low), high)
 
 
-def shown(turns: Sequence[Turn]) -> list[Turn]:
-    """What a visitor sees of a conversation: text as text, for Gradio would draw HTML in it."""
-    return [{**turn, "content": escape(turn["content"])} for turn in turns]
+def shown(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """What a visitor sees of a conversation: text as text, for Gradio would draw HTML in it, and reasoning folded away once
+    the answer begins."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        if turn.get("reasoning"):
+            going = turn["status"] == THINKS and not turn["content"]
+            about = {"title": "Reasoning", "status": "pending" if going else "done"}
+            messages.append({"role": turn["role"], "content": escape(turn["reasoning"]), "metadata": about})
+        if turn["content"] or not turn.get("reasoning"):
+            messages.append({"role": turn["role"], "content": escape(turn["content"])})
+    return messages
 
 
-def _turn(text: str) -> Turn:
-    return {"role": "assistant", "content": text}
-
-
-def _message(turn: Turn) -> Message:
-    return Message("assistant" if turn["role"] == "assistant" else "user", turn["content"])
+def _turn(text: str, reasoning: str = "", status: str = "") -> Turn:
+    return {"role": "assistant", "content": text, "reasoning": reasoning, "status": status}
 
 
 def build(page: Page) -> Any:
@@ -204,7 +216,7 @@ def build(page: Page) -> Any:
         gr.Examples([[text] for text in samples(page.opened)], [question], label="Questions of the dev set")
         with gr.Accordion("Decoding", open=False):
             beside = gr.Checkbox(True, label="let the base answer too", elem_id="beside")
-            limit = gr.Slider(1, page.opened.recipe.data.max_tokens // 2, usual.max_new_tokens, step=1, label="longest answer, in tokens")  # fmt: skip
+            limit = gr.Slider(1, page.opened.recipe.data.max_tokens // 2, page.opened.recipe.eval.max_new_tokens, step=1, label="longest answer, in tokens")  # fmt: skip
             temperature = gr.Slider(0, 2, usual.temperature, step=0.05, label="temperature (0: always the likeliest token)")  # fmt: skip
             top_p = gr.Slider(0.05, 1, usual.top_p, step=0.05, label="top_p")
             penalty = gr.Slider(1, 2, usual.repetition_penalty, step=0.05, label="repetition penalty (1: none)")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from medrecipes.core.bounded_reading import SURROGATE
 from medrecipes.core.errors import shown
+from medrecipes.data.reasoning import KEYS
 from medrecipes.data.records import Message
 from medrecipes.engines import Decoding
 
@@ -120,7 +121,8 @@ def _message(value: Any, where: str) -> Message:
     content = value.get("content")
     if isinstance(content, list):
         content = "".join(_part(part, f"{where}.content") for part in content)
-    return Message(role, _text(content, f"{where}.content"))  # type: ignore[arg-type]
+    thought = next((value[key] for key in KEYS if value.get(key) is not None), "") if role == "assistant" else ""
+    return Message(role, _text(content, f"{where}.content"), _text(thought, f"{where}.{KEYS[0]}"))  # type: ignore[arg-type]
 
 
 def _part(value: Any, where: str) -> str:
@@ -176,9 +178,10 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def usage(prompt: int, completion: int) -> dict[str, int]:
-    """How many tokens were read and written, the stop token included."""
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+def usage(prompt: int, completion: int, reasoning: int) -> dict[str, Any]:
+    """How many tokens were read and written, the stop token included, and how many of these are reasoning, where some are."""
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {**counts, **({"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {})}
 
 
 def model(name: str, created: int) -> dict[str, Any]:
@@ -194,9 +197,9 @@ class Envelope:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, text: str, finish: str, used: Mapping[str, int]) -> dict[str, Any]:
-        """An answer that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+    def whole(self, text: str, thought: str, finish: str, used: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer that is not streamed, with its reasoning beside it where it has some."""
+        message = {"role": "assistant", "content": text, "refusal": None, **({KEYS[0]: thought} if thought else {})}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return self._with("chat.completion", [choice], used)
 
@@ -205,11 +208,11 @@ class Envelope:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return self._with("chat.completion.chunk", [choice])
 
-    def used(self, used: Mapping[str, int]) -> dict[str, Any]:
+    def used(self, used: Mapping[str, Any]) -> dict[str, Any]:
         """The last piece, where usage was asked for."""
         return self._with("chat.completion.chunk", [], used)
 
-    def _with(self, kind: str, choices: Sequence[Any], used: Mapping[str, int] | None = None) -> dict[str, Any]:
+    def _with(self, kind: str, choices: Sequence[Any], used: Mapping[str, Any] | None = None) -> dict[str, Any]:
         usage = {} if used is None else {"usage": used}
         return {
             "id": self.id,

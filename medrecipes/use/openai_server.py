@@ -19,9 +19,10 @@ from aiohttp import web
 from medrecipes.core.console import Console
 from medrecipes.core.errors import MedRecipesError, reason
 from medrecipes.core.notes import note
+from medrecipes.data.reasoning import KEYS
 from medrecipes.engines import Decoding
 from medrecipes.release.cards import DISCLAIMER
-from medrecipes.rendering.growing_text import Growing
+from medrecipes.rendering.growing_text import Growing, Piece
 from medrecipes.use import openai_api as api
 from medrecipes.use.chat import Opened
 from medrecipes.use.chat_page import Place
@@ -161,19 +162,23 @@ class Server:
         try:
             prompt, wish = await asyncio.get_running_loop().run_in_executor(self._tokenising, self._prompt, wish)
             envelope = api.Envelope(self._settings.name)
-            answer = Answer(Growing(self._opened.template.tokenizer, wish.stops), self._stop_ids)
+            longest = 0 if wish.limited else self._opened.recipe.eval.max_new_tokens
+            answer = Answer(self._opened.growing(longest, wish.stops), self._stop_ids)
             async with self._pieces(prompt, wish, answer) as pieces:
                 if wish.stream:
                     return await _streamed(request, pieces, answer, envelope, len(prompt), usage=wish.usage_in_stream)
-                text = "".join([piece async for piece in pieces])
-            return web.json_response(envelope.whole(text, answer.finish, api.usage(len(prompt), answer.tokens)))
+                async for _ in pieces:
+                    pass
+            said = answer.growing
+            return web.json_response(envelope.whole(said.text, said.thought, answer.finish, answer.usage(len(prompt))))
         finally:
             self._in_flight -= 1
 
     def _prompt(self, wish: Wish) -> tuple[list[int], Wish]:
         """The prompt's ids by the template that was trained, and the wish with an answer no longer than fits behind them."""
+        template = self._opened.template
         try:
-            [ids] = self._opened.template.prompts([wish.messages])
+            [ids] = template.prompts([[replace(m, reasoning=template.remembered(m.reasoning)) for m in wish.messages]])
         except MedRecipesError as error:
             raise BadRequest(400, f"messages: {error}", "messages") from None
         room, limit = self._window - len(ids), wish.decoding.max_new_tokens
@@ -186,7 +191,7 @@ class Server:
         return ids, replace(wish, decoding=replace(wish.decoding, max_new_tokens=min(limit, room)))
 
     @asynccontextmanager
-    async def _pieces(self, prompt: Sequence[int], wish: Wish, answer: Answer) -> AsyncIterator[AsyncIterator[str]]:
+    async def _pieces(self, prompt: Sequence[int], wish: Wish, answer: Answer) -> AsyncIterator[AsyncIterator[Piece]]:
         """The pieces of an answer as they come; whoever stops reading calls the request off."""
         if self._mail is None:
             self._mail = Mail(asyncio.get_running_loop())
@@ -203,16 +208,16 @@ class Server:
 
 
 class Answer:
-    """An answer as it comes: its text, how many tokens it took, and why it ended."""
+    """An answer as it comes: its reasoning and text, how many tokens it took, and why it ended."""
 
-    def __init__(self, text: Growing, stop_ids: set[int]) -> None:
-        self._text, self._stop_ids = text, stop_ids
+    def __init__(self, growing: Growing, stop_ids: set[int]) -> None:
+        self.growing, self._stop_ids = growing, stop_ids
         self.tokens, self.finish = 0, "length"
 
-    async def pieces(self, events: asyncio.Queue[Event]) -> AsyncIterator[str]:
-        """Its text, piece by piece, until it has ended."""
+    async def pieces(self, events: asyncio.Queue[Event]) -> AsyncIterator[Piece]:
+        """Its reasoning and text, piece by piece, until it has ended."""
         ended = False
-        while not ended and not self._text.stopped:
+        while not ended and not self.growing.ended:
             tokens: list[int] = []
             event: Event = await events.get()
             while True:  # all that came meanwhile becomes one piece
@@ -228,16 +233,20 @@ class Answer:
             self.tokens += len(tokens)
             if tokens and tokens[-1] in self._stop_ids:
                 self.finish = "stop"
-            if piece := self._text.add(tokens):
+            for piece in self.growing.add(tokens):
                 yield piece
-        if self._text.stopped:
-            self.finish = "stop"
-        elif piece := self._text.end():
+        for piece in self.growing.end():
             yield piece
+        if self.growing.ended:
+            self.finish = "stop" if self.growing.ended == "stop" else "length"
+
+    def usage(self, prompt: int) -> dict[str, Any]:
+        """What the request took."""
+        return api.usage(prompt, self.tokens, self.growing.reasoning)
 
 
 async def _streamed(
-    request: web.Request, pieces: AsyncIterator[str], answer: Answer, envelope: api.Envelope, prompt: int, *, usage: bool
+    request: web.Request, pieces: AsyncIterator[Piece], answer: Answer, envelope: api.Envelope, prompt: int, *, usage: bool
 ) -> web.StreamResponse:  # fmt: skip
     """An answer as server-sent events."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"})  # fmt: skip
@@ -250,10 +259,10 @@ async def _streamed(
     try:
         await send(envelope.piece({"role": "assistant", "content": ""}))
         async for piece in pieces:
-            await send(envelope.piece({"content": piece}))
+            await send(envelope.piece({KEYS[0] if piece.reasoning else "content": piece.text}))
         await send(envelope.piece({}, answer.finish))
         if usage:
-            await send(envelope.used(api.usage(prompt, answer.tokens)))
+            await send(envelope.used(answer.usage(prompt)))
     except BadRequest as error:  # too late for a status
         await send(error.body())
     except ConnectionResetError:

@@ -11,9 +11,9 @@ from medrecipes.engines.generation.body import LibraryBody
 from medrecipes.engines.generation.library import AtOnce, device_of, generate, inference, portions
 from medrecipes.engines.generation.likelihood import nats, packed_nats
 from medrecipes.engines.generation.shared import Shared
-from medrecipes.engines.generation.text import spoken, text_pieces
+from medrecipes.engines.generation.text import spoken
 
 __all__ = [
     "AtOnce", "Generator", "LibraryBody", "Loaded", "Request", "Shared", "device_of", "generate", "inference", "nats", "packed_nats", "portions",
-    "spoken", "text_pieces",
+    "spoken",
 ]  # fmt: skip

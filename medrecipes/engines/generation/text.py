@@ -1,23 +1,10 @@
-"""The text of tokens while they are written: whole characters only."""
+"""The tokens of an answer while they are written."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-
-from medrecipes.rendering.growing_text import Growing
-from medrecipes.rendering.tokenizer import Tokenizer
-
-
-def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
-    """The text of ids as they come, whole characters only; together, what they decode to at once."""
-    text = Growing(tokenizer)
-    for id in tokens:
-        if piece := text.add([id]):
-            yield piece
-    if piece := text.end():
-        yield piece
+from collections.abc import Callable, Iterator
 
 
 def spoken(

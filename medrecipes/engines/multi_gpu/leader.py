@@ -83,7 +83,7 @@ class Leader:
 
     # what one process does by itself
 
-    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[str]:
+    def stream(self, prompt: Sequence[int], decoding: Decoding, stop: threading.Event | None = None) -> Iterator[int]:
         """Its own."""
         return self._engine.stream(prompt, decoding, stop)
 

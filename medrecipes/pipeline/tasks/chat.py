@@ -95,7 +95,7 @@ class Chat:
         gpu = None if self.recipe.model.base.startswith("tiny:") else plan_report.here()
         if gpu is None:
             return ""
-        lengths = [len(example.input_ids) for example in rendered.train]
+        lengths = lengths_of(rendered.train).tolist()
         prompts = [len(example.input_ids) - example.supervised for _, example in rendered.held_out]
         counted = plan_report.Counted(lengths, rendered.dev, prompts)
         with suppress(MedRecipesError, LookupError):  # a shape or a setting that the plan does not know stops no run
