@@ -18,7 +18,7 @@ from medrecipes.engines.plan.dimensions import Gpu, Shape, data_sheet
 from medrecipes.engines.plan.memory import GB, Way
 from medrecipes.engines.plan.pace import Graphs
 from medrecipes.recipe.schema import Recipe
-from medrecipes.rendering.packing import Layout, Pack, tokens_of
+from medrecipes.rendering.packing import Layout, Pack, row_lengths, tokens_of
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def choose_setting(trains: Trains, packs: Sequence[Pack], *, shared: bool) -> Se
     if "attention" in choices and choices["attention"].value not in (ONE_KERNEL, FLASH_ATTENTION):
         gpu = replace(gpu, varlen=False)
     lengths = sorted(tokens_of(packs), reverse=True)
-    rows = plan.Rows(lambda size: _tokens(lengths, size, layout.value), plan.count_steps(len(packs), recipe))
+    steps, reach = plan.count_steps(len(packs), recipe), plan.reach(row_lengths(packs))
+    rows = plan.Rows(lambda size: _tokens(lengths, size, layout.value), steps, reach)
     machine = plan.Machine(gpu, processes.size(), recipe.train.memory_gb)
     found = plan.choose(recipe, shape, machine, way, rows, shared)
     found = processes.share(found)  # GPUs may differ by a few bytes in what is free

@@ -20,7 +20,7 @@ from medrecipes.data.guess import Guess
 from medrecipes.data.reading import source_of
 from medrecipes.data.sources import _hub
 from medrecipes.engines import choose_engine
-from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, unfit
+from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, reach, unfit
 from medrecipes.engines.plan.dimensions import Gpu
 from medrecipes.engines.plan.memory import Way
 from medrecipes.engines.plan.shipped_bases import PROPOSED, SHAPES, half_of, halves
@@ -153,7 +153,9 @@ def planned(name: str, guess: Guess, gpu: Gpu) -> Plan:
     engine = choose_engine(recipe, cuda=True, processes=1, slow=slow, caps=shape.capped).value
     way: Way = "unsloth" if engine == "unsloth" else "fused" if slow is None else "library"
     mean = sum(found) // len(found)
-    return choose(recipe, shape, Machine(gpu), way, Rows(lambda size: (size * found[-1], size * mean)))
+    return choose(
+        recipe, shape, Machine(gpu), way, Rows(lambda size: (size * found[-1], size * mean), reach=reach(found))
+    )
 
 
 def seconds(guess: Guess, plan: Plan) -> float:

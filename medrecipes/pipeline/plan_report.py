@@ -14,7 +14,7 @@ from medrecipes.data.split import prepare
 from medrecipes.data.tagged_split import prepare_tagged
 from medrecipes.engines import choose_engine
 from medrecipes.engines.bases import Base, open_base
-from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, count_steps, tag_micro_batch, unfit
+from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, count_steps, reach, tag_micro_batch, unfit
 from medrecipes.engines.plan.dimensions import GPUS, Gpu, Shape
 from medrecipes.engines.plan.evaluations import Cost, at_most, schedule
 from medrecipes.engines.plan.memory import GB, SLACK, MicroBatch, Way, parts, trainable
@@ -161,7 +161,7 @@ def _planned(recipe: Recipe, shape: Shape, gpu: Gpu, gpus: int, counted: Counted
     packing = recipe.train.packing
     per_row = (recipe.data.max_tokens, recipe.data.max_tokens) if packing else (longest or recipe.data.max_tokens, mean or recipe.data.max_tokens // 4)  # fmt: skip
     steps = count_steps(rows * mean // per_row[1], recipe) or 1000
-    trained = Rows(lambda size: (size * per_row[0], size * per_row[1]), steps)
+    trained = Rows(lambda size: (size * per_row[0], size * per_row[1]), steps, reach(lengths))
     found = choose(recipe, shape, Machine(gpu, gpus, recipe.train.memory_gb), way, trained)
     tokens = int(rows * mean * recipe.train.epochs) if rows and not recipe.train.max_steps else None
     if recipe.train.max_steps:

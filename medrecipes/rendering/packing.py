@@ -35,8 +35,8 @@ class Packs(ByNumber[Pack]):
 
     def __init__(self, lines: Sequence[Sequence[int]], stretches: Sequence[int], examples: Sequence[Example]) -> None:
         self._lines, self.stretches, self._examples = lines, stretches, examples
-        lengths = lengths_of(examples).tolist()
-        self.tokens = [sum(lengths[row] for row in line) for line in lines]
+        self.lengths = lengths_of(examples).tolist()
+        self.tokens = [sum(self.lengths[row] for row in line) for line in lines]
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -49,6 +49,11 @@ class Packs(ByNumber[Pack]):
 def tokens_of(packs: Sequence[Pack]) -> list[int]:
     """How many tokens lie in each."""
     return packs.tokens if isinstance(packs, Packs) else [len(pack.input_ids) for pack in packs]
+
+
+def row_lengths(packs: Sequence[Pack]) -> Sequence[int]:
+    """How many tokens each row in them has."""
+    return packs.lengths if isinstance(packs, Packs) else [length for pack in packs for length in pack.lengths]
 
 
 def stretches_of(packs: Sequence[Pack]) -> Sequence[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -16,8 +16,8 @@ from medrecipes.recipe.schema import Recipe
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the GPU has no variable-length attention"
 SHARED_FAMILIES = ("mistral", "llama", "gemma")  # whose layers were proved to train shared among GPUs
-PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma2", "gemma3_text", "qwen3")  # and through the fused layers on one
-FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "qwen2", "smollm3", "phi3")
+PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma2", "qwen3")  # and through the fused layers on one
+FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "gemma3_text", "qwen2", "smollm3", "phi3")
 
 
 def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
@@ -72,10 +72,20 @@ class Machine:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is trained: the most and the mean of tokens in a micro-batch of so many rows, and for how many steps."""
+    """What is trained: the most and the mean of tokens in a micro-batch of so many rows, for how many steps, and how many tokens
+    one attends to."""
 
     tokens: Callable[[int], tuple[int, int]]
     steps: int = 1000
+    reach: float = 0.0
+
+
+def reach(lengths: Iterable[int]) -> float:
+    """How many tokens a token of such rows attends to, on the average."""
+    total = squares = 0
+    for length in lengths:
+        total, squares = total + length, squares + length * length
+    return squares / (2 * total) if total else 0.0
 
 
 def choose(
@@ -93,7 +103,7 @@ def choose(
         either = way == "fused" and shards == 1 and (recipe.model.bits == 4 or recipe.train.compute == "fp8")
         decoded = (True, False) if either else (False,)
         for (size, most, mean), decode_once, again in product(taken_at_once, decoded, _layers(recipe, shape)):
-            fullest = MicroBatch(way, most, again, decode_once, batch // size, gpus, shards)
+            fullest = MicroBatch(way, most, again, decode_once, batch // size, gpus, shards, rows.reach)
             held = parts(recipe, shape, fullest, varlen=gpu.varlen)
             for octave in (
                 (0, *OCTAVES) if way == "fused" and shards == 1 else (0,)

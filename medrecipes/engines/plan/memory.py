@@ -36,6 +36,7 @@ class MicroBatch:
     accumulation: int = 1  # micro-batches in a step
     gpus: int = 1
     shards: int = 1  # among how many GPUs the layers are shared
+    reach: float = 0.0  # how many tokens one attends to, on the average
 
 
 def by_rows(way: Way, varlen: bool) -> bool:

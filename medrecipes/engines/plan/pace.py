@@ -16,6 +16,10 @@ RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other":
 # bytes that are moved for a token and a word of the vocabulary (fitted to Gemma 3 270M's shape), and that 8-bit floats move
 # more for each number of an input or gradient (to three shapes)
 WORD, ROUNDED = 14, 7
+# attention: how many tokens one attended to where all this was fitted, and which share of a GPU's rate the kernels for short and
+# for long rows reach (docs/performance.md, long rows)
+REACH, SHORT_ROWS, LONG_ROWS = 300, 0.32, 0.53
+LONG = 4096  # tokens of a row from which Hopper and newer have the latter (kernels/varlen_attention.py)
 # how fast the other ways are against the fused one
 SPEED = {"fused": 1.0, "library": 0.67, "unsloth": 0.95}
 SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
@@ -105,7 +109,17 @@ def computing(recipe: Recipe, shape: Shape, gpu: Gpu, at_once: MicroBatch) -> fl
         2 * (2 + share) * shape.matrices / tokens
     )  # the weights, on every way forward and backward, while others multiply
     products = max(operations / (gpu.tflops * 1e12 * RATE), read / (gpu.gbps * 1e9 * BANDWIDTH))
-    return products + (moved + decoded + rounded) / (gpu.gbps * 1e9 * BANDWIDTH)
+    return products + _attending(shape, gpu, at_once) + (moved + decoded + rounded) / (gpu.gbps * 1e9 * BANDWIDTH)
+
+
+def _attending(shape: Shape, gpu: Gpu, at_once: MicroBatch) -> float:
+    """The seconds for a token's attention to more tokens than where the rates were fitted; windows are not reckoned with."""
+    more = max(0.0, at_once.reach - REACH)
+    passes = 3.5 + at_once.recomputed / shape.layers  # forward, backward, and forward again
+    operations = 4 * more * shape.heads * shape.width * shape.layers * passes
+    hopper = any(name in gpu.name for name in ("h100", "h200", "b200"))
+    long = hopper and at_once.way == "fused" and 2 * at_once.reach >= LONG
+    return operations / (gpu.tflops * 1e12 * (LONG_ROWS if long else SHORT_ROWS))
 
 
 def launching(recipe: Recipe, shape: Shape, at_once: MicroBatch) -> float:

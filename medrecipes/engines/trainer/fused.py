@@ -27,7 +27,7 @@ from medrecipes.engines.multi_gpu.shared_layers import Shards
 from medrecipes.engines.plan import PROVED_FAMILIES
 from medrecipes.engines.plan.memory import GB
 
-ROWS = (70, 90)  # tokens of the rows of the probe
+ROWS = (60, 600)  # tokens of the rows of the probe: one is longer than some windows
 APART = {
     torch.float64: 1e-5,
     torch.float32: 1e-3,
@@ -93,6 +93,9 @@ def _probe(model: Any, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
     device = inner.embed_tokens.weight.device
     total = sum(ROWS)
     ids = (torch.arange(total, device=device) * 7 + 3) % (inner.config.vocab_size - 1) + 1
+    begin = getattr(inner.config, "bos_token_id", None)
+    if isinstance(begin, int) and begin < inner.config.vocab_size:  # where some bases gather large numbers
+        ids[[0, ROWS[0]]] = begin
     places = torch.cat([torch.arange(row) for row in ROWS]).to(device)
     ends = torch.tensor([0, *ROWS], device=device).cumsum(0).to(torch.int32)
     model.zero_grad(set_to_none=True)
