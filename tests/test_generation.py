@@ -16,6 +16,7 @@ from medrecipes.engines.generation.sampling import gumbel
 from tests.conftest import work_out
 
 FUSED = {
+    "gemma2",
     "mistral",
     "mistral with a window",
     "llama",

@@ -63,6 +63,7 @@ def test_the_head_says_what_it_makes_how_and_with_what(path: Path) -> None:
         "tiny_mistral": "bash scripts/demo --tiny",
         "tiny_sweep": "medrecipes sweep recipes/tiny_sweep.toml",
         "llama32_ner_instruct": "python -m medrecipes.run recipes/llama32_ner_instruct.toml --set data.path=FOLDER",
+        "smollm2_135m_genmedgpt": "python -m medrecipes.run recipes/smollm2_135m_genmedgpt.toml --set data.path=GenMedGPT-5k.json",
         "mistral_bio_ner": "python -m medrecipes.run recipes/mistral_bio_ner.toml --set data.path=FOLDER",
         **{
             name: f"python -m medrecipes.run recipes/{name}.toml --set data.path=FOLDER"

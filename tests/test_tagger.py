@@ -59,7 +59,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
     return {name: base_of(name, tmp_path_factory.mktemp("base")) for name in CONFIGS}
 
 
-NEAR = 1e-4 if not torch.cuda.is_available() else 5e-3  # how far figures may lie apart; a GPU computes in bf16
+# how far figures may lie apart: a GPU computes in bf16, and the first steps of Adam make much of the rounding of a CPU in fp32 (2e-4
+# between two orders of the same sums where it has AVX2 alone)
+NEAR = 5e-4 if not torch.cuda.is_available() else 5e-3
 
 
 def row(words: tuple[str, ...], id: str = "a", tags: tuple[str, ...] = ()) -> Tagged:

@@ -36,7 +36,7 @@ def do(arguments: argparse.Namespace) -> int:
     """Print what each recipe gives; what is wrong is an error, and so is what was skipped where that is asked for."""
     from medrecipes.core.console import Console
 
-    if files := [name for name in arguments.recipes if _rows(name)]:
+    if files := [name for name in arguments.recipes if _rows(name, folders=not arguments.schema_only)]:
         return _look(files, arguments)
     from medrecipes.pipeline.check import check_all
 
@@ -50,10 +50,10 @@ def do(arguments: argparse.Namespace) -> int:
     return int(arguments.strict and bool(checked.skipped))
 
 
-def _rows(name: str) -> bool:
+def _rows(name: str, *, folders: bool) -> bool:
     """Whether this is called as data is, or is a folder, and not one of recipes."""
     if isdir(name):
-        return not any(file.endswith(".toml") for file in listdir(name))
+        return folders and not any(file.endswith(".toml") for file in listdir(name))
     return name.lower().removesuffix(".gz").endswith(DATA)
 
 
