@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -67,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    from train import copy_tokenizer, data, make_base, matrix_rate, measure
+    from train import alone, copy_tokenizer, data, make_base, matrix_rate, measure
 
     base = arguments.work / "base"
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -94,22 +92,10 @@ def main(argv: list[str] | None = None) -> int:
         for way in arguments.ways.split(","):
             for limit in arguments.limits.split(","):
                 name, shown = f"long-{tokens}-{way}-{limit}", "all" if limit == "none" else f"{limit} GB"
-                command = [sys.executable, __file__, "--one", tokens, way, limit, "--work", str(arguments.work), "--steps", str(arguments.steps)]  # fmt: skip
-                environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-                log = arguments.work / f"{name}.log"
-                try:
-                    with log.open("w") as file:
-                        done = subprocess.run(
-                            command, stdout=file, stderr=file, env=environment, check=False, timeout=arguments.limit
-                        )
-                except subprocess.TimeoutExpired:
-                    print(f"| {tokens} | {way} | {shown} | not done in {arguments.limit} s | | |", flush=True)
+                result = alone(__file__, [tokens, way, limit, "--steps", str(arguments.steps)], arguments.work, name, arguments.limit)  # fmt: skip
+                if isinstance(result, str):
+                    print(f"| {tokens} | {way} | {shown} | {result} | | |", flush=True)
                     continue
-                if done.returncode:
-                    lines = log.read_text().strip().splitlines() or ["?"]
-                    print(f"| {tokens} | {way} | {shown} | failed: {lines[-1][:120]} | | |", flush=True)
-                    continue
-                result = json.loads((arguments.work / "result.json").read_text())
                 print(
                     f"| {tokens} | {way} | {shown} | {result['tokens_per_second']:,.0f} | {result['peak_gb']:.1f} | "
                     f"{result['mean_tokens']} tokens a row; {result['chosen']} |",

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -105,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    from train import make_base, matrix_rate, measure
+    from train import alone, make_base, matrix_rate, measure
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.one:
@@ -130,22 +128,11 @@ def main(argv: list[str] | None = None) -> int:
         ceiling = rate * 1e12 / (4 * (read.computed + read.head))
         for rows in arguments.rows.split(","):
             for way in arguments.ways.split(","):
-                log = arguments.work / f"{shape}-{way}-{rows}.log"
-                command = [sys.executable, __file__, "--one", shape, way, rows, "--work", str(arguments.work), "--steps", str(arguments.steps)]  # fmt: skip
-                environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-                with log.open("w") as file:
-                    try:
-                        done = subprocess.run(
-                            command, stdout=file, stderr=file, env=environment, check=False, timeout=arguments.limit
-                        )
-                    except subprocess.TimeoutExpired:
-                        print(f"| {shape} | {rows} | {way} | not done in {arguments.limit} s | | | |", flush=True)
-                        continue
-                if done.returncode:
-                    lines = log.read_text().strip().splitlines() or ["?"]
-                    print(f"| {shape} | {rows} | {way} | failed: {lines[-1][:120]} | | | |", flush=True)
+                steps = ["--steps", str(arguments.steps)]
+                result = alone(__file__, [shape, way, rows, *steps], arguments.work, f"{shape}-{way}-{rows}", arguments.limit)  # fmt: skip
+                if isinstance(result, str):
+                    print(f"| {shape} | {rows} | {way} | {result} | | | |", flush=True)
                     continue
-                result = json.loads((arguments.work / "result.json").read_text())
                 pace = result["tokens_per_second"]
                 print(
                     f"| {shape} | {rows} | {way} | {pace:,.0f} | {pace / ceiling:.0%} | {result['peak_gb']:.1f} | "

@@ -198,6 +198,22 @@ def _profile(engine: Any, work: Path) -> None:
     Trainer.training_step = step
 
 
+def alone(file: str, arguments: list[str], work: Path, name: str, limit: int) -> dict[str, Any] | str:
+    """What a benchmark measures in a process of its own, its output in a log of this name; or why it did not."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    log, command = work / f"{name}.log", [sys.executable, file, "--one", *arguments, "--work", str(work)]
+    try:
+        with log.open("w") as out:
+            done = subprocess.run(command, stdout=out, stderr=out, env=environment, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return f"not done in {limit} s"
+    if done.returncode:
+        lines = log.read_text().strip().splitlines() or ["?"]
+        return f"failed: {lines[-1][:120]}"
+    found: dict[str, Any] = json.loads((work / "result.json").read_text())
+    return found
+
+
 def data() -> list[str]:
     """The rows to train on: real ones where they are at hand."""
     real = os.environ.get("MEDRECIPES_DATA")

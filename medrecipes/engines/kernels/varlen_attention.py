@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +16,12 @@ from medrecipes.core.errors import EngineError
 from medrecipes.engines import has_varlen
 from medrecipes.engines.kernels import capped_attention, torch_private
 from medrecipes.engines.plan.dimensions import capped
+from medrecipes.engines.plan.pace import LONG
 
 NAME = "medrecipes_varlen"
 
 
-LONG = 4096  # tokens of a row from which it is worth a kernel of its own
-ROUND = 1024  # to a multiple of which such a row is filled up: cuDNN plans each length anew
+ROUND = 1024  # to a multiple of which a row of LONG tokens or more is filled up: cuDNN plans each length anew
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,13 @@ class Stretch:
     start: int
     end: int
     ends: list[int]
+    device: torch.device
+
+    @cached_property
+    def rows(self) -> Rows:
+        """These rows by themselves; the same for all layers of a step."""
+        lengths = [end - start for start, end in itertools.pairwise(self.ends)]
+        return Rows(torch.tensor(self.ends, dtype=torch.int32, device=self.device), max(lengths))
 
     @property
     def long(self) -> bool:
@@ -58,10 +65,14 @@ class Rows:
         ends, found = self.ends.tolist(), list[Stretch]()
         for start, end in itertools.pairwise(ends):
             if end - start < LONG and found and not found[-1].long:
-                found[-1] = Stretch(found[-1].start, end, [*found[-1].ends, end - found[-1].start])
+                found[-1] = replace(found[-1], end=end, ends=[*found[-1].ends, end - found[-1].start])
             elif end > start:
-                found.append(Stretch(start, end, [0, end - start]))
+                found.append(Stretch(start, end, [0, end - start], self.ends.device))
         return found
+
+    def window(self, how: How) -> int | None:
+        """How far back a token looks, where some row is longer than that."""
+        return how.window if how.window and self.longest > how.window else None
 
     @cached_property
     def masks(self) -> dict[int | None, Any]:
@@ -103,7 +114,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tenso
         return _attend_by_stretches(q, k, v, rows, how)
     out, lse, *_ = torch_private.flash_forward(
         q, k, v, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, False, scale=how.scale,
-        **_window(rows, how.window),
+        **_window(rows, how),
     )  # fmt: skip
     return out, lse
 
@@ -127,15 +138,16 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
     state = torch.zeros(2, dtype=torch.uint64, device=q.device)  # of the dropout that there is not
     dq, dk, dv = torch_private.flash_backward(
         grad, q, k, v, out, lse, rows.ends, rows.ends, rows.longest, rows.longest, 0.0, False, state,
-        torch.empty(0, device=q.device), scale=how.scale, **_window(rows, how.window),
+        torch.empty(0, device=q.device), scale=how.scale, **_window(rows, how),
     )  # fmt: skip
     return dq, dk, dv
 
 
 def _has_long(rows: Rows, how: How) -> bool:
     """Whether some rows are attended by cuDNN; through a window they are not."""
-    windowed = how.window is not None and how.window < rows.longest
-    return rows.longest >= LONG and rows.causal and not rows.fixed and not windowed and torch_private.has_dense()
+    if rows.longest < LONG or rows.fixed or not rows.causal or rows.window(how):
+        return False
+    return torch_private.has_dense()
 
 
 def _attend_by_stretches(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
@@ -146,7 +158,7 @@ def _attend_by_stretches(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) 
             out, lse, *_ = torch_private.dense_forward(*_alone(*some), None, True, 0.0, True, False, scale=how.scale)
             out = out[0].transpose(0, 1)[: part.end - part.start]
         else:
-            out, lse = attend(*some, _some_rows(part, q.device), how)
+            out, lse = attend(*some, part.rows, how)
         outs.append(out)
         sums.append(lse.flatten())
     return (outs[0].contiguous() if len(outs) == 1 else torch.cat(outs)), torch.cat(sums)
@@ -171,7 +183,7 @@ def _back_by_stretches(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[
             found.append([each[0].transpose(0, 1)[:tokens] for each in parts])
         else:
             d_out, *others = some
-            found.append(list(attend_back(d_out, (*others, lse.view(heads, size)), _some_rows(part, grad.device), how)))
+            found.append(list(attend_back(d_out, (*others, lse.view(heads, size)), part.rows, how)))
     dq, dk, dv = (torch.cat(parts) for parts in zip(*found, strict=True))
     return dq, dk, dv
 
@@ -182,13 +194,8 @@ def _alone(*tensors: Tensor) -> Iterator[Tensor]:
         yield torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, -len(tensor) % ROUND)).transpose(0, 1)[None]
 
 
-def _some_rows(part: Stretch, device: torch.device) -> Rows:
-    lengths = [end - start for start, end in itertools.pairwise(part.ends)]
-    return Rows(torch.tensor(part.ends, dtype=torch.int32, device=device), max(lengths))
-
-
 def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
-    window = how.window if how.window and rows.longest > how.window else None
+    window = rows.window(how)
     if window not in rows.masks:
         rows.masks[window] = capped_attention.mask(rows.ends, len(q), window, causal=rows.causal)
     assert how.cap is not None
@@ -198,9 +205,9 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
         return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap)
 
 
-def _window(rows: Rows, sliding: int | None) -> dict[str, int]:
+def _window(rows: Rows, how: How) -> dict[str, int]:
     # a window without end on the left and none on the right is what makes it causal
-    left = sliding - 1 if sliding and rows.longest > sliding else -1
+    left = (rows.window(how) or 0) - 1
     return {"window_size_left": left, "window_size_right": 0 if rows.causal else left}
 
 
