@@ -209,8 +209,9 @@ class Layer:
         if self.head_norms is None:
             found = pointwise.run(pointwise.heads_back, *grads, cos, sin)
         else:
-            values = (grads, product, cos, sin, self.head_norms, (self.eps, self.gemma))
-            found = pointwise.run(pointwise.heads_normed_back, *values)
+            turned = pointwise.run(pointwise.turned_back, *grads[:2], cos, sin)
+            how = self.eps, self.gemma
+            found = pointwise.run(pointwise.heads_normed_back, (*turned, grads[2]), product, self.head_norms, how)
         return found
 
     def _tables(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from medrecipes.core.notes import note
+from medrecipes.engines.kernels import torch_private
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, gemma: bool) -> Tensor:
@@ -61,16 +65,25 @@ def heads_normed(
     return _turn(q, cos, sin), _turn(k, cos, sin), v.contiguous()
 
 
+def turned_back(dq: Tensor, dk: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and keys before they turned.
+
+    By itself: of this and the norms together the compiler makes a kernel that puts a number down and has another of its threads
+    take it up, with no barrier between, and that other thread may come first.
+    """
+    return _turn(dq, cos, -sin), _turn(dk, cos, -sin)
+
+
 def heads_normed_back(
-    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor],
-    how: tuple[float, bool],
-) -> Tensor:  # fmt: skip
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, norms: tuple[Tensor, Tensor], how: tuple[float, bool]
+) -> Tensor:
+    """The gradient of the one product by those of its parts, before they turned."""
     dq, dk, dv = grads
     heads, kv_heads = dq.shape[1], dk.shape[1]
     q, k, _ = qkv.view(qkv.shape[0], heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    dq = norm_back(_turn(dq, cos, -sin), q, norms[0], *how, None)
-    dk = norm_back(_turn(dk, cos, -sin), k, norms[1], *how, None)
-    return torch.cat((dq, dk, dv), dim=1).flatten(1)
+    return torch.cat(
+        (norm_back(dq, q, norms[0], *how, None), norm_back(dk, k, norms[1], *how, None), dv), dim=1
+    ).flatten(1)
 
 
 def gate(both: Tensor, gemma: bool) -> Tensor:
@@ -171,15 +184,17 @@ def _heads_normed_on_cpu(
     return _turn_on_cpu(q, cos, sin), _turn_on_cpu(k, cos, sin), v
 
 
+def _turned_back_on_cpu(dq: Tensor, dk: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return _turn_on_cpu(dq, cos, -sin), _turn_on_cpu(dk, cos, -sin)
+
+
 def _heads_normed_back_on_cpu(
-    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, cos: Tensor, sin: Tensor, norms: tuple[Tensor, Tensor],
-    how: tuple[float, bool],
-) -> Tensor:  # fmt: skip
+    grads: tuple[Tensor, Tensor, Tensor], qkv: Tensor, norms: tuple[Tensor, Tensor], how: tuple[float, bool]
+) -> Tensor:
     dq, dk, dv = grads
     heads, kv_heads = dq.shape[1], dk.shape[1]
     q, k, _ = qkv.view(len(qkv), heads + 2 * kv_heads, -1).split((heads, kv_heads, kv_heads), dim=1)
-    dq = _norm_back_on_cpu(_turn_on_cpu(dq, cos, -sin), q, norms[0], *how, None)
-    dk = _norm_back_on_cpu(_turn_on_cpu(dk, cos, -sin), k, norms[1], *how, None)
+    dq, dk = (_norm_back_on_cpu(d, x, norm, *how, None) for d, x, norm in zip((dq, dk), (q, k), norms, strict=True))
     return torch.cat((dq, dk, dv), dim=1).flatten(1)
 
 
@@ -201,7 +216,8 @@ def _gate_back_on_cpu(grad: Tensor, both: Tensor, gemma: bool) -> tuple[Tensor, 
 
 _ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
     norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, norm_added: _norm_added_on_cpu, heads: _heads_on_cpu,
-    heads_back: _heads_back_on_cpu, heads_normed: _heads_normed_on_cpu, heads_normed_back: _heads_normed_back_on_cpu,
+    heads_back: _heads_back_on_cpu, heads_normed: _heads_normed_on_cpu, turned_back: _turned_back_on_cpu,
+    heads_normed_back: _heads_normed_back_on_cpu,
     gate: _gate_on_cpu, gate_back: _gate_back_on_cpu, eight_bit: eight_bit,
 }  # fmt: skip
 
@@ -209,4 +225,52 @@ _ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
 def run(function: Callable[..., Any], *values: Any) -> Any:
     """Compiled on a GPU, by a CPU's own kernels on a CPU."""
     first = values[0][0] if isinstance(values[0], tuple) else values[0]
-    return (_compiled(function) if first.is_cuda else _ON_CPU[function])(*values)
+    return _on_gpu(function, values, len(first)) if first.is_cuda else _ON_CPU[function](*values)
+
+
+# What is compiled is not taken on trust: whenever a function was compiled anew, some tokens of what came of it are held against
+# the function as it is written. One that differs is not used again.
+
+TOKENS, APART = 512, 0.03  # of how many tokens; how far apart, as a share of their size
+_written: set[Callable[..., Any]] = set()  # functions that are used as they are written
+
+
+def _on_gpu(function: Callable[..., Any], values: tuple[Any, ...], tokens: int) -> Any:
+    if function in _written:
+        return function(*values)
+    before = torch_private.compilations()
+    found = _compiled(function)(*values)
+    if torch_private.compilations() == before:
+        return found
+    apart = _apart(function, values, found, tokens)
+    if apart <= APART:
+        return found
+    _written.add(function)
+    note(
+        f"{function.__name__}, as torch {torch.__version__} compiles it here, lies {apart:.0%} from what it should compute: "
+        "it runs uncompiled, which is slower"
+    )
+    return function(*values)
+
+
+def _apart(function: Callable[..., Any], values: tuple[Any, ...], found: Any, tokens: int) -> float:
+    """How far what was computed lies from the function as it is written, for some tokens; each is computed by itself."""
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        return 0.0  # where nothing may be looked at; what is captured was run before
+    step = -(-tokens // TOKENS)
+
+    def some(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(some, value))
+        of_tokens = isinstance(value, Tensor) and value.dim() > 1 and len(value) == tokens
+        return value[::step] if of_tokens else value
+
+    wanted = function(*map(some, values))
+    pairs = zip(some(found), wanted, strict=True) if isinstance(found, tuple) else ((some(found), wanted),)
+    worst = 0.0
+    for ours, written in pairs:
+        size = float(written.float().norm())
+        if size and math.isfinite(size):  # else the step itself will tell
+            far = float((ours.float() - written.float()).norm()) / size
+            worst = max(worst, far if math.isfinite(far) else math.inf)
+    return worst

@@ -71,6 +71,15 @@ def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
 
 
+def compilations() -> int:
+    """How many graphs torch has compiled in this process."""
+    counters = _of(_of(_of(torch, "_dynamo"), "utils"), "counters")
+    if counters is None:
+        _gone("count of its compilations", "no compiled kernel is held against the function that it was made of")
+        return 0
+    return int(counters["stats"]["unique_graphs"])
+
+
 @lru_cache
 def _gone(what: str, slower: str) -> None:
     """Said once."""
