@@ -125,7 +125,7 @@ CALLS: dict[str, Callable[[Callable[..., torch.Tensor]], tuple[Callable[..., Any
 def test_no_kernel_takes_up_what_it_has_put_down(name: str, looped: bool) -> None:
     """A thread may take up what another has not put down yet: there is no barrier between."""
     need_gpus(1)
-    from torch._inductor.utils import run_and_get_code
+    from torch._inductor.utils import fresh_cache, run_and_get_code
 
     def tensor(*shape: int) -> torch.Tensor:
         shape = (ROWS, *shape) if shape else (640,)
@@ -133,8 +133,9 @@ def test_no_kernel_takes_up_what_it_has_put_down(name: str, looped: bool) -> Non
 
     function, values = CALLS[name](tensor)
     torch._dynamo.reset()
-    options = {"triton.persistent_reductions": not looped, "force_disable_caches": True}
-    found, codes = run_and_get_code(torch.compile(function, options=options), *values)
+    compiled = torch.compile(function, options={"triton.persistent_reductions": not looped})
+    with fresh_cache():
+        found, codes = run_and_get_code(compiled, *values)
     kernels = "".join(codes)
     assert "tl.store(" in kernels
     assert not re.search(r"tl\.load\((?:in_)?out_ptr", kernels)

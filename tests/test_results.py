@@ -88,3 +88,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.startswith(says)
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_commit_says_whether_the_checkout_differed(script: dict[str, Any]) -> None:
+    assert script["short"]("9b874c424d7d5873aceb26418ca5070d26cdf0c5-dirty") == "9b874c424d7d-dirty"
+    assert script["short"]("9b874c424d7d5873aceb26418ca5070d26cdf0c5") == "9b874c424d7d"
+    assert script["short"](None) == ""

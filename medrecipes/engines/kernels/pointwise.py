@@ -68,8 +68,8 @@ def heads_normed(
 def turned_back(dq: Tensor, dk: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of queries and keys before they turned.
 
-    By itself: of this and the norms together the compiler makes a kernel that puts a number down and has another of its threads
-    take it up, with no barrier between, and that other thread may come first.
+    A function of its own: joined with the norms, the compiler makes one kernel that writes these gradients to memory and reads
+    them again with no barrier between. Another thread may read before they are written.
     """
     return _turn(dq, cos, -sin), _turn(dk, cos, -sin)
 
@@ -228,8 +228,8 @@ def run(function: Callable[..., Any], *values: Any) -> Any:
     return _on_gpu(function, values, len(first)) if first.is_cuda else _ON_CPU[function](*values)
 
 
-# What is compiled is not taken on trust: whenever a function was compiled anew, some tokens of what came of it are held against
-# the function as it is written. One that differs is not used again.
+# What the compiler makes is checked: after each compilation, some tokens of the result are compared with those of the plain
+# function. One that differs runs uncompiled from then on.
 
 TOKENS, APART = 512, 0.03  # of how many tokens; how far apart, as a share of their size
 _written: set[Callable[..., Any]] = set()  # functions that are used as they are written

@@ -16,8 +16,8 @@ from medrecipes.recipe.schema import Recipe
 TAG_TOKENS = 8192  # of a tagging run in a micro-batch on a GPU, padding included; halved when memory runs out
 NO_VARLEN = "the GPU has no variable-length attention"
 SHARED_FAMILIES = ("mistral", "llama", "gemma")  # whose layers were proved to train shared among GPUs
-PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma2", "qwen3")  # and through the fused layers on one
-FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "gemma3_text", "qwen2", "smollm3", "phi3")
+PROVED_FAMILIES = (*SHARED_FAMILIES, "gemma2", "gemma3_text", "qwen3")  # and through the fused layers on one
+FUSED_FAMILIES = (*PROVED_FAMILIES, "gemma3", "qwen2", "smollm3", "phi3")
 
 
 def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
