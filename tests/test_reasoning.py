@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,9 +29,18 @@ from medrecipes.evaluation.compare.figures import paired
 from medrecipes.pipeline.build import build
 from medrecipes.recipe.schema import Columns, Data, Eval, Recipe
 from medrecipes.release.personal_data import survey
+from medrecipes.release.verify import texts
 from medrecipes.rendering.answer_text import Answer, answer_of
 from medrecipes.rendering.base_template import base_template, own_text
-from medrecipes.rendering.chat_template import MASKED, OWN, ChatTemplate, generation_config
+from medrecipes.rendering.chat_template import (
+    MASKED,
+    OWN,
+    ChatTemplate,
+    as_trained,
+    for_others,
+    generation_config,
+    save_tokenizer,
+)
 from medrecipes.rendering.overflow import UNSUPERVISED, fit, fit_parts
 from medrecipes.rendering.proofs import prove
 from medrecipes.rendering.template_shapes import Supervision
@@ -164,6 +174,44 @@ def test_no_id_differs_once_reasoning_is_dropped(name: str, thinking: bool, qwen
         bare = [{"role": m.role, "content": m.content} for m in row.messages]
         told = {"tokenize": True, "return_dict": True, "enable_thinking": thinking}
         assert example.input_ids == theirs(qwen).apply_chat_template(bare, **told)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["qwen3", OWN])
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_program_that_says_nothing_of_thinking_asks_as_was_trained(
+    name: str, thinking: bool, qwen: Path, tmp_path: Path
+) -> None:
+    ours = template(qwen, name, thinking=thinking, reasoning="drop")
+    save_tokenizer(ours, tmp_path)
+    others = theirs(tmp_path)
+    for row in ROWS:
+        bare = [{"role": m.role, "content": m.content} for m in row.prompt()]
+        asked = others.apply_chat_template(bare, add_generation_prompt=True, tokenize=True, return_dict=True)
+        assert ours.prompts([row.prompt()]) == [asked["input_ids"]]
+        for other in (True, False):  # whoever does say it is heard
+            told = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": other}
+            assert others.apply_chat_template(bare, **told) == theirs(qwen).apply_chat_template(bare, **told)
+    text = (tmp_path / "chat_template.jinja").read_text()
+    assert text != ours.text == as_trained(text)
+
+
+@pytest.mark.parametrize("change", ["none", "as before", "turned", "another"])
+def test_a_saved_template_that_was_made_to_think_is_found(change: str, qwen: Path) -> None:
+    ours = template(qwen, OWN, thinking=False)
+    text = {
+        "none": for_others(ours),
+        "as before": ours.text,  # saved when nothing was said of thinking
+        "turned": for_others(ours).replace("enable_thinking = false", "enable_thinking = true", 1),
+        "another": for_others(ours) + " ",
+    }[change]
+    evidence = SimpleNamespace(
+        text=lambda _: text, state={"template_sha256": ours.sha256}, template=ours, by_code=lambda wrong, told: wrong,
+        own=SimpleNamespace(template=SimpleNamespace(name=None)),
+    )  # fmt: skip
+    found = texts.template(evidence)  # type: ignore[arg-type]
+    wrong = found if isinstance(found, list) else found.wrong
+    assert bool(wrong) is (change in ("turned", "another"))
+    assert change != "turned" or "thinks by itself where the recipe does not" in wrong[0]
 
 
 @pytest.mark.parametrize("name", ["qwen3", OWN])

@@ -16,7 +16,7 @@ from medrecipes.core.errors import TemplateError
 from medrecipes.data.records import Message
 from medrecipes.engines.bases import Base
 from medrecipes.recipe.schema import Recipe, template_names
-from medrecipes.release.export.serving import bos_of, go_template, modelfile, vllm_command
+from medrecipes.release.export.serving import bos_of, go_template, llama_server, modelfile, vllm_command
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.rendering.tokenizer import Tokenizer
 from tests import families, gotemplate
@@ -166,10 +166,30 @@ def test_vllm_serves_adapter_and_merged_weights_with_the_trained_template() -> N
         " --chat-template chat_template.jinja --generation-config ."
         ' --override-generation-config \'{"temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0}\''
     )
-    assert vllm_command("adapter", RECIPE, base, "mine") == (
+    mistral = bound("mistral-v1")
+    assert vllm_command("adapter", RECIPE, mistral, base, "mine") == (
         "vllm serve unsloth/mistral-7b-instruct-v0.2-bnb-4bit --revision abc123 --tokenizer . --enable-lora "
         "--max-lora-rank 16 --lora-modules mine=." + always
     )
-    assert vllm_command("merged-16bit", RECIPE, base, "mine") == "vllm serve . --served-model-name mine" + always
+    assert (
+        vllm_command("merged-16bit", RECIPE, mistral, base, "mine") == "vllm serve . --served-model-name mine" + always
+    )
     large = RECIPE.model_copy(update={"lora": RECIPE.lora.model_copy(update={"rank": 24})})
-    assert "--max-lora-rank 32 " in vllm_command("adapter", large, base, "mine")
+    assert "--max-lora-rank 32 " in vllm_command("adapter", large, mistral, base, "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking", "parser", "told"),
+    [
+        ("qwen3", True, "qwen3", False), ("qwen3", False, None, True), ("deepseek-r1", True, "deepseek_r1", False),
+        ("deepseek-r1", False, None, True), ("mistral-v1", False, None, False), ("gemma4", True, None, False),
+    ],
+)  # fmt: skip
+def test_servers_take_thoughts_apart_where_the_model_thinks_and_there_alone(
+    name: str, thinking: bool, parser: str | None, told: bool
+) -> None:
+    template = ChatTemplate(name, Tokenizer(families.folder(FAMILY[name])), thinking=thinking)
+    command = vllm_command("merged-16bit", RECIPE, template, Base("b", Path("."), ""), "mine")
+    assert re.findall("--reasoning-parser (\\S+)", command) == ([parser] if parser else [])
+    no = " --chat-template-kwargs '{\"enable_thinking\": false}'"
+    assert llama_server("m.gguf", template) == "llama-server -m m.gguf --jinja" + no * told

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from medrecipes import engines
+from medrecipes.data.records import Conversation
 from medrecipes.recipe.load import load
 from medrecipes.recipe.rules.names import TINY
 from tests import forked
@@ -18,6 +21,8 @@ WALK = """
 import sys
 from pathlib import Path
 from medrecipes.core.console import Console
+from medrecipes import engines
+from medrecipes.data.records import Conversation
 from medrecipes.recipe.load import load
 from medrecipes.pipeline.walk import run
 short = ["train.max_steps=4", "train.eval_steps=2", "train.save_steps=2", "eval.rows=2", "eval.max_new_tokens=4"]
@@ -165,6 +170,8 @@ def test_each_tokenizer_keeps_any_text_as_text_and_knows_its_real_control_tokens
 SAME = """
 from medrecipes.data.split import prepare
 from medrecipes.engines import recipe_base, tokenizer_base
+from medrecipes import engines
+from medrecipes.data.records import Conversation
 from medrecipes.recipe.load import load
 result = []
 for name in names:
@@ -207,3 +214,9 @@ def test_a_handful_of_rows_makes_a_base_and_one_is_an_error_rather_than_a_loop_w
     assert done.stdout.splitlines()[-1] == (
         "model.base = 'tiny:mistral' learns from the training rows, which are too few; use more"
     )
+
+
+def test_of_large_data_a_tiny_base_learns_from_the_first_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "TINY_TEXTS", 2)
+    rows = [Conversation.of(f"r{i}", group, f"q{i}", f"a{i}") for i, group in enumerate("abcab")]
+    assert engines._texts(SimpleNamespace(train=rows)) == ["q0\na0\nq3\na3", "q1\na1\nq4\na4"]  # type: ignore[arg-type]

@@ -350,10 +350,15 @@ def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
     return base
 
 
+TINY_TEXTS = 4000  # enough for a vocabulary of a thousand; all of a large dataset would take gigabytes
+
+
 def _texts(split: Split | TaggedSplit) -> list[str]:
-    """What a tiny base learns from: the training rows, those of a group as one text."""
+    """What a tiny base learns from: the training rows, those of a group as one text; of large data the first groups."""
     documents: dict[str, list[str]] = {}
     for row in split.train:
+        if row.group not in documents and len(documents) == TINY_TEXTS:
+            continue
         text = f"{row.question}\n{row.answer}" if isinstance(row, Conversation) else " ".join(row.tokens)
         documents.setdefault(row.group, []).append(text)
     return ["\n".join(parts) for parts in documents.values()]

@@ -12,7 +12,7 @@ from medrecipes.core.errors import LimitError, MedRecipesError, TemplateError, r
 from medrecipes.core.files import read_json
 from medrecipes.data.records import Conversation, Message, uses_tools
 from medrecipes.recipe.schema import Recipe, template_names, template_path
-from medrecipes.rendering.chat_template import OWN, TEMPLATE, ChatTemplate
+from medrecipes.rendering.chat_template import OWN, TEMPLATE, ChatTemplate, as_trained
 from medrecipes.rendering.template_shapes import Shapes, Supervision
 from medrecipes.rendering.tokenizer import Tokenizer
 
@@ -98,7 +98,7 @@ def saved_template(recipe: Recipe, folder: Path) -> ChatTemplate:
     """The template and tokenizer that lie in a folder: what was trained, whatever has changed in `templates/` since."""
     path = folder / TEMPLATE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = as_trained(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise MedRecipesError(f"{path}: cannot be read ({reason(error)}); train the run again with --fresh") from None
     settings = recipe.template

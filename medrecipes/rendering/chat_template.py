@@ -379,6 +379,23 @@ def _about(name: str) -> Iterator[None]:
         raise type(error)(f"template {name!r} {error}") from None
 
 
+# before a saved template that knows the switch: programs that do not say whether to think get what was trained
+THINKING = "{%%- if enable_thinking is not defined %%}{%% set enable_thinking = %s %%}{%% endif -%%}\n"
+
+
+def for_others(template: ChatTemplate) -> str:
+    """A template's text as it is saved: with thinking as it was trained where nothing is said of it."""
+    knows = "enable_thinking" in template.text
+    return THINKING % str(template.thinking).lower() * knows + template.text
+
+
+def as_trained(text: str) -> str:
+    """The text of a template that was saved so."""
+    for thinking in ("true", "false"):
+        text = text.removeprefix(THINKING % thinking)
+    return text
+
+
 def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
     """Save the base's tokenizer with this template and a pad token, as any program that loads the adapter reads it."""
     tokenizer = template.tokenizer
@@ -391,7 +408,7 @@ def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, folder / name)
     write_json(folder / "tokenizer_config.json", config)
-    write_text(folder / TEMPLATE, template.text)
+    write_text(folder / TEMPLATE, for_others(template))
 
 
 def generation_config(template: ChatTemplate) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from medrecipes.core.notes import note
 from medrecipes.evaluation.finished_run import Run, open_run
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.export.serving import vllm_arguments
+from medrecipes.rendering.base_template import saved_template
 
 MODULE = "vllm.entrypoints.openai.api_server"
 MERGED = "merged-16bit"
@@ -42,7 +43,8 @@ def command(run: Run, recipe: Recipe, name: str, host: str, port: int) -> list[s
         kind, folder = MERGED, merged
     else:
         kind, folder = "adapter", run.adapter()
-    model, *options = vllm_arguments(kind, recipe, base, name, str(folder.resolve()))
+    template = saved_template(recipe, run.adapter())
+    model, *options = vllm_arguments(kind, recipe, template, base, name, str(folder.resolve()))
     # a base that the run loaded in 4 bits, and that is not quantised on disk, is quantised as it is loaded
     if kind == "adapter" and recipe.model.bits == 4 and not base.config.get("quantization_config"):
         options += ["--quantization", "bitsandbytes"]

@@ -14,7 +14,7 @@ from medrecipes.engines import Decoding
 from medrecipes.engines.bases import Base
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import TEMPLATE, ChatTemplate
-from medrecipes.rendering.template_shapes import Control
+from medrecipes.rendering.template_shapes import Control, Thoughts
 
 MODELFILE, NOTES = "Modelfile", "SERVING.md"
 TURNS: tuple[Role, ...] = ("user", "assistant", "user", "assistant", "user")
@@ -112,18 +112,38 @@ def modelfile(gguf: str, recipe: Recipe, template: ChatTemplate) -> str:
     return "\n".join(lines) + "\n"
 
 
-def vllm_command(kind: str, recipe: Recipe, base: Base, name: str) -> str:
+def reasoning_parser(template: ChatTemplate) -> str | None:
+    """vLLM's name of what tells thoughts from answers, where a template has the model think; by who opens the thought."""
+    thoughts = template.thoughts
+    if not template.thinking or not isinstance(thoughts, Thoughts) or "</think>" not in thoughts.behind:
+        return None
+    return "qwen3" if thoughts.before else "deepseek_r1"
+
+
+def llama_server(gguf: str, template: ChatTemplate) -> str:
+    """llama.cpp's server, which has models think unless it is told not to."""
+    words = ["llama-server", "-m", gguf, "--jinja"]
+    if "enable_thinking" in template.text and not template.thinking:
+        words += ["--chat-template-kwargs", json.dumps({"enable_thinking": False})]
+    return shlex.join(words)
+
+
+def vllm_command(kind: str, recipe: Recipe, template: ChatTemplate, base: Base, name: str) -> str:
     """What serves an export with vLLM; run it in the export's folder."""
-    model, *options = vllm_arguments(kind, recipe, base, name)
+    model, *options = vllm_arguments(kind, recipe, template, base, name)
     return shlex.join(["vllm", "serve", model, *options])
 
 
-def vllm_arguments(kind: str, recipe: Recipe, base: Base, name: str, folder: str = ".") -> list[str]:
+def vllm_arguments(
+    kind: str, recipe: Recipe, template: ChatTemplate, base: Base, name: str, folder: str = "."
+) -> list[str]:
     """The model and the options of vLLM's server, for an adapter or merged weights in a folder."""
     decoding = Decoding.of(recipe)
     evaluated = {"temperature": decoding.temperature, "top_p": decoding.top_p, "repetition_penalty": decoding.repetition_penalty}  # fmt: skip
-    template = TEMPLATE if folder == "." else f"{folder}/{TEMPLATE}"
-    always = ["--chat-template", template, "--generation-config", folder, "--override-generation-config", json.dumps(evaluated)]  # fmt: skip
+    file = TEMPLATE if folder == "." else f"{folder}/{TEMPLATE}"
+    always = ["--chat-template", file, "--generation-config", folder, "--override-generation-config", json.dumps(evaluated)]  # fmt: skip
+    if parser := reasoning_parser(template):
+        always += ["--reasoning-parser", parser]
     if recipe.model.trust_remote_code:
         always.append("--trust-remote-code")
     if kind != "adapter":
@@ -158,9 +178,9 @@ def write(folder: Path, served: Served, recipe: Recipe, template: ChatTemplate, 
     kind, gguf, name = served.kind, served.gguf, served.name
     if gguf:
         write_text(folder / MODELFILE, modelfile(gguf, recipe, template))
-        commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", f"llama-server -m {gguf} --jinja"]
+        commands = [f"ollama create {name} -f {MODELFILE}", f"ollama run {name}", llama_server(gguf, template)]
     else:
-        commands = [vllm_command(kind, recipe, base, name)]
+        commands = [vllm_command(kind, recipe, template, base, name)]
     lines = ["# Serving", "", "In this folder:", "", "```bash", *commands, "```", ""]
     if template.system:
         lines += ["Trained with this system message; send it where the server does not add it:", "", f"> {template.system}", ""]  # fmt: skip

@@ -14,7 +14,7 @@ from medrecipes.release import cards
 from medrecipes.release.verify.claims import Found, as_json, unlike, unlike_text
 from medrecipes.release.verify.evidence import Evidence
 from medrecipes.rendering.base_template import saved_template
-from medrecipes.rendering.chat_template import ChatTemplate, generation_config, save_tokenizer
+from medrecipes.rendering.chat_template import ChatTemplate, as_trained, for_others, generation_config, save_tokenizer
 from medrecipes.rendering.tokenizer import Tokenizer
 from medrecipes.rendering.word_windows import ABOUT, about, copy_tokenizer
 
@@ -26,7 +26,8 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spec
 
 def template(e: Evidence) -> Found:
     """The adapter's template is the one that the run had, and the one that the recipe names."""
-    found, said = digest(e.text(f"adapter/{TEMPLATE}")), e.state["template_sha256"]
+    saved = e.text(f"adapter/{TEMPLATE}")
+    found, said = digest(as_trained(saved)), e.state["template_sha256"]
     told = f"{TEMPLATE}, sha256 {found[:12]}"
     if found != said:
         return Found(wrong=[f"{told}, claimed {said[:12]}"])
@@ -34,6 +35,8 @@ def template(e: Evidence) -> Found:
         e.template if e.own.template.name is None else ChatTemplate(e.own.template.name, Tokenizer(e.path / "adapter"))
     )
     same = template.sha256 == said
+    if same and as_trained(saved) != saved and saved != for_others(template):
+        return Found(wrong=[f"{TEMPLATE} thinks by itself where the recipe does not, or the other way round"])
     return e.by_code([] if same else [f"{told}, and template {template.name} is {template.sha256[:12]}"], told)
 
 
