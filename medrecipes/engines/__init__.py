@@ -350,7 +350,7 @@ def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
     return base
 
 
-TINY_TEXTS = 4000  # enough for a vocabulary of a thousand; all of a large dataset would take gigabytes
+TINY_TEXTS = 1000  # as many tokens as it trains on; all of a large dataset would take gigabytes and hours
 
 
 def _texts(split: Split | TaggedSplit) -> list[str]:
