@@ -19,6 +19,7 @@ from medrecipes.evaluation.pages.flags import flags
 from medrecipes.evaluation.pages.run_page import PAGE, Facts, as_html, read_facts, write_page
 from medrecipes.recipe.load import load
 from medrecipes.recipe.schema import Recipe
+from medrecipes.rendering.overflow import Fitted
 from medrecipes.runs import file_hashes
 from medrecipes.runs.folder import LossLog, RunDir
 from medrecipes.scoring.predictions import Prediction
@@ -28,7 +29,7 @@ HOSTILE = '</script><img src=x onerror=alert(1)><!-- & "more" \u2028 \u202e<b>'
 DATA = {
     "rows": {"train": 40, "dev": 5, "test": 9}, "asked": {"train": 0.8, "dev": 0.1, "test": 0.1}, "got": {"train": 0.74, "dev": 0.09, "test": 0.17},
     "groups": {"in": {"train": 20, "dev": 3, "test": 4}}, "dropped": {"empty answer": 3}, "repaired": {"text normalised": 2},
-    "benchmarks": {"medqa": {"questions": 1273, "rows": 4}}, "overflow": {"train": {"dropped": {"too long": 2}}},
+    "benchmarks": {"medqa": {"questions": 1273, "rows": 4}}, "overflow": {"train": Fitted(dropped={"too long": ["r1", "r2"]}).to_json()},
     "tokens": {"train": {"tokens": 5000, "supervised": 2000}, "held out": {"tokens": 900, "supervised": 400}},
     "leakage": {"threshold": None, "grouped": {"test": {"rows": 9, "document": 0, "article": None, "question": 0, "answer": 0, "near_duplicate": None, "any": 0}},
                 "by_row": {"test": {"rows": 9, "document": 7, "article": None, "question": 0, "answer": 1, "near_duplicate": None, "any": 8}}},

@@ -216,7 +216,12 @@ def test_a_handful_of_rows_makes_a_base_and_one_is_an_error_rather_than_a_loop_w
     )
 
 
-def test_of_large_data_a_tiny_base_learns_from_the_first_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "TINY_TEXTS", 2)
+@pytest.mark.parametrize(
+    ("most", "expected"), [(9, ["q0\na0\nq3\na3", "q1\na1\nq4\na4", "q2\na2"]), (3, ["q0\na0", "q2\na2", "q4\na4"])]
+)
+def test_of_large_data_a_tiny_base_learns_from_some_rows(
+    most: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "TINY_ROWS", most)
     rows = [Conversation.of(f"r{i}", group, f"q{i}", f"a{i}") for i, group in enumerate("abcab")]
-    assert engines._texts(SimpleNamespace(train=rows)) == ["q0\na0\nq3\na3", "q1\na1\nq4\na4"]  # type: ignore[arg-type]
+    assert engines._texts(SimpleNamespace(train=rows)) == expected  # type: ignore[arg-type]

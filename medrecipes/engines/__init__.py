@@ -350,15 +350,17 @@ def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
     return base
 
 
-TINY_TEXTS = 1000  # as many tokens as it trains on; all of a large dataset would take gigabytes and hours
+TINY_ROWS = (
+    2000  # hold about as many tokens as a tiny base trains on; all of a large dataset would take gigabytes and hours
+)
 
 
 def _texts(split: Split | TaggedSplit) -> list[str]:
-    """What a tiny base learns from: the training rows, those of a group as one text; of large data the first groups."""
+    """What a tiny base learns from: the training rows, evenly chosen where they are many, those of a group as one text."""
     documents: dict[str, list[str]] = {}
-    for row in split.train:
-        if row.group not in documents and len(documents) == TINY_TEXTS:
-            continue
+    rows = split.train
+    for number in range(0, len(rows), -(-len(rows) // TINY_ROWS)):
+        row = rows[number]
         text = f"{row.question}\n{row.answer}" if isinstance(row, Conversation) else " ".join(row.tokens)
         documents.setdefault(row.group, []).append(text)
     return ["\n".join(parts) for parts in documents.values()]

@@ -106,9 +106,9 @@ def data(report: Mapping[str, Any]) -> str:
         spent = (f"{held[key]:,}" if key in held else "" for key in ("tokens", "supervised"))
         parts.append([part, f"{count:,}", f"{inside:,}", *spent])
     overflow = [
-        (f"{reason} ({part})", n)
+        (f"{reason} ({part})", len(ids))
         for part, each in report.get("overflow", {}).items()
-        for reason, n in each.get("dropped", {}).items()
+        for reason, ids in each.get("dropped", {}).items()
     ]
     dropped = [*report.get("dropped", {}).items(), *overflow]
     defects = [f"{s['title']}: {defect}" for s in report.get("sources", ()) for defect in s.get("defects", ())]
