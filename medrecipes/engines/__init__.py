@@ -359,7 +359,7 @@ def _texts(split: Split | TaggedSplit) -> list[str]:
     """What a tiny base learns from: the training rows, evenly chosen where they are many, those of a group as one text."""
     documents: dict[str, list[str]] = {}
     rows = split.train
-    for number in range(0, len(rows), -(-len(rows) // TINY_ROWS)):
+    for number in range(0, len(rows), max(1, -(-len(rows) // TINY_ROWS))):
         row = rows[number]
         text = f"{row.question}\n{row.answer}" if isinstance(row, Conversation) else " ".join(row.tokens)
         documents.setdefault(row.group, []).append(text)
