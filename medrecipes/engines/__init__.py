@@ -24,6 +24,7 @@ from medrecipes.data.tagged_split import TaggedSplit
 from medrecipes.engines.bases import Base, fetch_weights, open_base
 from medrecipes.engines.plan import NO_VARLEN, unfit
 from medrecipes.engines.plan.dimensions import capped
+from medrecipes.recipe.local_bases import made_here
 from medrecipes.recipe.rules.names import TINY
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.base_template import base_template
@@ -208,7 +209,7 @@ def load_libraries(recipe: Recipe) -> Choice:
 
 def engine_ahead(recipe: Recipe) -> Choice:
     """The engine of a recipe, whose libraries `load_ahead` imports; at once, where they themselves build or read the base."""
-    built = recipe.model.base.startswith(("tiny:", "package:")) or recipe.model.base.endswith(".gguf")
+    built = made_here(recipe.model.base) or recipe.model.base.endswith(".gguf")
     return load_libraries(recipe) if built else _engine(recipe)
 
 

@@ -24,6 +24,7 @@ from medrecipes.engines.plan import NO_VARLEN, Machine, Plan, Rows, choose, reac
 from medrecipes.engines.plan.dimensions import Gpu
 from medrecipes.engines.plan.memory import Way
 from medrecipes.engines.plan.shipped_bases import PROPOSED, SHAPES, half_of, halves
+from medrecipes.recipe.local_bases import made_here
 from medrecipes.recipe.rules import broken
 from medrecipes.recipe.rules.data import REPOSITORY
 from medrecipes.recipe.rules.where import Where
@@ -124,7 +125,7 @@ def named(base: str, guess: Guess, gpu: Gpu | None) -> Base:
     """The base that a person names: one of recipes/base by its file or its id, or any other."""
     name = half_of(base)
     if name is None:
-        small = gpu is None or base.startswith(("tiny:", "package:"))
+        small = gpu is None or made_here(base)
         return Base({"base": base, "bits": 4}, None, "as you said", small)
     if gpu is None or name not in SHAPES:
         return _shipped(name, "as you said", small=gpu is None)

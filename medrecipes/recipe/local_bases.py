@@ -16,9 +16,14 @@ def is_local(base: str) -> bool:
     return base.startswith((".", "/", "~"))
 
 
+def made_here(base: str) -> bool:
+    """Whether a base is built on the spot, out of training rows or of a file that a package holds."""
+    return base.startswith(("tiny:", "package:"))
+
+
 def means_path(base: str, folder: Path) -> bool:
     """Whether what a recipe in a folder says of its base is a path: by how it begins or ends, or because it lies there."""
-    if is_local(base) or not base or base.startswith(("tiny:", "package:")):
+    if is_local(base) or not base or made_here(base):
         return is_local(base)
     return base.endswith(".gguf") or os.path.isdir(folder / base)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from medrecipes.core.errors import did_you_mean, shown
-from medrecipes.recipe.local_bases import is_local
+from medrecipes.recipe.local_bases import is_local, made_here
 from medrecipes.recipe.rules.names import OPTIMISERS, TINY, TORCH_OPTIMISERS
 from medrecipes.recipe.rules.where import Problem, Where, unknown
 from medrecipes.recipe.schema import Recipe
@@ -32,7 +32,7 @@ def base(recipe: Recipe, at: Where) -> Iterator[Problem]:
             (*key, "model.trust_remote_code"),
             f"{at('model.trust_remote_code')} asks for code of a base, and {base} is built here without any; leave it out",
         )
-    if (is_local(base) or base.startswith(("tiny:", "package:"))) and recipe.model.revision != "main":
+    if (is_local(base) or made_here(base)) and recipe.model.revision != "main":
         yield (*key, "model.revision"), f"{at('model.revision')} is read for bases of the Hub only; leave it out"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrecipes.recipe.local_bases import is_local
+from medrecipes.recipe.local_bases import is_local, made_here
 from medrecipes.recipe.schema import Recipe
 from medrecipes.release.base_licences import Terms, terms_of, tiny
 from medrecipes.release.cards.text import RELEASE
@@ -36,13 +36,12 @@ class Facts:
     def base(self) -> str:
         """The base as others know it: its name on the Hub, or that of its folder."""
         name = self.recipe.model.base
-        return name if self.on_hub or tiny(name) else Path(name).name
+        return name if not is_local(name) else Path(name).name
 
     @property
     def on_hub(self) -> bool:
         """Whether others can fetch the base by its name."""
-        name = self.recipe.model.base
-        return not tiny(name) and not is_local(name)
+        return not made_here(self.recipe.model.base) and not is_local(self.recipe.model.base)
 
     @property
     def terms(self) -> Terms | None:

