@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,9 @@ def prove(
     problems = list(_settings(template, generation_stop_ids))
     failed: dict[str, list[str]] = {}
     answers = cut = 0
+    rows = counted(conversations, len(conversations), "rows")
     for first in range(0, len(examples), AT_ONCE):
-        some, shown = examples[first : first + AT_ONCE], conversations[first : first + AT_ONCE]
+        some, shown = examples[first : first + AT_ONCE], list(islice(rows, AT_ONCE))
         answers += answers_of(template, shown)
         cut += sum(example.cut for example in some)
         for what, wrong in _checks(template, shown, some).items():
@@ -135,7 +136,7 @@ def _texts(
     Jinja marks, and the supervised texts, control tokens off."""
     wrong, literal, marked, answers = [], [], [], []
     whole = template.supervision.supervise == "reasoning_and_answer"
-    for conversation in counted(conversations, len(conversations), "rows"):
+    for conversation in conversations:
         text, spans = template.render_answers(conversation.messages)
         filled = texts_of(template.turns(conversation.messages))
         parts = template.parts(conversation.messages)
