@@ -193,6 +193,11 @@ def test_a_program_that_says_nothing_of_thinking_asks_as_was_trained(
             assert others.apply_chat_template(bare, **told) == theirs(qwen).apply_chat_template(bare, **told)
     text = (tmp_path / "chat_template.jinja").read_text()
     assert text != ours.text == as_trained(text)
+    # a base that was saved so, and trained again, is saved so once more
+    for before in (True, False):
+        inner = for_others(template(qwen, name, thinking=before))
+        again = ChatTemplate(OWN, tokenizer(qwen), inner, thinking=thinking)
+        assert as_trained(for_others(again)) == inner
 
 
 @pytest.mark.parametrize("change", ["none", "as before", "turned", "another"])

@@ -390,10 +390,9 @@ def for_others(template: ChatTemplate) -> str:
 
 
 def as_trained(text: str) -> str:
-    """The text of a template that was saved so."""
-    for thinking in ("true", "false"):
-        text = text.removeprefix(THINKING % thinking)
-    return text
+    """The text of a template that was saved so; of one whose base was such a save, that of the base."""
+    saved = next((words for value in ("true", "false") if text.startswith(words := THINKING % value)), "")
+    return text.removeprefix(saved)
 
 
 def save_tokenizer(template: ChatTemplate, folder: Path) -> None:
