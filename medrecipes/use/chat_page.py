@@ -42,6 +42,12 @@ CSS = """
 footer { display: none !important }
 #note, #note > * { min-height: 0 !important; padding: 0 !important }
 """
+# a conversation that is longer than its box is scrolled by the keyboard, too
+SCROLLED = """() => {
+  const reach = () => document.querySelectorAll(".bubble-wrap").forEach(box => { box.tabIndex = 0 });
+  reach();
+  new MutationObserver(reach).observe(document.body, {childList: true, subtree: true});
+}"""
 Turn = dict[str, str]  # role and content, and of an answer its reasoning and what the page says of that
 Talks = dict[str, list[Turn]]
 
@@ -230,6 +236,7 @@ def build(page: Page) -> Any:
         stopped.click(stop, queue=False)
         # the little bins of the two conversations do what the button does
         gr.on([anew.click, tuned.clear, base.clear], lambda: (empty, [], [], "", "", ""), None, outputs)
+        blocks.load(None, js=SCROLLED)
         blocks.unload(leave)
     return blocks
 
