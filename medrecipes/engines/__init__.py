@@ -351,9 +351,7 @@ def _tiny(recipe: Recipe, split: Split | TaggedSplit) -> Base:
     return base
 
 
-TINY_ROWS = (
-    2000  # hold about as many tokens as a tiny base trains on; all of a large dataset would take gigabytes and hours
-)
+TINY_ROWS = 2000  # hold about as many tokens as a tiny base trains on; all of a large dataset would take gigabytes
 
 
 def _texts(split: Split | TaggedSplit) -> list[str]:

@@ -152,6 +152,11 @@ class ChatTemplate:
         return {"bos_token": "", "eos_token": "", **self.tokenizer.named, **none, "enable_thinking": self.thinking}
 
     @property
+    def switches_thinking(self) -> bool:
+        """Whether it can be told to have the model think, or not."""
+        return "enable_thinking" in self.text
+
+    @property
     def sha256(self) -> str:
         """What makes two templates the same one."""
         return digest(self.text)
@@ -385,8 +390,8 @@ THINKING = "{%%- if enable_thinking is not defined %%}{%% set enable_thinking = 
 
 def for_others(template: ChatTemplate) -> str:
     """A template's text as it is saved: with thinking as it was trained where nothing is said of it."""
-    knows = "enable_thinking" in template.text
-    return THINKING % str(template.thinking).lower() * knows + template.text
+    default = THINKING % str(template.thinking).lower() if template.switches_thinking else ""
+    return default + template.text
 
 
 def as_trained(text: str) -> str:

@@ -36,7 +36,7 @@ class Facts:
     def base(self) -> str:
         """The base as others know it: its name on the Hub, or that of its folder."""
         name = self.recipe.model.base
-        return name if not is_local(name) else Path(name).name
+        return Path(name).name if is_local(name) else name
 
     @property
     def on_hub(self) -> bool:

@@ -123,7 +123,7 @@ def reasoning_parser(template: ChatTemplate) -> str | None:
 def llama_server(gguf: str, template: ChatTemplate) -> str:
     """llama.cpp's server, which has models think unless it is told not to."""
     words = ["llama-server", "-m", gguf, "--jinja"]
-    if "enable_thinking" in template.text and not template.thinking:
+    if template.switches_thinking and not template.thinking:
         words += ["--chat-template-kwargs", json.dumps({"enable_thinking": False})]
     return shlex.join(words)
 
