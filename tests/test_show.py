@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medrecipes.recipe.load import load
-from medrecipes.recipe.show import show, show_json, to_toml
+from medrecipes.recipe.show import as_json, show, to_toml
 from tests.conftest import ROOT, Cli
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -40,7 +40,7 @@ def test_what_is_shown_is_the_same_recipe_again(path: Path, tmp_path: Path) -> N
 
 
 def test_json_holds_every_key_once() -> None:
-    found = json.loads(show_json(load(ROOT / "recipes" / "tiny_sweep.toml", ["seed=1"])))
+    found = as_json(load(ROOT / "recipes" / "tiny_sweep.toml", ["seed=1"]))
     assert len(found) >= 70
     assert found["seed"] == {"value": 1, "file": "--set", "line": None}
     assert found["train.packing"] == {"value": False, "file": None, "line": None}
@@ -66,3 +66,29 @@ def test_a_wrong_recipe_is_not_shown(cli: Cli, tmp_path: Path) -> None:
     done = cli("show", tmp_path / "x.toml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{tmp_path}/x.toml:1: sed is unknown; did you mean seed?\n"
+
+
+def weighted(medquad: int, wikidoc: int) -> str:
+    """The shipped samples by weight."""
+    rows = [("medquad", "data/medquad", medquad), ("wikidoc", "data/wikidoc.json", wikidoc)]
+    return "data.mix=[" + ", ".join(f'{{ source = "{s}", path = "{p}", weight = {w} }}' for s, p, w in rows) + "]"
+
+
+def test_of_a_mixture_the_share_of_each_dataset_in_the_tokens_is_shown(cli: Cli) -> None:
+    mix = ("show", "recipes/tiny_medical.toml", "--set", weighted(9, 1), "--set", 'data.mix_by="tokens"')
+    done = cli(*mix)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.partition("# the mixture, in the base's own tokens\n")[2].splitlines()
+    assert [line.partition(":")[0] for line in said] == ["# medquad", "# wikidoc"]
+    found = json.loads(cli(*mix, "--json").stdout)["mixture"]
+    assert found["sources"]["medquad"]["after"]["share_of_tokens"] == pytest.approx(0.9, abs=0.005)
+    assert f"{found['sources']['medquad']['after']['tokens']:,} tokens (90." in said[0]
+    # the lines are comments: what is shown is still a recipe
+    assert tomllib.loads(done.stdout)["data"]["mix_by"] == "tokens"
+
+
+def test_a_mixture_that_cannot_be_counted_is_shown_without_its_shares(cli: Cli) -> None:
+    # the tests are offline, and its datasets are on the Hub
+    done = cli("show", "recipes/gemma_medical_short.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lavita/MedQuAD@main: cannot be had" in done.stdout.partition("# the shares were not counted: ")[2]

@@ -50,13 +50,13 @@ def show(loaded: Loaded) -> Iterator[str]:
         yield f"{text:<{width}}  # {origin}" if origin else text
 
 
-def show_json(loaded: Loaded) -> str:
+def as_json(loaded: Loaded) -> dict[str, Any]:
     """The same for programs: `{"lora.rank": {"value": 16, "file": "recipes/base/instruct.toml", "line": 12}}`."""
     found = {}
     for key, value, _ in values(loaded):
         origin = loaded.origins.get(key)
         found[key] = {"value": value, "file": origin.file if origin else None, "line": origin.line if origin else None}
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return found
 
 
 def _parts(key: str) -> tuple[str, str, str]:
