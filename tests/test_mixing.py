@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def test_a_mixed_run_is_recorded_verified_and_the_same_after_a_kill(cli: Cli, tm
     overrides = [MIXED[i + 1] for i in range(1, len(MIXED), 2)]
     path = run_path(load(ROOT / MIXED[0], overrides).recipe, tmp_path / "killed", fresh=False)
     process = start(path, 6, *MIXED)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     assert cli("run", *MIXED, "--runs", path.parent).returncode == 0
     assert json.loads((path / "run.json").read_text())["resumed_from_step"] in (4, 8)
