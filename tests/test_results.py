@@ -90,6 +90,14 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_recipes_run_before_what_is_compared_with_them_and_long_runs_first(script: dict[str, Any]) -> None:
+    given = {"data": "x", "figures": "answers", "test": "some"}
+    rows = [script["Row"]({"recipe": name, **given, **more}) for name, more in (("a", {}), ("b", {}), ("c", {}), ("b", {"costs": "it", "mistake": "m"}))]  # fmt: skip
+    value = {"rows": {"a": {"seeds": {"1": {"run_s": 5.0}}}, "b": {"seeds": {"1": {"run_s": 9.0}}}}}
+    order = [(row.name, seed) for row, seed in script["in_turn"](rows, [42, 1], value)]
+    assert order == [("c", 42), ("b", 42), ("a", 42), ("c", 1), ("b", 1), ("a", 1), ("b (m)", 42), ("b (m)", 1)]
+
+
 def test_a_commit_says_whether_the_checkout_differed(script: dict[str, Any]) -> None:
     assert script["short"]("9b874c424d7d5873aceb26418ca5070d26cdf0c5-dirty") == "9b874c424d7d-dirty"
     assert script["short"]("9b874c424d7d5873aceb26418ca5070d26cdf0c5") == "9b874c424d7d"
