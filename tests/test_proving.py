@@ -121,7 +121,7 @@ def test_a_row_that_is_learned_otherwise_than_judged_is_told() -> None:
         Proving("gemma2", packing=False, evaluate=lambda *_: 2.4).look(batch, Losses(2.5))
     assert str(error.value) == (
         "a row that is evaluated with a loss of 2.4000 is learned with 2.5000: the gemma2 layers of this engine train another "
-        "model than the one that answers; set model.engine to the other one, plain or unsloth"
+        "model than the one that answers; set model.engine to the other one, trl or unsloth"
     )
 
 

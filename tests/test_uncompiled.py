@@ -45,7 +45,7 @@ def test_it_is_one_line_that_names_the_next_move() -> None:
         "torch cannot compile this engine's kernels here (InvalidCxxCompiler: No working C++ compiler found"
     )
     assert line.endswith(
-        "install a C compiler where that is what is missing, else set model.engine to the other one, plain or unsloth, or "
+        "install a C compiler where that is what is missing, else set model.engine to the other one, trl or unsloth, or "
         "TORCHDYNAMO_DISABLE=1 in the environment to go without (--debug shows the whole error)"
     )
 

@@ -99,7 +99,7 @@ def uncompiled(error: RuntimeError) -> str | None:
         return None
     return (
         f"torch cannot compile this engine's kernels here ({reason(error).strip(': ')}); install a C compiler where that is what is missing, else "
-        "set model.engine to the other one, plain or unsloth, or TORCHDYNAMO_DISABLE=1 in the environment to go without "
+        "set model.engine to the other one, trl or unsloth, or TORCHDYNAMO_DISABLE=1 in the environment to go without "
         "(--debug shows the whole error)"
     )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import torch
+from bitsandbytes.functional import int8_vectorwise_dequant
+from bitsandbytes.nn import Linear8bitLt
 from peft import LoftQConfig, LoraConfig, get_peft_model
+from torch import Tensor
 from transformers import BitsAndBytesConfig
 
 from medrecipes.engines.lora import barred
@@ -29,6 +33,48 @@ def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | Non
             load_in_8bit=True, llm_int8_skip_modules=skip, llm_int8_enable_fp32_cpu_offload=model.cpu_offload
         )
     return None
+
+
+class _WeightsIn8Bits(torch.autograd.Function):
+    """x·Wᵀ, W decoded for the moment, forward and backward; only its 8 bits are kept in between."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+        ctx.save_for_backward(values, scales)
+        return torch.nn.functional.linear(x, int8_vectorwise_dequant(values, scales).to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        values, scales = ctx.saved_tensors
+        return gradients[0] @ int8_vectorwise_dequant(values, scales).to(gradients[0].dtype), None, None
+
+
+class WeightOnly8bit(Linear8bitLt):
+    """A layer whose weights are in 8 bits and whose inputs are not.
+
+    bitsandbytes' own rounds the inputs too, and takes out of that what is large anywhere in the batch: a row's result then
+    depends on the rows beside it, which packed sequences must not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The decoded weights times x."""
+        values = self.state.CB if self.weight.CB is None else self.weight.CB
+        scales = self.state.SCB if self.weight.SCB is None else self.weight.SCB
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        found: Tensor = _WeightsIn8Bits.apply(x, values, scales)
+        return found if self.bias is None else found + self.bias.to(found.dtype)
+
+
+def round_weights_alone(model: torch.nn.Module) -> None:
+    """Have every 8-bit layer of a model leave its inputs as they are."""
+    for layer in model.modules():
+        if type(layer) is Linear8bitLt:
+            layer.__class__ = WeightOnly8bit
+            if "_old_forward" in vars(
+                layer
+            ):  # what accelerate calls of a layer that it moves to the GPU for the moment
+                layer._old_forward = MethodType(WeightOnly8bit.forward, layer)
 
 
 def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medrecipes.engines.answering_engine import LoadedBase
-from medrecipes.engines.base_weights import attach, quantization
+from medrecipes.engines.base_weights import attach, quantization, round_weights_alone
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision, choose_shards
 from medrecipes.engines.kernels import varlen_attention
@@ -33,4 +33,5 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             attn_implementation=varlen_attention.exact(base.config),
             **settings(recipe.model, base),
         )
+    round_weights_alone(model)
     return TrlEngine(recipe, base, template, LoadedBase("trl", bare(model), dtype, choices), attach)

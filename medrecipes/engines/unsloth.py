@@ -14,6 +14,7 @@ import torch
 
 from medrecipes.engines import Choice, cpu_weights
 from medrecipes.engines.answering_engine import LoadedBase
+from medrecipes.engines.base_weights import round_weights_alone
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import DECODED, FLASH_ATTENTION, ONE_KERNEL, choose_precision, is_small
 from medrecipes.engines.kernels import varlen_attention
@@ -54,6 +55,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             **settings(recipe.model, base),
             **said,
         )
+    round_weights_alone(model)
     if "weights" in choices and choices["weights"].value == DECODED:
         cpu_weights.decode(model, dtype)
         cpu_weights.keep_freed_memory()

@@ -68,7 +68,7 @@ class Proving:
         if abs(learned - evaluated) > JUDGED * (1 + evaluated):
             raise EngineError(
                 f"a row that is evaluated with a loss of {evaluated:.4f} is learned with {learned:.4f}: the {self._family} layers of this "
-                "engine train another model than the one that answers; set model.engine to the other one, plain or unsloth"
+                "engine train another model than the one that answers; set model.engine to the other one, trl or unsloth"
             )
 
 
