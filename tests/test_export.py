@@ -49,9 +49,9 @@ def merged(run: Path, cli: Cli) -> tuple[Path, subprocess.CompletedProcess[str]]
 def train(cli: Cli, runs: Path, recipe: str) -> Path:
     """A short run of another tiny recipe."""
     settings = (
-        "train.max_steps=40",  # enough to learn to stop
-        "train.save_steps=20",
-        "train.eval_steps=20",
+        "train.max_steps=120",  # enough to learn to stop
+        "train.save_steps=60",
+        "train.eval_steps=60",
         "eval.rows=6",
         "eval.max_new_tokens=24",
     )
@@ -385,6 +385,22 @@ def has_llama() -> str:
 
 
 GGUF = pytest.mark.skipif(bool(has_llama()), reason=has_llama())
+
+
+def test_a_byte_level_tokenizer_that_claims_to_fall_back_on_bytes_is_not_taken_for_one_of_sentencepiece(
+    tmp_path: Path,
+) -> None:
+    from medrecipes.release.export.llamacpp import _tokenizer_files
+
+    # as transformers writes SmolLM2's out of its GGUF file
+    spec = {
+        "model": {"type": "BPE", "byte_fallback": True, "vocab": {"a": 0, "Ġa": 1}, "merges": []},
+        "added_tokens": [],
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    _tokenizer_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["byte_fallback"] is False
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Any
 
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.core.extras import install
-from medrecipes.core.files import read_json
+from medrecipes.core.files import read_json, write_json
 from medrecipes.release.export.parity import Logits
 from medrecipes.rendering.chat_template import ChatTemplate
 from medrecipes.rendering.tokenizer import merge_pairs, parts
@@ -59,7 +59,7 @@ def file_name(quant: str) -> str:
 def export(merged: Path, folder: Path, quant: str, template: ChatTemplate, longest: int) -> Logits:
     """Convert a merged model, quantise it, and open what came out for rows of at most `longest` tokens."""
     whole, path = folder / "whole.gguf", folder / file_name(quant)
-    _sentencepiece_model(merged)
+    _tokenizer_files(merged)
     _convert(merged, path if quant == "f16" else whole)
     if quant != "f16":
         _quantise(whole, path, quant)
@@ -129,11 +129,20 @@ def read_alike(path: Path, texts: Sequence[str], ids: Sequence[Sequence[int]]) -
     return float(sum(one == list(other) for one, other in zip(read, ids, strict=True)) / len(texts))
 
 
-def _sentencepiece_model(merged: Path) -> None:
-    """Write tokenizer.model where a base ships tokenizer.json alone: without it llama.cpp has no scores to merge by."""
+def _tokenizer_files(merged: Path) -> None:
+    """Have the converter find what it tells the kinds of tokenizers by: a tokenizer.model for SentencePiece's, none for others."""
     spec = read_json(merged / "tokenizer.json")
     if (merged / "tokenizer.model").exists() or not spec["model"].get("byte_fallback"):
         return
+    if "<0x00>" in spec["model"]["vocab"]:
+        _sentencepiece_model(merged, spec)
+    else:  # bytes to fall back on, and none to be had: transformers writes that of a byte-level tokenizer out of a GGUF file
+        spec["model"]["byte_fallback"] = False
+        write_json(merged / "tokenizer.json", spec)
+
+
+def _sentencepiece_model(merged: Path, spec: dict[str, Any]) -> None:
+    """Write tokenizer.model where a base ships tokenizer.json alone: without it llama.cpp has no scores to merge by."""
     model_pb2 = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
     proto = model_pb2.ModelProto()
     kinds = model_pb2.ModelProto.SentencePiece
