@@ -127,6 +127,9 @@ EXPORTS = [
 
 def test_a_converted_release_says_what_it_was_merged_on_and_how_near_it_is(tiny_run: Path) -> None:
     text = release_card(tiny_run, "me/demo-medical-gguf", ["gguf"], [], EXPORTS)
+    # such a release has no tokenizer beside it, from which whoever verifies it could render a prompt
+    assert "in the file: `llama-server --jinja` gives the prompts of training" in text
+    assert "apply_chat_template" not in text
     assert headings(text) == [*SECTIONS[:4], "Conversion", *SECTIONS[4:]]
     for line in (
         "Merged on the 16-bit base, `unsloth/llama-3-8b-Instruct` (--base names it).",

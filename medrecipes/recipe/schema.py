@@ -53,7 +53,9 @@ class Model(Section):
     revision: str = Field(
         "main", description="Branch, tag or commit of the base; the commit it resolved to is recorded."
     )
-    bits: Literal[4, 8, 16] = Field(4, description="Bits a weight of the base: 4 (NF4), 8 (the weights alone, by row) or 16.")
+    bits: Literal[4, 8, 16] = Field(
+        4, description="Bits a weight of the base: 4 (NF4), 8 (the weights alone, by row) or 16."
+    )
     engine: Literal["auto", "unsloth", "trl"] = Field(
         "auto", description="What trains: Unsloth, or TRL with fused layers."
     )

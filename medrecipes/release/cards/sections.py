@@ -207,14 +207,21 @@ def prompts(facts: Facts) -> Iterator[str]:
     if facts.recipe.task != "chat":
         return
     recipe, sha = facts.recipe, str(facts.state.get("template_sha256", ""))
+    alone = tuple(facts.formats) == (
+        "gguf",
+    )  # a GGUF file holds its tokenizer itself, and lies in a repository of its own
+    where = (
+        "in the file: `llama-server --jinja` gives"
+        if alone
+        else "saved with the tokenizer: `apply_chat_template(messages, add_generation_prompt=True)` gives"
+    )
     yield (
-        f"{_template(recipe, facts.state)}{f' (sha256 {code(sha[:12])})' if sha else ''}, saved with the tokenizer: "
-        "`apply_chat_template(messages, add_generation_prompt=True)` gives the prompts of training. It differs in one "
-        "case: a message that spells out a control token is parsed there, and was kept as plain text here."
+        f"{_template(recipe, facts.state)}{f' (sha256 {code(sha[:12])})' if sha else ''}, {where} the prompts of training. "
+        "It differs in one case: a message that spells out a control token is parsed there, and was kept as plain text here."
     )
     if recipe.template.system:
         yield f"Every conversation began with this system message: “{plain(one_line(recipe.template.system))}”"
-    if rendered := _rendered(facts):
+    if rendered := "" if alone else _rendered(facts):
         yield fenced("text", rendered)
 
 
