@@ -78,6 +78,10 @@ def test_every_command_of_the_guides_is_one_that_there_is(guide: str) -> None:
             _parser().parse_args(words[1:])  # an unknown command or option ends the test
 
 
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
+
+
 def test_the_recipes_of_the_quick_start_are_right(place: Path) -> None:
     printed = follow("quickstart", place, ("check", "show"), "--schema-only")
     assert printed.count("no problems found") == 2
