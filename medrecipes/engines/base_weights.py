@@ -71,9 +71,8 @@ def round_weights_alone(model: torch.nn.Module) -> None:
     for layer in model.modules():
         if type(layer) is Linear8bitLt:
             layer.__class__ = WeightOnly8bit
-            if "_old_forward" in vars(
-                layer
-            ):  # what accelerate calls of a layer that it moves to the GPU for the moment
+            # accelerate, which moves a layer to the GPU for the moment, keeps the method that it calls behind its hook
+            if "_old_forward" in vars(layer):
                 layer._old_forward = MethodType(WeightOnly8bit.forward, layer)
 
 

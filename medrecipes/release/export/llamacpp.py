@@ -136,7 +136,7 @@ def _tokenizer_files(merged: Path) -> None:
         return
     if "<0x00>" in spec["model"]["vocab"]:
         _sentencepiece_model(merged, spec)
-    else:  # bytes to fall back on, and none to be had: transformers writes that of a byte-level tokenizer out of a GGUF file
+    else:  # a byte-level BPE, which transformers, reading it from a GGUF file, marks as one with byte fallback
         spec["model"]["byte_fallback"] = False
         write_json(merged / "tokenizer.json", spec)
 
