@@ -28,7 +28,7 @@ LARGEST = 1024
 BATCHES = [[50, 70, 9], [50, 70, 9], [100, 50], [9, 70, 49, 1], [256], [300, 20], [310], [50, 70, 9], [4100], [30] * 12, [29] * 12, [31] * 9]  # fmt: skip
 
 # a size is captured when it comes again
-recording = partial(Recorded, graphs=Graphs(4096, 8, 1), room=1e9, tell=print)
+recording = partial(Recorded, graphs=Graphs(4096, 8, 1, longest=320), room=1e9, tell=print)
 
 
 def build(bits: int) -> Any:

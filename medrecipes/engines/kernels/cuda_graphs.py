@@ -11,6 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,11 +51,13 @@ class Recorded:
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
         tokens = x.shape[1]
         size = self._graphs.filled(tokens)
-        if size > self._largest:
+        if size > self._largest or rows.longest > self._graphs.longest:
             return self._as_it_is(x, cos, sin, rows)
         x, cos, sin = (pad(tensor, (0, 0, 0, size - tokens)) for tensor in (x, cos, sin))
         count = len(rows.ends) - 1
-        rows = Rows(pad(rows.ends, (0, ROWS - count % ROWS), value=size), size, rows.causal, fixed=True)
+        ends = pad(rows.ends, (0, ROWS - count % ROWS), value=size)
+        # no longer than need be: attention is launched for rows of this length, and what they do not have takes its time
+        rows = Rows(ends, self._graphs.longest_row(size), rows.causal, fixed=True)
         key = size, len(rows.ends), x.requires_grad
         self._seen[key] += 1
         if key not in self._takes and x.is_cuda and self._seen[key] > self._graphs.sights:
@@ -70,11 +73,11 @@ class Recorded:
         return x
 
     def _record(self, key: tuple[Any, ...], x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> None:
-        values, why = [x[0], cos[0], sin[0], rows.ends], ""
+        values, why = [x[0], cos[0], sin[0]], ""
         try:
             with torch.no_grad():
                 self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
-                self._takes[key] = _Take(self._layers, self._studio, values, rows.causal, needs_x=x.requires_grad)
+                self._takes[key] = _Take(self._layers, self._studio, values, rows, needs_x=x.requires_grad)
             Recorded.most = max(Recorded.most, self._studio.held)
         except torch.cuda.OutOfMemoryError:
             why = "they do not fit beside all else"
@@ -132,15 +135,14 @@ class _Take:
     """One size: the work on the way forward and backward."""
 
     def __init__(
-        self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], causal: bool, *, needs_x: bool
+        self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], rows: Rows, *, needs_x: bool
     ) -> None:
-        *_, ends = values
         size = len(values[0])
-        self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], ends.clone()]
+        self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], rows.ends.clone()]
         self.out, self.grad, self.gradients = studio.out[:size], studio.grad[:size], studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._layers, self._causal = layers, causal
-        self.take_in(values)
+        self._layers, self._like = layers, rows
+        self.take_in([*values, rows.ends])
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()
         self._back(kept)
@@ -158,7 +160,7 @@ class _Take:
     def _forth(self) -> list[list[Tensor]]:
         x, cos, sin, ends = self.inputs
         # anew each time: what is worked out of their ends is captured as well
-        self._rows = Rows(ends, len(x), self._causal, fixed=True)
+        self._rows = replace(self._like, ends=ends)
         kept = []
         for layer in self._layers:
             x, own = layer.forth(x, cos, sin, self._rows)

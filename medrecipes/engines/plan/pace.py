@@ -27,6 +27,8 @@ SPEED_BY_ROWS = 0.57  # of Unsloth without variable-length attention
 # to tokens on the average; the time to capture a layer, and what is lost when one is replayed
 SIGHTS, FILLED, RECORD_S, PLAY_S = 6, 0.45, 0.01, 0.15e-3
 OCTAVES = (8, 4, 2, 1)  # sizes an octave: few are soon captured, and fill tokens up the more
+STEP = 128  # from one size to the next, at the least
+SANDWICH = 1.3  # kernels of a layer with norms behind attention and perceptron, against one without
 SLOW = 1.3  # processors differ: what waits for one that is this much slower than ours is captured, too
 
 
@@ -37,15 +39,21 @@ class Graphs:
     largest: int  # tokens
     octave: int  # sizes from one number of tokens to its double
     sights: int  # how often a size is launched one by one before it is captured
+    longest: int = 1 << 31  # tokens of the longest row
 
     @classmethod
     def of(cls, recipe: Recipe, largest: int, octave: int, micro_batches: int) -> Graphs:
         """With sizes that come again and again, the first time is soon enough."""
-        return cls(largest, octave, 1 if micro_batches > 4 * SIGHTS * _kinds(recipe, octave) else SIGHTS)
+        sights = 1 if micro_batches > 4 * SIGHTS * _kinds(recipe, octave) else SIGHTS
+        return cls(largest, octave, sights, recipe.data.max_tokens)
 
     def filled(self, tokens: int) -> int:
         """The size that so many tokens are filled up to."""
         return filled(tokens, self.octave)
+
+    def longest_row(self, size: int) -> int:
+        """How long a row of a size can be: one to train on, or the one that fills it up."""
+        return min(size, max(self.longest, STEP, size // self.octave))
 
 
 def _kinds(recipe: Recipe, octave: int) -> int:
@@ -69,7 +77,8 @@ def speed(
         seconds = ((computed / pace) ** 4 + launched**4) ** 0.25
     if graphs:
         kinds, micro_batches = _kinds(recipe, graphs.octave), steps * accumulation
-        played = computed * (1 + FILLED / graphs.octave) + shape.layers * PLAY_S / tokens
+        more = graphs.filled(tokens) / tokens if recipe.train.packing else 1 + FILLED / graphs.octave  # packs are full
+        played = computed * more + shape.layers * PLAY_S / tokens
         before = min(1.0, graphs.sights * kinds / micro_batches)  # the share that is launched one by one
         seconds = before * seconds + (1 - before) * played
         seconds += kinds * shape.layers * RECORD_S / (micro_batches * tokens)
@@ -125,7 +134,8 @@ def _attending(shape: Shape, gpu: Gpu, at_once: MicroBatch) -> float:
 def launching(recipe: Recipe, shape: Shape, at_once: MicroBatch) -> float:
     """The seconds that a processor takes to launch the work of a micro-batch, forward and backward."""
     decodes = not at_once.decode_once and recipe.model.bits == 4
-    return shape.layers * LAUNCH_S * (1 + 0.4 * at_once.recomputed / shape.layers + 0.4 * decodes)
+    kernels = SANDWICH if shape.sandwich else 1.0
+    return shape.layers * kernels * LAUNCH_S * (1 + 0.4 * at_once.recomputed / shape.layers + 0.4 * decodes)
 
 
 def waiting(recipe: Recipe, shape: Shape, gpu: Gpu, most: MicroBatch, octave: int = 8) -> int:
@@ -181,7 +191,7 @@ def cached(shape: Shape) -> int:
 
 
 def sizes(most: int, octave: int) -> Iterator[int]:
-    """What is captured of micro-batches up to so many tokens: so many sizes an octave, multiples of 128."""
+    """What is captured of micro-batches up to so many tokens: so many sizes an octave, multiples of STEP."""
     size = 0
     while size < most:
         size = filled(size + 1, octave)
@@ -190,5 +200,5 @@ def sizes(most: int, octave: int) -> Iterator[int]:
 
 def filled(tokens: int, octave: int) -> int:
     """The size that so many tokens are filled up to."""
-    step = max(128, (1 << max(0, tokens.bit_length() - 1)) // octave)
+    step = max(STEP, (1 << max(0, tokens.bit_length() - 1)) // octave)
     return -(-tokens // step) * step
