@@ -36,8 +36,10 @@ def test_many_tensors_are_copied_without_the_kernel_that_copies_them_at_once(
         for copied in (places, copies):
             assert [tensor.tolist() for tensor in copied] == [[0.0, 1.0, 2.0], [1.0, 1.0]]
         assert copies[0].data_ptr() != values[0].data_ptr()
+        torch_private.add_all(copies, values)
+        assert [tensor.tolist() for tensor in copies] == [[0.0, 2.0, 4.0], [2.0, 2.0]]
         assert (capsys.readouterr().err == "") is known
-        for name in ("_foreach_copy", "_foreach_mul"):
+        for name in ("_foreach_copy", "_foreach_mul", "_foreach_add"):
             monkeypatch.setattr(torch_private, name, None)
     torch_private.copy_all(places, values)
     assert capsys.readouterr().err == ""  # said once

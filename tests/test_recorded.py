@@ -80,7 +80,7 @@ def test_where_recording_fails_it_is_told_and_training_goes_on(
 
     told = list[str]()
     monkeypatch.setattr(cuda_graphs, "_Studio", fail)
-    records = cuda_graphs.Recorded([], graphs=Graphs(4096, 8, 6), room=1e12, tell=told.append)
+    records = cuda_graphs.Recorded([], lambda: None, graphs=Graphs(4096, 8, 6), room=1e12, tell=told.append)
     x, cos, sin = torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 2), torch.zeros(1, 1000, 2)
     rows = Rows(torch.tensor([0, 1000]), 1000)
     assert records(x, cos, sin, rows).shape == x.shape
@@ -122,6 +122,50 @@ def test_what_is_played_is_held_against_what_was_recorded(
         return
     with pytest.raises(RuntimeError, match=f"^{differs}"):
         take._prove(expected)
+
+
+def test_gradients_of_micro_batches_add_up_whoever_made_them(libraries: None) -> None:
+    """One replayed, one replayed on top, a capture in between that writes over the places, and one that was launched."""
+    import torch
+
+    from medrecipes.engines.kernels import cuda_graphs
+
+    weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    studio = object.__new__(cuda_graphs._Studio)
+    studio.weights, studio.gradients = weights, [torch.zeros_like(weight) for weight in weights]
+    take = object.__new__(cuda_graphs._Take)
+    take.weights, take.gradients = studio.weights, studio.gradients
+
+    def work() -> None:
+        for place, value in zip(studio.gradients, ([1.0, 2.0], [3.0]), strict=True):
+            place.copy_(torch.tensor(value))
+
+    take.back = SimpleNamespace(replay=work)  # type: ignore[assignment]
+    for times in (1, 2):
+        take.learn()
+        assert [weight.grad.tolist() for weight in weights if weight.grad is not None] == [
+            [times, 2 * times],
+            [3 * times],
+        ]
+    studio.part()
+    work()
+    assert [weight.grad.tolist() for weight in weights if weight.grad is not None] == [[2, 4], [6]]
+    (weights[0].sum() + weights[1].sum()).backward()  # type: ignore[no-untyped-call]
+    take.learn()
+    assert [weight.grad.tolist() for weight in weights] == [[4, 7], [10]]
+    for weight in weights:
+        weight.grad = None
+    take.learn()
+    assert [weight.grad.tolist() for weight in weights if weight.grad is not None] == [[1, 2], [3]]
+
+
+def test_a_row_that_fills_a_size_up_is_no_longer_than_attention_is_launched_for() -> None:
+    for octave in OCTAVES:
+        graphs = Graphs(16384, octave, 1, longest=300)
+        for tokens in range(1, 16385, 7):
+            size = graphs.filled(tokens)
+            assert size - tokens <= graphs.longest_row(size) <= size
+            assert graphs.longest_row(size) >= min(300, size)
 
 
 @pytest.mark.parametrize(("octave", "many"), zip(OCTAVES, (24, 16, 10, 6), strict=True))

@@ -11,15 +11,16 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from medrecipes.core import processes
 from medrecipes.core.errors import reason
-from medrecipes.engines.kernels.torch_private import clone_all, copy_all
+from medrecipes.engines.kernels.torch_private import add_all, clone_all, copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.engines.plan.pace import Graphs
 
@@ -40,10 +41,13 @@ class Recorded:
 
     most = 0  # bytes that were CUDA graphs' own at one time, in this process
 
-    def __init__(self, layers: Sequence[Layer], graphs: Graphs, room: float, tell: Callable[[str], None]) -> None:
-        self._layers, self._graphs, self._room, self._tell = layers, graphs, int(room), tell
+    def __init__(
+        self, layers: Sequence[Layer], refresh: Callable[[], None], graphs: Graphs, room: float, tell: Callable[[str], None]
+    ) -> None:  # fmt: skip
+        self._layers, self._refresh, self._graphs, self._room, self._tell = layers, refresh, graphs, int(room), tell
         self._largest = graphs.largest
         self._weights = [weight for layer in layers for weight in layer.parameters]
+        self._alone = processes.size() == 1
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._takes: dict[tuple[Any, ...], _Take] = {}
         self._studio: _Studio | None = None
@@ -64,10 +68,13 @@ class Recorded:
             self._record(key, x, cos, sin, rows)
         if (take := self._takes.get(key)) is None:
             return self._as_it_is(x, cos, sin, rows)[:, :tokens]
-        out: Tensor = _Played.apply(take, x[0], cos[0], sin[0], rows.ends, *self._weights)
+        # one stands for all where they get their gradients of us: autograd takes its time with hundreds
+        weights = self._weights[:1] if self._alone else self._weights
+        out: Tensor = _Played.apply(take, self._alone, x[0], cos[0], sin[0], rows.ends, *weights)
         return out[None, :tokens]
 
     def _as_it_is(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
+        self._refresh()
         for layer in self._layers:
             x = layer(x, cos, sin, rows)
         return x
@@ -77,7 +84,9 @@ class Recorded:
         try:
             with torch.no_grad():
                 self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
-                self._takes[key] = _Take(self._layers, self._studio, values, rows, needs_x=x.requires_grad)
+                self._studio.part()
+                work = _Work(self._layers, self._refresh, rows)
+                self._takes[key] = _Take(work, self._studio, values, needs_x=x.requires_grad)
             Recorded.most = max(Recorded.most, self._studio.held)
         except torch.cuda.OutOfMemoryError:
             why = "they do not fit beside all else"
@@ -97,7 +106,7 @@ class _Studio:
         x = like[0]
         self.x, self.cos, self.sin = (tensor.new_zeros(largest, tensor.shape[-1]) for tensor in like[:3])
         self.out, self.grad, self.dx = (x.new_zeros(largest, x.shape[-1]) for _ in range(3))
-        self.gradients = [torch.zeros_like(weight) for weight in weights]
+        self.weights, self.gradients = weights, [torch.zeros_like(weight) for weight in weights]
         self.held = 0
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()  # one for all: memory is shared within a stream alone
@@ -105,6 +114,12 @@ class _Studio:
         # one piece that all cut theirs from: left to themselves, sizes that come as they may would share it badly
         with self.recording() as self._first:
             x.new_empty(room // x.itemsize)[:1].zero_()
+
+    def part(self) -> None:
+        """Leave the weights the gradients they have, which the next work would write over."""
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            if weight.grad is gradient:
+                weight.grad = gradient.clone()
 
     @contextmanager
     def recording(self) -> Iterator[torch.cuda.CUDAGraph]:
@@ -131,18 +146,26 @@ class _Studio:
         self.held += torch.cuda.memory_reserved() - before
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is captured."""
+
+    layers: Sequence[Layer]
+    refresh: Callable[[], None]  # copies the updates' weights to where they are used
+    rows: Rows  # which others take the place of
+
+
 class _Take:
     """One size: the work on the way forward and backward."""
 
-    def __init__(
-        self, layers: Sequence[Layer], studio: _Studio, values: Sequence[Tensor], rows: Rows, *, needs_x: bool
-    ) -> None:
-        size = len(values[0])
-        self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], rows.ends.clone()]
-        self.out, self.grad, self.gradients = studio.out[:size], studio.grad[:size], studio.gradients
+    def __init__(self, work: _Work, studio: _Studio, values: Sequence[Tensor], *, needs_x: bool) -> None:
+        size, ends = len(values[0]), work.rows.ends
+        self.inputs = [studio.x[:size], studio.cos[:size], studio.sin[:size], ends.clone()]
+        self.out, self.grad = studio.out[:size], studio.grad[:size]
+        self.weights, self.gradients = studio.weights, studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._layers, self._like = layers, rows
-        self.take_in([*values, rows.ends])
+        self._work = work
+        self.take_in([*values, ends])
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()
         self._back(kept)
@@ -159,10 +182,11 @@ class _Take:
 
     def _forth(self) -> list[list[Tensor]]:
         x, cos, sin, ends = self.inputs
+        self._work.refresh()
         # anew each time: what is worked out of their ends is captured as well
-        self._rows = replace(self._like, ends=ends)
+        self._rows = replace(self._work.rows, ends=ends)
         kept = []
-        for layer in self._layers:
+        for layer in self._work.layers:
             x, own = layer.forth(x, cos, sin, self._rows)
             kept.append(own)
         self.out.copy_(x)
@@ -171,15 +195,25 @@ class _Take:
     def _back(self, kept: list[list[Tensor]]) -> None:
         grad: Tensor | None = self.grad
         end = len(self.gradients)
-        for number in reversed(range(len(self._layers))):
+        for number in reversed(range(len(self._work.layers))):
             assert grad is not None
             needs_x = number > 0 or self.dx is not None
-            grad, found = self._layers[number].back(grad, kept.pop(), self._rows, needs_x=needs_x)
+            grad, found = self._work.layers[number].back(grad, kept.pop(), self._rows, needs_x=needs_x)
             copy_all(self.gradients[end - len(found) : end], found)
             end -= len(found)
         if self.dx is not None:
             assert grad is not None
             self.dx.copy_(grad)
+
+    def learn(self) -> None:
+        """Work backward, and leave the weights their gradients, on top of those of micro-batches before."""
+        before = [weight.grad for weight in self.weights if weight.grad is not None]
+        kept = clone_all(before) if before else []  # which may lie where the work writes
+        self.back.replay()
+        if kept:
+            add_all(self.gradients, kept)
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            weight.grad = gradient
 
     def _prove(self, expected: list[Tensor]) -> None:
         """What is replayed is what was captured."""
@@ -200,16 +234,23 @@ class _Take:
 
 class _Played(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, take: _Take, x: Tensor, cos: Tensor, sin: Tensor, ends: Tensor, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, take: _Take, alone: bool, x: Tensor, cos: Tensor, sin: Tensor, ends: Tensor, *weights: Tensor
+    ) -> Tensor:
         take.take_in((x, cos, sin, ends))
         take.forth.replay()
-        ctx.take = take
+        ctx.take, ctx.alone = take, alone
         return take.out.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         take = ctx.take
         take.grad.copy_(grad)
-        take.back.replay()
+        gradients: list[Tensor | None] = [None]
+        if ctx.alone:
+            take.learn()
+        else:  # several GPUs add up what autograd is given
+            take.back.replay()
+            gradients = [*clone_all(take.gradients)]
         dx = None if take.dx is None else take.dx.detach()
-        return (None, dx, None, None, None, *clone_all(take.gradients))
+        return (None, None, dx, None, None, None, *gradients)

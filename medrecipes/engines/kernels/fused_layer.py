@@ -328,11 +328,12 @@ def _is_gemma(config: Any) -> bool:
 @contextmanager
 def layers(
     model: Any, dtype: torch.dtype, keep: Sequence[bool], *, project: Callable[..., Projection] = Projection,
-    shards: Shards | None = None, recorded: Callable[[Sequence[Layer]], Way] | None = None,
+    shards: Shards | None = None, recorded: Callable[[Sequence[Layer], Callable[[], None]], Way] | None = None,
 ) -> Iterator[None]:  # fmt: skip
     """Inside, the model's layers train as the function above; answering and evaluating go the library's own way.
 
-    `project` makes the projections; `recorded` makes of all layers one way, which the first then goes.
+    `project` makes the projections; `recorded` makes of all layers, and of what copies the updates' weights to their places
+    before each pass, one way, which the first then goes.
     """
     inner = decoder(model)
     layers = list(inner.layers)
@@ -352,7 +353,7 @@ def layers(
             for places, weights in groups:
                 copy_all(places, weights)
 
-    ways: list[Way] = [recorded(owns), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
+    ways: list[Way] = [recorded(owns, refresh), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
     several = bool(_kinds(inner.config))
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -371,7 +372,8 @@ def layers(
         seen.clear()
         causal = bool(getattr(layer.self_attn, "is_causal", True))
         packed[:] = [varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)]
-        refresh()
+        if not recorded:
+            refresh()
 
     def place(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor, varlen_attention.Rows]:
         return *positions(x, named), packed[0]

@@ -24,6 +24,7 @@ flash_forward_on_cpu: Any = _of(torch.ops.aten, "_scaled_dot_product_flash_atten
 flash_backward_on_cpu: Any = _of(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
 _foreach_copy: Any = _of(torch, "_foreach_copy_")
 _foreach_mul: Any = _of(torch, "_foreach_mul")
+_foreach_add: Any = _of(torch, "_foreach_add_")
 
 
 def has_flash() -> bool:
@@ -69,6 +70,16 @@ def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(_foreach_mul(tensors, 1.0))
     _gone("_foreach_mul", "tensors are copied one by one, by a kernel each")
     return [tensor.clone() for tensor in tensors]
+
+
+def add_all(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Add many tensors to others, by one kernel."""
+    if _foreach_add is not None:
+        _foreach_add(places, values)
+        return
+    _gone("_foreach_add_", "tensors are added one by one, by a kernel each")
+    for place, value in zip(places, values, strict=True):
+        place.add_(value)
 
 
 def compilations() -> int:
