@@ -37,11 +37,12 @@ def told(report: Mapping[str, Any]) -> Iterator[Said]:
         yield "kept out", _kept_out(report["benchmarks"])
     yield from _missed(report)
     held = "test" if report["rows"]["test"] else "dev"
-    if 0 < groups["in"][held] < FEW:
+    few = groups["in"][held]
+    if 0 < few < FEW:
         yield (
             "warning",
             (
-                f"{held} has {groups['in'][held]} groups, fewer than {FEW}: its intervals cannot show how groups differ; "
+                f"{held} has {few} group{'s' if few != 1 else ''}, fewer than {FEW}: its intervals cannot show how groups differ; "
                 f"use more documents, or a larger data.split.{held}"
             ),
         )
