@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    BitsAndBytesConfig,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -30,10 +32,13 @@ from transformers import (
 )
 
 from medrecipes.core.errors import EngineError
+from medrecipes.engines.base_weights import round_weights_alone
+from medrecipes.engines.generation import body
+from medrecipes.engines.generation.cache import Slots
 from medrecipes.engines.kernels import fused_layer, pointwise, varlen_attention
 from medrecipes.engines.kernels.cuda_graphs import Recorded
 from medrecipes.engines.kernels.eight_bit import EightBitProjection, unfit
-from medrecipes.engines.kernels.projections import Projection
+from medrecipes.engines.kernels.projections import Projection, eight_bit_scales
 from medrecipes.engines.plan.pace import Graphs
 from medrecipes.engines.trainer.fused import differs
 from medrecipes.engines.trainer.runtime_proofs import Proving
@@ -218,7 +223,7 @@ def reasons() -> dict[str, str | None]:
     """Why the layers of a model are left to the library."""
     recipes = {
         "dropout": Recipe(lora=Lora(dropout=0.1)), "dora": Recipe(lora=Lora(use_dora=True)),
-        "8 bits": Recipe(model=Model(bits=8)), "none": Recipe(),
+        "offload": Recipe(model=Model(bits=8, cpu_offload=True)), "8 bits": Recipe(model=Model(bits=8)), "none": Recipe(),
     }  # fmt: skip
     found = {name: fused_layer.unfit(build("mistral", ALL), recipe) for name, recipe in recipes.items()}
     other, sharp = build("mistral", ALL), build("mistral", ALL)
@@ -293,6 +298,45 @@ def eight_bits() -> dict[str, Any]:
     return found
 
 
+def weights_in_8_bits() -> dict[str, dict[str, float]]:
+    """How far a base in 8 bits trains and answers through the fused layers from how it does through the library's."""
+    found = {}
+    for family in ("llama 3.1", "qwen2", "gemma 3", "phi3"):
+        config, kind, settings = FAMILIES[family]
+        torch.manual_seed(0)
+        shape = config(**{"attn_implementation": "sdpa"} | SHAPE | settings)
+        model = kind.from_pretrained(
+            None, config=shape, state_dict=kind(shape).state_dict(), dtype=torch.float32, device_map={"": "cpu"},
+            quantization_config=BitsAndBytesConfig(load_in_8bit=True),
+        )  # fmt: skip
+        round_weights_alone(model)
+        assert eight_bit_scales(fused_layer.projections(model.get_decoder().layers[0])[1][0]) is not None
+        own = fused_layer.projections(model.get_decoder().layers[0])
+        names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module in list(chain(*own))}
+        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=sorted(names))).train()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, 0.2)
+        loss, grads = step(model)
+        found[family] = {"updates": len(grads)}
+        for name, once in (("once", True), ("anew", False)):
+            with fused_layer.layers(
+                model, torch.float32, [True, False, True], project=partial(Projection, decode=once)
+            ):
+                ours, others = step(model, **WHERE)
+            far = sum(float((others[key] - grad).square().sum()) for key, grad in grads.items())
+            size = sum(float(grad.square().sum()) for grad in grads.values())
+            found[family][name] = max(abs(ours - loss) / loss, (far / size) ** 0.5)
+        model.eval()
+        ids = list(range(1, 13))
+        with torch.no_grad():
+            assert body.fits_fused(model, torch.float32)
+            wanted = body.expected(model, ids, torch.device("cpu"))
+            answers = body.FusedBody(model, torch.float32, adapter=True, decode=False)
+            found[family]["answers"] = body.apart(answers, Slots(2, len(ids) + 1, torch.float32), ids, wanted)
+    return found
+
+
 if __name__ == "__main__":
     apart = {
         f"{family}, {targets} targets, {keep}{', input with a gradient' if inputs else ''}{', filled up' if recorded else ''}": compare(
@@ -316,6 +360,7 @@ if __name__ == "__main__":
                 "neighbours": neighbours(),
                 "probes": probes(),
                 "eight bits": eight_bits(),
+                "weights in 8 bits": weights_in_8_bits(),
             }
         )
     )

@@ -54,7 +54,8 @@ def test_what_they_cannot_do_is_left_to_the_library(found: dict[str, Any]) -> No
     assert found["reasons"] == {
         "dropout": "not with lora.dropout = 0.1",
         "dora": "not with lora.use_dora = true",
-        "8 bits": "not with model.bits = 8",
+        "offload": "not with model.cpu_offload = true",
+        "8 bits": None,
         "granite": "granite layers are built otherwise",
         "relu": "its activation is relu",
         "none": None,
@@ -66,6 +67,13 @@ def test_a_family_that_was_not_proved_on_a_gpu_is_held_against_the_library_first
     assert probes["right"] is None
     assert re.fullmatch(r"the fused ones lie \d+\.\d% from them on a probe", probes["wrong"])
     assert probes["none"] == "the fused ones fail here: no kernel for this GPU"
+
+
+def test_weights_in_8_bits_train_and_answer_as_through_the_librarys_layers(found: dict[str, Any]) -> None:
+    for family, apart in found["weights in 8 bits"].items():
+        assert apart["updates"] == 3 * 2 * (4 if family == "phi3" else 7), family
+        assert max(apart["once"], apart["anew"]) < 1e-4, family
+        assert apart["answers"] < 1e-3, family
 
 
 def test_8_bit_floats_are_the_product_but_for_their_rounding(found: dict[str, Any]) -> None:

@@ -261,7 +261,8 @@ def test_what_cannot_be_fused_says_why() -> None:
     assert unfit(Recipe(), "mistral") is None
     assert unfit(Recipe(), "granite") == "granite layers are built otherwise"
     assert unfit(Recipe(lora=Lora(dropout=0.05)), "llama") == "not with lora.dropout = 0.05"
-    assert unfit(Recipe(model=Model(bits=8)), "llama") == "not with model.bits = 8"
+    assert unfit(Recipe(model=Model(bits=8)), "llama") is None
+    assert unfit(Recipe(model=Model(bits=8, cpu_offload=True)), "llama") == "not with model.cpu_offload = true"
     assert unfit(Recipe(train=Train(padding_free=False)), "llama") == "not with train.padding_free = false"
 
 

@@ -6,12 +6,12 @@ from types import MethodType
 from typing import Any
 
 import torch
-from bitsandbytes.functional import int8_vectorwise_dequant
 from bitsandbytes.nn import Linear8bitLt
 from peft import LoftQConfig, LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import BitsAndBytesConfig
 
+from medrecipes.engines.kernels.projections import decode_8_bits, eight_bit_scales
 from medrecipes.engines.lora import barred
 from medrecipes.recipe.schema import Recipe
 
@@ -41,12 +41,12 @@ class _WeightsIn8Bits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
         ctx.save_for_backward(values, scales)
-        return torch.nn.functional.linear(x, int8_vectorwise_dequant(values, scales).to(x.dtype))
+        return torch.nn.functional.linear(x, decode_8_bits(values, scales).to(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         values, scales = ctx.saved_tensors
-        return gradients[0] @ int8_vectorwise_dequant(values, scales).to(gradients[0].dtype), None, None
+        return gradients[0] @ decode_8_bits(values, scales).to(gradients[0].dtype), None, None
 
 
 class WeightOnly8bit(Linear8bitLt):
@@ -58,11 +58,9 @@ class WeightOnly8bit(Linear8bitLt):
 
     def forward(self, x: Tensor) -> Tensor:
         """The decoded weights times x."""
-        values = self.state.CB if self.weight.CB is None else self.weight.CB
-        scales = self.state.SCB if self.weight.SCB is None else self.weight.SCB
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        found: Tensor = _WeightsIn8Bits.apply(x, values, scales)
+        found: Tensor = _WeightsIn8Bits.apply(x, self.weight.data, eight_bit_scales(self))
         return found if self.bias is None else found + self.bias.to(found.dtype)
 
 

@@ -81,6 +81,8 @@ def choose_shards(recipe: Recipe, config: Mapping[str, Any], dtype: torch.dtype)
     )
     if shape.family not in plan.SHARED_FAMILIES:
         reason = reason or f"{shape.family} layers were not proved to be shared"
+    if recipe.model.bits == 8:
+        reason = reason or "layers in 8 bits were not proved to be shared"
     if recipe.train.compute == "fp8":
         reason = reason or "each GPU keeps its matrices in 8-bit floats"
     if reason and wanted is True:
@@ -154,7 +156,7 @@ def choose_setting(trains: Trains, packs: Sequence[Pack], *, shared: bool) -> Se
     choices["checkpointing"] = Choice(f"{found.recomputed} of {shape.layers} layers", fits if auto[1] else SAID)
     if own and recipe.train.compute == "fp8":
         choices["weights"] = Choice("rounded once" if found.decode_once else "rounded when needed", fits)
-    elif own and recipe.model.bits == 4:
+    elif own and recipe.model.bits != 16:
         choices["weights"] = Choice(DECODED if found.decode_once else UNDECODED, fits)
     if own:
         launches = Choice("one by one", "CUDA graphs would not pay here, or not fit")

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 
 from medrecipes.engines.generation.cache import Batch, Cache, attend_prompts
 from medrecipes.engines.kernels import fused_layer, pointwise
-from medrecipes.engines.kernels.projections import Projection
+from medrecipes.engines.kernels.projections import Projection, eight_bit_scales
 from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.kernels.varlen_attention import How, Rows
 from medrecipes.engines.opening import without_peft
@@ -177,7 +177,7 @@ class _Held(Projection):
     """A projection that answers: unquantised matrices that multiply the same input are multiplied one by one, not stacked anew."""
 
     def decode(self) -> None:
-        """Hold 4-bit weights decoded; others stay where they are, for captured training steps read them there."""
+        """Hold quantised weights decoded; others stay where they are, for captured training steps read them there."""
         if self.quantised:
             self.decoded = self.weight()
 
@@ -213,7 +213,7 @@ def fits_fused(model: Any, dtype: torch.dtype) -> bool:
 
 
 def _is_plain(module: Any) -> bool:
-    """Whether a projection is a matrix, in 4 bits or unquantised, with at most one LoRA adapter of the plain kind."""
+    """Whether a projection is a matrix, in 4, 8 or 16 bits, with at most one LoRA adapter of the plain kind."""
     if (
         len(getattr(module, "lora_A", ())) > 1
         or getattr(module, "lora_variant", None)
@@ -223,7 +223,8 @@ def _is_plain(module: Any) -> bool:
     base = getattr(module, "base_layer", module)
     if base.weight.device.type == "meta":
         return False
-    return getattr(base.weight, "quant_state", None) is not None or base.weight.is_floating_point()
+    packed = getattr(base.weight, "quant_state", None) is not None or eight_bit_scales(base) is not None
+    return packed or base.weight.is_floating_point()
 
 
 APART = {torch.float32: 2e-3, torch.bfloat16: 0.1, torch.float16: 0.03}  # of the logits' deviation from their mean

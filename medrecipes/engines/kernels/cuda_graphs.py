@@ -70,7 +70,7 @@ class Recorded:
             return self._as_it_is(x, cos, sin, rows)[:, :tokens]
         # one stands for all where they get their gradients of us: autograd takes its time with hundreds
         weights = self._weights[:1] if self._alone else self._weights
-        out: Tensor = _Played.apply(take, self._alone, x[0], cos[0], sin[0], rows.ends, *weights)
+        out: Tensor = _Played.apply(take, x[0], cos[0], sin[0], rows.ends, *weights)
         return out[None, :tokens]
 
     def _as_it_is(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows) -> Tensor:
@@ -85,7 +85,7 @@ class Recorded:
             with torch.no_grad():
                 self._studio = self._studio or _Studio(self._weights, values, self._largest, self._room)
                 self._studio.part()
-                work = _Work(self._layers, self._refresh, rows)
+                work = _Work(self._layers, self._refresh, rows, self._alone)
                 self._takes[key] = _Take(work, self._studio, values, needs_x=x.requires_grad)
             Recorded.most = max(Recorded.most, self._studio.held)
         except torch.cuda.OutOfMemoryError:
@@ -153,6 +153,7 @@ class _Work:
     layers: Sequence[Layer]
     refresh: Callable[[], None]  # copies the updates' weights to where they are used
     rows: Rows  # which others take the place of
+    alone: bool  # whether no other GPU adds its gradients to ours
 
 
 class _Take:
@@ -164,7 +165,7 @@ class _Take:
         self.out, self.grad = studio.out[:size], studio.grad[:size]
         self.weights, self.gradients = studio.weights, studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._work = work
+        self._work, self.alone = work, work.alone
         self.take_in([*values, ends])
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()
@@ -234,12 +235,10 @@ class _Take:
 
 class _Played(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, take: _Take, alone: bool, x: Tensor, cos: Tensor, sin: Tensor, ends: Tensor, *weights: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, take: _Take, x: Tensor, cos: Tensor, sin: Tensor, ends: Tensor, *weights: Tensor) -> Tensor:
         take.take_in((x, cos, sin, ends))
         take.forth.replay()
-        ctx.take, ctx.alone = take, alone
+        ctx.take = take
         return take.out.detach()
 
     @staticmethod
@@ -247,10 +246,10 @@ class _Played(torch.autograd.Function):
         take = ctx.take
         take.grad.copy_(grad)
         gradients: list[Tensor | None] = [None]
-        if ctx.alone:
+        if take.alone:
             take.learn()
         else:  # several GPUs add up what autograd is given
             take.back.replay()
             gradients = [*clone_all(take.gradients)]
         dx = None if take.dx is None else take.dx.detach()
-        return (None, None, dx, None, None, None, *gradients)
+        return (None, dx, None, None, None, *gradients)

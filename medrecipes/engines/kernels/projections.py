@@ -24,6 +24,7 @@ class Projection:
         # of a base that GPUs share, these hold numbers in their layer's turn alone
         bases = [getattr(module, "base_layer", module) for module in modules]
         self.bases = [base.weight for base in bases]
+        self._scales = [eight_bit_scales(base) for base in bases]
         biases = [base.bias for base in bases]
         self.bias: Tensor | None = None
         if any(bias is not None for bias in biases):
@@ -49,11 +50,12 @@ class Projection:
 
     @property
     def quantised(self) -> bool:
-        """Whether any of them is held in 4 bits."""
-        return any(getattr(base, "quant_state", None) is not None for base in self.bases)
+        """Whether any of them is held in 4 or 8 bits."""
+        packed = (getattr(base, "quant_state", None) is not None for base in self.bases)
+        return any(packed) or any(scales is not None for scales in self._scales)
 
     def decode(self) -> None:
-        """Hold the weights decoded from now on; modules whose own are not in 4 bits share them, so that none is there twice."""
+        """Hold the weights decoded from now on; modules whose own are in 16 bits share them, so that none is there twice."""
         with torch.no_grad():
             self.decoded = self.weight()
         if self.quantised:
@@ -62,16 +64,18 @@ class Projection:
             base.data = part
 
     def weight(self) -> Tensor:
-        """The stacked weights in the number format of the computation; 4-bit ones are decoded for the moment."""
+        """The stacked weights in the number format of the computation; those in 4 or 8 bits are decoded for the moment."""
         if self.decoded is not None:
             return self.decoded
-        if len(self.bases) == 1 and getattr(self.bases[0], "quant_state", None) is None:
+        if len(self.bases) == 1 and not self.quantised:
             only: Tensor = self.bases[0].to(self.dtype)
             return only
         out = torch.empty((sum(self._rows), self._inputs), dtype=self.dtype, device=self.a.device)
-        for part, base in zip(out.split(self._rows), self.bases, strict=True):
+        for part, base, scales in zip(out.split(self._rows), self.bases, self._scales, strict=True):
             state = getattr(base, "quant_state", None)
-            if state is None:
+            if scales is not None:
+                part.copy_(decode_8_bits(base, scales))
+            elif state is None:
                 part.copy_(base)
             elif state.dtype == self.dtype and part.is_cuda:
                 decode_weight(base, state, part)
@@ -141,6 +145,22 @@ def decode_weight(packed: Tensor, state: Any, out: Tensor | None = None) -> Tens
 
     decoded: Tensor = dequantize_4bit(packed.data, state, out=out)
     return decoded
+
+
+def decode_8_bits(values: Tensor, scales: Tensor) -> Tensor:
+    """What 8-bit weights stand for, in fp32."""
+    from bitsandbytes.functional import int8_vectorwise_dequant
+
+    decoded: Tensor = int8_vectorwise_dequant(values.data, scales)
+    return decoded
+
+
+def eight_bit_scales(module: Any) -> Tensor | None:
+    """What each row of 8-bit weights is to be multiplied by; None where they are held otherwise."""
+    if module.weight.dtype != torch.int8:
+        return None
+    found: Tensor | None = getattr(module.weight, "SCB", None)
+    return module.state.SCB if found is None else found  # a layer that has answered once holds them elsewhere
 
 
 def _adapter(module: Any) -> tuple[Tensor, Tensor, float] | None:

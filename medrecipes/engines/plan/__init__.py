@@ -28,7 +28,7 @@ def unfit(recipe: Recipe, family: str, *, cpu: bool = False) -> str | None:
     barred = {
         "lora.dropout": recipe.lora.dropout or None,
         "lora.use_dora": "true" if recipe.lora.use_dora else None,
-        "model.bits": 8 if recipe.model.bits == 8 else None,
+        "model.cpu_offload": "true" if recipe.model.cpu_offload else None,
         "model.trust_remote_code": "true" if recipe.model.trust_remote_code else None,
         "train.padding_free": None if train.padding_free or train.packing else "false",
         "train.precision": "fp32" if train.precision == "fp32" and not cpu else None,
@@ -100,7 +100,7 @@ def choose(
     taken_at_once = [(size, *rows.tokens(size)) for size in sizes]
 
     def among(shards: int) -> Iterator[Plan]:
-        either = way == "fused" and shards == 1 and (recipe.model.bits == 4 or recipe.train.compute == "fp8")
+        either = way == "fused" and shards == 1 and (recipe.model.bits != 16 or recipe.train.compute == "fp8")
         decoded = (True, False) if either else (False,)
         for (size, most, mean), decode_once, again in product(taken_at_once, decoded, _layers(recipe, shape)):
             fullest = MicroBatch(way, most, again, decode_once, batch // size, gpus, shards, rows.reach)
@@ -121,7 +121,7 @@ def choose(
 
     # nothing is sent round that every GPU can hold
     shared = recipe.model.shard if shared is None else shared
-    may = gpus > 1 and way == "fused" and shared is not False
+    may = gpus > 1 and way == "fused" and shared is not False and recipe.model.bits != 8
     plans = [] if may and shared is True else list(among(1))
     fitting = [plan for plan in plans if plan.fits]
     if may and not fitting:

@@ -32,7 +32,7 @@ class MicroBatch:
     way: Way
     tokens: int
     recomputed: int
-    decode_once: bool  # whether 4-bit weights are decoded once, and kept
+    decode_once: bool  # whether quantised weights are decoded once, and kept
     accumulation: int = 1  # micro-batches in a step
     gpus: int = 1
     shards: int = 1  # among how many GPUs the layers are shared
@@ -74,7 +74,8 @@ def parts(recipe: Recipe, shape: Shape, at_once: MicroBatch, *, varlen: bool = T
     # the layer at work: gate and up, their gradients, the product and its gradient, and a few of the stream
     again = (4 if way == "unsloth" else 6) * i + 4 * h
     working = tokens * (6 * i + 4 * h if way == "fused" else max(full, again) if recomputed else 4 * i + 4 * h)
-    decoding = 0 if decode_once or model.bits != 4 else 2 * shape.inner * h
+    # gate and up, decoded for the moment; those in 8 bits by way of fp32
+    decoding = 0 if decode_once else {4: 4, 8: 8, 16: 0}[model.bits] * shape.inner * shape.hidden
     words = tokens * 4 * h + min(tokens, HEAD_TOKENS) * shape.vocabulary * 6
     return {
         "weights": (held * layer + embeddings + (2 * shape.matrices if decode_once else 0)) / GB,

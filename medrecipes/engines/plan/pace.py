@@ -16,6 +16,8 @@ RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other":
 # bytes that are moved for a token and a word of the vocabulary (fitted to Gemma 3 270M's shape), and that 8-bit floats move
 # more for each number of an input or gradient (to three shapes)
 WORD, ROUNDED = 14, 7
+# bytes that are moved to decode a number of the base; those in 8 bits come by way of fp32
+DECODED = {4: 2.5, 8: 11.0, 16: 0.0}
 # attention: how many tokens one attended to where all this was fitted, and which share of a GPU's rate the kernels for short and
 # for long rows reach (docs/performance.md, long rows)
 REACH, SHORT_ROWS, LONG_ROWS = 300, 0.32, 0.53
@@ -113,7 +115,8 @@ def computing(recipe: Recipe, shape: Shape, gpu: Gpu, at_once: MicroBatch) -> fl
         back = (shape.heads + 2 * shape.kv_heads) * shape.width + 2 * shape.hidden + 2 * shape.inner
         rounded = ROUNDED * shape.layers * (forward * (1 + share) + back)
     moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share) + WORD * shape.vocabulary
-    decoded = 0.0 if at_once.decode_once or recipe.model.bits != 4 else (2 + share) * 2.5 * shape.matrices / tokens
+    moving = 0.0 if at_once.decode_once else DECODED[recipe.model.bits]
+    decoded = (2 + share) * moving * shape.matrices / tokens
     read = (
         2 * (2 + share) * shape.matrices / tokens
     )  # the weights, on every way forward and backward, while others multiply
@@ -133,7 +136,7 @@ def _attending(shape: Shape, gpu: Gpu, at_once: MicroBatch) -> float:
 
 def launching(recipe: Recipe, shape: Shape, at_once: MicroBatch) -> float:
     """The seconds that a processor takes to launch the work of a micro-batch, forward and backward."""
-    decodes = not at_once.decode_once and recipe.model.bits == 4
+    decodes = not at_once.decode_once and recipe.model.bits != 16
     kernels = SANDWICH if shape.sandwich else 1.0
     return shape.layers * kernels * LAUNCH_S * (1 + 0.4 * at_once.recomputed / shape.layers + 0.4 * decodes)
 

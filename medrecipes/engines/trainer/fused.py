@@ -1,7 +1,7 @@
 """Training through the fused decoder layers, replayed from CUDA graphs where that pays; chat and tagging runs alike.
 
-Families that were proved on a GPU go straight to them. Any other is held against the library's layers first, on two short
-rows: the stream behind the last layer and the gradients of LoRA. One that differs or fails trains as the library has it.
+Families that were proved on a GPU go straight to them. Any other, and a base in 8 bits, is held against the library's layers first,
+on two short rows: the stream behind the last layer and the gradients of LoRA. One that differs or fails trains as the library has it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def fused_layers(engine: Any, setting: Setting, console: Console, shards: Shards
     enter = partial(fused_layer.layers, engine.model, engine.dtype, keep, shards=shards)
     family = fused_layer.decoder(engine.model).config.model_type
     on_gpu = next(engine.model.parameters()).is_cuda
-    if on_gpu and family not in PROVED_FAMILIES and (why := differs(engine.model, engine.dtype, enter)):
+    proved = family in PROVED_FAMILIES and engine.recipe.model.bits != 8
+    if on_gpu and not proved and (why := differs(engine.model, engine.dtype, enter)):
         require_bf16(engine.recipe, why)
         tell("layers", "library", why)
         yield
