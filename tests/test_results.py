@@ -96,6 +96,25 @@ def test_recipes_run_before_what_is_compared_with_them_and_long_runs_first(scrip
     value = {"rows": {"a": {"seeds": {"1": {"run_s": 5.0}}}, "b": {"seeds": {"1": {"run_s": 9.0}}}}}
     order = [(row.name, seed) for row, seed in script["in_turn"](rows, [42, 1], value)]
     assert order == [("c", 42), ("b", 42), ("a", 42), ("c", 1), ("b", 1), ("a", 1), ("b (m)", 42), ("b (m)", 1)]
+    rows[3].seeds = [1]
+    assert script["in_turn"](rows, [42, 1], value)[-2:] == [(rows[0], 1), (rows[3], 1)]
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"), [((), ["a", "b"]), (("--mistakes",), ["a", "a (m)"]), (("--only", "a"), ["a", "a (m)"])]
+)
+def test_mistakes_are_run_when_they_are_asked_for(
+    words: tuple[str, ...], runs: list[str], script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = tmp_path / "matrix.toml"
+    row = '[[rows]]\nrecipe = "{}"\ndata = "x"\ntest = "some"\nfigures = "answers"\n'
+    matrix.write_text(row.format("a") + row.format("b") + row.format("a") + 'costs = "it"\nmistake = "m"\n')
+    ran: list[str] = []
+    main = script["main"]
+    monkeypatch.setitem(main.__globals__, "measure", lambda rows, *_: ran.extend(row.name for row in rows) or [])
+    monkeypatch.setattr(sys, "argv", ["results", "--data", str(tmp_path), "--matrix", str(matrix), *words])
+    assert main() == 0
+    assert ran == runs
 
 
 def test_a_commit_says_whether_the_checkout_differed(script: dict[str, Any]) -> None:
