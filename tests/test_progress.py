@@ -110,6 +110,16 @@ def test_colours_are_left_out_where_the_reader_says_so() -> None:
         assert ("\x1b[3" not in shown.text) or coloured
 
 
+def test_the_first_of_what_is_done_at_once_tells_nothing_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    work = Work("tuned", 10, 0, at_once=True)
+    now, work.done = 108.0, 1
+    assert str(work) == "1/10  8 s"
+    work.done = 5
+    assert str(work) == "5/10  8 s left"
+
+
 def test_the_time_left_is_reckoned_from_what_was_done_since_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)

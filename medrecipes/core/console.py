@@ -87,9 +87,9 @@ class Console:
         self.rich.print(Text.assemble((labelled(name, ""), "bold"), said, (f"{seconds:.1f} s", "dim")))
 
     @contextmanager
-    def bar(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
+    def bar(self, name: str, total: int, done: int = 0, *, at_once: bool = False) -> Iterator[Bar]:
         """A progress bar with free text and the time left; without a terminal, a line every few seconds."""
-        work = Work(name, total, done, begins=False)
+        work = Work(name, total, done, begins=False, at_once=at_once)
         with self._showing(work):
             yield Bar(work)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SOON_S = 1.0  # before that a pace says nothing
+FEW = 0.25  # of what is done at once, whose first to end tell nothing of the last
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Work:
     text: str = ""
     bytes: bool = False
     begins: bool = True  # whether it says that it begins where no line can be drawn anew
+    at_once: bool = False  # whether its parts are done beside each other, and not one after the other
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +46,8 @@ class Work:
         """The seconds that the rest takes at the pace so far, once there is one."""
         moved, took = self.done - self._first, time.monotonic() - self._since
         if not self.total or moved <= 0 or took < SOON_S:
+            return None
+        if self.at_once and moved < FEW * (self.total - self._first):
             return None
         return took / moved * max(0, self.total - self.done)
 

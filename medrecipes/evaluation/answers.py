@@ -82,7 +82,7 @@ def predict(model: str, engine: Engine, asked: Questions) -> list[Prediction]:
     prompts = template.prompts([conversation.prompt() for conversation, _ in todo])
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with own_file(path) as file, console.bar(model, len(rows), len(done)) as bar:
+        with own_file(path) as file, console.bar(model, len(rows), len(done), at_once=True) as bar:
             for row, ids, value in zip(todo, engine.generate(prompts), nats, strict=True):
                 said = answer_of(template, ids, settings)
                 prediction = Prediction(
