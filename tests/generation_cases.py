@@ -20,6 +20,7 @@ from medrecipes.engines.generation import (
     Request,
     generate,
     inference,
+    likelihood,
     nats,
     packed_nats,
 )
@@ -132,12 +133,20 @@ def examples() -> list[Example]:
 
 
 def likelihoods(model: Any) -> float:
-    """The largest difference between packed rows and padded ones."""
-    body = LibraryBody(model)
+    """The largest difference between packed rows, whose logits are made of a few tokens at a time, padded ones, and single ones
+    by the library's own logits."""
+    body, likelihood.LOGITS = LibraryBody(model), 3 * SHAPE["vocab_size"] + 1
     padded = nats(model, TEMPLATE, examples(), 4, torch.float32)
     with inference(DEVICE, torch.float32), body.opened():
-        packed = packed_nats(body, examples(), STOPS, DEVICE, body.vocabulary)
-    return max(abs(a - b) for one, other in zip(padded, packed, strict=True) for a, b in zip(one, other, strict=True))
+        packed = packed_nats(body, examples(), STOPS, DEVICE)
+    with inference(DEVICE, torch.float32):
+        alone = []
+        for row in examples():
+            logits = model(input_ids=torch.tensor([row.input_ids], device=DEVICE)).logits[0, :-1].float()
+            wanted = torch.tensor(row.labels[1:], device=DEVICE)
+            alone.append(float(torch.nn.functional.cross_entropy(logits, wanted, ignore_index=MASKED, reduction="sum")))
+    apart = [abs(a - b) for one, other in zip(padded, packed, strict=True) for a, b in zip(one, other, strict=True)]
+    return max(*apart, *(abs(sum(both) - own) for both, own in zip(packed, alone, strict=True)))
 
 
 def ties(model: Any, said: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> list[float]:

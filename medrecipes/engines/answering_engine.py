@@ -219,7 +219,7 @@ class Speaker:
                 return generation.nats(self.model, self.template, rows, batch, self.dtype, in_step=in_step)
             body = generation.LibraryBody(self.model)
             with generation.inference(self.device, self.dtype), body.opened():
-                return generation.packed_nats(body, rows, self.template.stop_ids, self.device, body.vocabulary)
+                return generation.packed_nats(body, rows, self.template.stop_ids, self.device)
 
         with self._attention(self._usual):
             if stored(examples) is None:

@@ -83,6 +83,15 @@ def _attention(
 AttentionInterface.register(NAME, _attention)
 
 
+@contextmanager
+def _attending(attend: Attend) -> Iterator[None]:
+    before, _Current.attend = _Current.attend, attend
+    try:
+        yield
+    finally:
+        _Current.attend = before
+
+
 class LibraryBody:
     """The base's own layers."""
 
@@ -91,17 +100,30 @@ class LibraryBody:
 
     def __call__(self, ids: Tensor, places: Tensor, attend: Attend, keep: Tensor | None) -> Tensor:
         """The logits behind the tokens `keep`, or behind all."""
-        before, _Current.attend = _Current.attend, attend
-        try:
+        with _attending(attend):
             logits: Tensor = self._causal(
                 input_ids=ids[None],
                 position_ids=places[None],
                 use_cache=False,
                 logits_to_keep=0 if keep is None else keep,
             ).logits[0]
-        finally:
-            _Current.attend = before
         return logits
+
+    def stream(self, ids: Tensor, places: Tensor, attend: Attend) -> Tensor:
+        """What stands behind the last layer, for each token."""
+        with _attending(attend):
+            hidden: Tensor = self._causal.model(input_ids=ids[None], position_ids=places[None], use_cache=False)[0][0]
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What the base makes of its last layer, in fp32."""
+        config = self._causal.config.get_text_config()
+        found: Tensor = self._causal.lm_head(hidden).float()
+        # Granite divides its logits, Cohere multiplies them
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        found = found if scale == 1 else found * scale
+        cap = getattr(config, "final_logit_softcapping", None)
+        return found if cap is None else cap * torch.tanh(found / cap)
 
     @property
     def vocabulary(self) -> int:

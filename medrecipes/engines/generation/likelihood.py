@@ -10,15 +10,19 @@ from torch.nn.functional import cross_entropy
 
 from medrecipes.core.errors import EngineError
 from medrecipes.core.progress import counted
-from medrecipes.engines.generation.body import Body, Prompts
+from medrecipes.engines.generation.body import LibraryBody, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
 from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.engines.opening import without_peft
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import collate, pack
 
-TOKENS, LOGITS = 8192, 2**28  # at most, that one forward pass over packed rows takes in and puts out, ...
-ROOM = 16e9  # ... for every so many bytes that are free, up to four times: a small base waits for its launches
+TOKENS = 8192  # that one forward pass over packed rows takes in ...
+ROOM, MOST = (
+    4e9,
+    16,
+)  # ... for every so many bytes that are free, up to so many times: a small base waits for its launches
+LOGITS = 2**28  # made at a time
 
 
 def nats(
@@ -27,11 +31,7 @@ def nats(
 ) -> list[tuple[float, float]]:  # fmt: skip
     """The negative log-likelihood of each row's answers and of their stop tokens; logits are made for these only."""
     device = device_of(model)
-    causal = without_peft(model)
-    config = causal.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-    # Granite divides its logits, Cohere multiplies them
-    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    causal, body = without_peft(model), LibraryBody(model)
     stops = torch.tensor(sorted(template.stop_ids), device=device)
     _, pad = template.pad
     packs = pack(examples, 0, packing=False)
@@ -43,9 +43,7 @@ def nats(
         wanted = labels != MASKED
         with inference(device, dtype):
             hidden = causal.model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"])[0]
-            logits = causal.lm_head(hidden[:, :-1][wanted]).float() * scale
-        if cap:
-            logits = cap * torch.tanh(logits / cap)
+            logits = body.logits(hidden[:, :-1][wanted])
         losses = torch.zeros(labels.shape, device=device)
         losses[wanted] = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="none")
         stop = torch.isin(labels, stops)
@@ -59,7 +57,7 @@ def nats(
 
 
 def packed_nats(
-    body: Body, examples: Sequence[Example], stop_ids: Sequence[int], device: torch.device, vocabulary: int
+    body: LibraryBody, examples: Sequence[Example], stop_ids: Sequence[int], device: torch.device
 ) -> list[tuple[float, float]]:
     """The same with rows laid end to end and no padding, through a body that attends within each."""
     found: dict[int, tuple[float, float]] = {}
@@ -67,10 +65,10 @@ def packed_nats(
     tokens, start = TOKENS * _passes(device), 0
     while start < len(order):
         taken: list[int] = []
-        held = kept = 0
+        held = 0
         for i in order[start:]:
-            held, kept = held + len(examples[i].input_ids), kept + examples[i].supervised
-            if taken and (held > tokens or kept * vocabulary > LOGITS * tokens // TOKENS):
+            held += len(examples[i].input_ids)
+            if taken and held > tokens:
                 break
             taken.append(i)
         try:
@@ -94,11 +92,11 @@ def packed_nats(
 def _passes(device: torch.device) -> int:
     """How many times the tokens of a pass fit into one."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    return max(1, min(4, int(free / ROOM)))
+    return max(1, min(MOST, int(free / ROOM)))
 
 
 def _packed(
-    rows: Sequence[Example], body: Body, stop_ids: Sequence[int], device: torch.device
+    rows: Sequence[Example], body: LibraryBody, stop_ids: Sequence[int], device: torch.device
 ) -> list[tuple[float, float]]:
     lengths = [len(row.input_ids) for row in rows]
     ids = torch.tensor([id for row in rows for id in row.input_ids], device=device)
@@ -108,8 +106,10 @@ def _packed(
     labels = torch.tensor([label for row in rows for label in (*row.labels[1:], MASKED)], device=device)
     keep = (labels != MASKED).nonzero()[:, 0]
     owner = torch.arange(len(rows)).repeat_interleave(torch.tensor(lengths)).to(device)[keep]
-    logits = body(ids, places, Prompts(Rows(ends, max(lengths))), keep).float()
-    losses = cross_entropy(logits, labels[keep], reduction="none").double()
-    stop = torch.isin(labels[keep], torch.tensor(sorted(stop_ids), device=device))
+    hidden, wanted = body.stream(ids, places, Prompts(Rows(ends, max(lengths))))[keep], labels[keep]
+    at_once = max(1, LOGITS // body.vocabulary)
+    some = zip(hidden.split(at_once), wanted.split(at_once), strict=True)
+    losses = torch.cat([cross_entropy(body.logits(part), next_, reduction="none") for part, next_ in some]).double()
+    stop = torch.isin(wanted, torch.tensor(sorted(stop_ids), device=device))
     sums = [losses.new_zeros(len(rows)).index_add_(0, owner, losses * part).tolist() for part in (~stop, stop)]
     return list(zip(*sums, strict=True))
