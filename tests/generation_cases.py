@@ -25,6 +25,7 @@ from medrecipes.engines.generation import (
     packed_nats,
 )
 from medrecipes.engines.generation import batch as batching
+from medrecipes.engines.generation import body as bodies
 from medrecipes.engines.generation.steps import Steps
 from medrecipes.rendering.chat_template import MASKED, Example
 
@@ -176,6 +177,15 @@ def family(name: str) -> dict[str, Any]:
         result["base"] = all(answers(model, GREEDY, fused=fused)[0] == wanted for fused in (False, True))
     if name != "gemma2" or not torch.cuda.is_available():
         result["nats"] = likelihoods(model)
+    body = LibraryBody(model)
+    with inference(DEVICE, torch.float32):
+        expected = bodies.expected(model, PROMPTS[-1], DEVICE)
+        with body.opened():
+            result["head"] = bodies.head_apart(body, PROMPTS[-1], expected)
+            if name == "granite":
+                bodies.DIVIDED = "known to nobody"
+                result["odd head"] = bodies.head_apart(body, PROMPTS[-1], expected)
+                bodies.DIVIDED = "logits_scaling"
     if torch.cuda.is_available():
         half = build(name, torch.bfloat16)
         wanted = plainly(half, GREEDY)

@@ -55,6 +55,8 @@ def test_fused_layers_answer_the_same(found: dict[str, Any]) -> None:
 
 def test_packed_rows_are_as_likely_as_padded_ones(found: dict[str, Any]) -> None:
     for name, family in found["families"].items():
+        assert family["head"] < 1e-3, name
+        assert family.get("odd head", 1) > 0.1, name
         assert family.get("nats", 0) < 1e-3, name
 
 

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from medrecipes.core.errors import EngineError
 from medrecipes.engines import Decoding
-from medrecipes.engines.generation.body import APART, FusedBody, LibraryBody, Prompts, apart, expected, fits_fused
+from medrecipes.engines.generation.body import (
+    APART,
+    FusedBody,
+    LibraryBody,
+    Prompts,
+    apart,
+    expected,
+    fits_fused,
+    head_apart,
+)
 from medrecipes.engines.generation.cache import Segments, Slots
 from medrecipes.engines.generation.library import inference
 from medrecipes.engines.generation.memory import free_bytes, reserve
@@ -160,7 +169,8 @@ class Generator:
             ids = probe(ids)
             wanted = expected(self._model, ids, self._device)
             with body.opened():
-                return self._probe(body, ids, wanted)[0] <= APART[self._dtype]
+                far = self._probe(body, ids, wanted)[0]
+                return max(far, head_apart(body, ids, wanted)) <= APART[self._dtype]
 
     def _probe(self, body: Any, ids: Sequence[int], wanted: Tensor) -> tuple[float, int]:
         """How far a body lies from the library's logits, and the bytes of cache that a token takes."""

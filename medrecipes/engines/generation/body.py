@@ -24,6 +24,7 @@ from medrecipes.engines.kernels.projections import Projection, eight_bit_scales
 from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.kernels.varlen_attention import How, Rows
 from medrecipes.engines.opening import without_peft
+from medrecipes.engines.plan.dimensions import Shape
 
 NAME = "medrecipes_generation"
 Attend = Callable[[int, Tensor, Tensor, Tensor, How], Tensor]
@@ -119,8 +120,7 @@ class LibraryBody:
         """What the base makes of its last layer, in fp32."""
         config = self._causal.config.get_text_config()
         found: Tensor = self._causal.lm_head(hidden).float()
-        # Granite divides its logits, Cohere multiplies them
-        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        scale = _logit_scale(config)
         found = found if scale == 1 else found * scale
         cap = getattr(config, "final_logit_softcapping", None)
         return found if cap is None else cap * torch.tanh(found / cap)
@@ -129,6 +129,12 @@ class LibraryBody:
     def vocabulary(self) -> int:
         """How many logits a token has."""
         return int(self._causal.config.get_text_config().vocab_size)
+
+    @property
+    def widths(self) -> int:
+        """The numbers of a token's stream and of a perceptron."""
+        shape = Shape.of(self._causal.config.to_dict())
+        return shape.hidden + shape.inner
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -139,6 +145,20 @@ class LibraryBody:
             yield
         finally:
             self._causal.set_attn_implementation(before)
+
+
+MULTIPLIED, DIVIDED = ("logit_scale", "output_multiplier", "lm_head_multiplier"), "logits_scaling"
+
+
+def _logit_scale(config: Any) -> float:
+    """What a base multiplies its logits by: Cohere, Falcon-H1; Granite divides them."""
+    for name in MULTIPLIED:
+        if (found := getattr(config, name, None)) is not None:
+            return float(found)
+    divisor = getattr(config, DIVIDED, None)
+    if divisor is None:
+        return 1.0
+    return float(divisor if config.model_type == "hyperclovax" else 1 / divisor)
 
 
 class FusedBody:
@@ -261,6 +281,15 @@ def expected(model: Any, ids: Sequence[int], device: torch.device) -> Tensor:
     return logits.float()
 
 
+def head_apart(body: LibraryBody, ids: Sequence[int], wanted: Tensor) -> float:
+    """How far logits made of the last layer lie from what is expected, as `apart`."""
+    row = torch.tensor(list(ids), device=wanted.device)
+    ends = torch.tensor([0, len(row)], device=wanted.device).int()
+    half, places = len(row) // 2, torch.arange(len(row), device=wanted.device)
+    hidden = body.stream(row, places, Prompts(Rows(ends, len(row))))
+    return _share(body.logits(hidden[[half - 1, half, len(row) - 2, len(row) - 1]]), wanted)
+
+
 def apart(body: Body, cache: Cache, ids: Sequence[int], wanted: Tensor) -> float:
     """How far a body's logits lie from what is expected, as a share of their spread: two rows at once, and a token more of each."""
     row = torch.tensor(list(ids), device=wanted.device)
@@ -277,6 +306,10 @@ def apart(body: Body, cache: Cache, ids: Sequence[int], wanted: Tensor) -> float
     batch = Batch(torch.cat([starts, starts[:1]]).int(), ends.int() + 1, len(row))
     first = body(torch.cat([row[:half], row[:last]]), places, prompts, whole(half - 1, half + last - 1))
     second = body(row[ends], ends, Next(cache, batch, cache.where(starts, ends)), None)
-    ours = torch.stack([first[0], second[0], first[1], second[1]]).float()
+    return _share(torch.stack([first[0], second[0], first[1], second[1]]).float(), wanted)
+
+
+def _share(ours: Tensor, wanted: Tensor) -> float:
+    """How far logits lie apart, as a share of their spread."""
     ours, wanted = (logits - logits.mean(-1, keepdim=True) for logits in (ours, wanted))
     return float((ours - wanted).norm() / wanted.norm().clamp(min=1e-12))

@@ -12,16 +12,15 @@ from medrecipes.core.errors import EngineError
 from medrecipes.core.progress import counted
 from medrecipes.engines.generation.body import LibraryBody, Prompts
 from medrecipes.engines.generation.library import device_of, inference, portions
+from medrecipes.engines.generation.memory import free_bytes
 from medrecipes.engines.kernels.varlen_attention import Rows
 from medrecipes.engines.opening import without_peft
 from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.packing import collate, pack
 
-TOKENS = 8192  # that one forward pass over packed rows takes in ...
-ROOM, MOST = (
-    4e9,
-    16,
-)  # ... for every so many bytes that are free, up to so many times: a small base waits for its launches
+# that one forward pass over packed rows takes in at the least and, where memory allows, at the most: a small base waits for its
+# launches; a token takes so many bytes for each number of its stream and of a perceptron
+TOKENS, MOST, BYTES = 8192, 131_072, 32
 LOGITS = 2**28  # made at a time
 
 
@@ -62,7 +61,7 @@ def packed_nats(
     """The same with rows laid end to end and no padding, through a body that attends within each."""
     found: dict[int, tuple[float, float]] = {}
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].input_ids))
-    tokens, start = TOKENS * _passes(device), 0
+    tokens, start = max(TOKENS, min(MOST, int(free_bytes(device) / (BYTES * body.widths)))), 0
     while start < len(order):
         taken: list[int] = []
         held = 0
@@ -87,12 +86,6 @@ def packed_nats(
         found |= dict(zip(taken, values, strict=True))
         start += len(taken)
     return [found[i] for i in range(len(examples))]
-
-
-def _passes(device: torch.device) -> int:
-    """How many times the tokens of a pass fit into one."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    return max(1, min(MOST, int(free / ROOM)))
 
 
 def _packed(
