@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from medrecipes.core import processes
 from medrecipes.core.errors import reason
 from medrecipes.engines.kernels.torch_private import add_all, clone_all, copy_all
 from medrecipes.engines.kernels.varlen_attention import Rows
@@ -47,7 +46,8 @@ class Recorded:
         self._layers, self._refresh, self._graphs, self._room, self._tell = layers, refresh, graphs, int(room), tell
         self._largest = graphs.largest
         self._weights = [weight for layer in layers for weight in layer.parameters]
-        self._alone = processes.size() == 1
+        # a single process may have been started as one of several are, and is wrapped like them
+        self._alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._takes: dict[tuple[Any, ...], _Take] = {}
         self._studio: _Studio | None = None
