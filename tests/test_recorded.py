@@ -159,6 +159,19 @@ def test_gradients_of_micro_batches_add_up_whoever_made_them(libraries: None) ->
     assert [weight.grad.tolist() for weight in weights if weight.grad is not None] == [[1, 2], [3]]
 
 
+def test_a_process_that_was_started_as_one_of_several_leaves_its_gradients_to_autograd(
+    monkeypatch: pytest.MonkeyPatch, libraries: None
+) -> None:
+    import torch
+
+    from medrecipes.engines.kernels import cuda_graphs
+
+    for several in (False, True):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: several)  # noqa: B023 - asked at once
+        records = cuda_graphs.Recorded([], lambda: None, graphs=Graphs(4096, 8, 6), room=1e9, tell=print)
+        assert records._alone is not several
+
+
 def test_a_row_that_fills_a_size_up_is_no_longer_than_attention_is_launched_for() -> None:
     for octave in OCTAVES:
         graphs = Graphs(16384, octave, 1, longest=300)
