@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -78,8 +79,11 @@ def test_memory_and_the_file_system_are_named_as_what_they_are(fails: pytest.Mon
 
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
     commands = (["show", "recipes/tiny_mistral.toml"], 141), (["schema"], 141), (["check", "--schema-only", "recipes/tiny_mistral.toml"], 141), (["run", "--help"], 0)  # fmt: skip
-    for command, code in commands:
-        process = subprocess.Popen([*COMMAND, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for (command, code), environment in itertools.product(commands, (buffered, {**buffered, "PYTHONUNBUFFERED": "1"})):
+        process = subprocess.Popen(
+            [*COMMAND, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
         assert process.stdout
         assert process.stderr
         process.stdout.close()  # as `| head -0` does

@@ -50,12 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if processes.leads():
             print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except SystemExit:  # argparse, which has helped or complained
+        _let_go()
+        raise
     except Exception as error:
         gone = isinstance(error, BrokenPipeError) and _unread()
-        try:
-            _flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again, and complains, when it ends
+        _let_go()
         if gone:
             return 141  # what a shell says of a program that wrote to a reader that had enough, as `| head` has
         if debug:
@@ -115,6 +115,14 @@ def _flush() -> None:
     """Hand over what was printed, so that a reader that has gone is noticed here and not when Python ends."""
     if sys.stdout:
         sys.stdout.flush()
+
+
+def _let_go() -> None:
+    """The same where nobody may read: Python would try again, and complain, when it ends."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unread() -> bool:
