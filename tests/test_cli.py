@@ -78,10 +78,9 @@ def test_memory_and_the_file_system_are_named_as_what_they_are(fails: pytest.Mon
 
 
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
-    commands = (["show", "recipes/tiny_mistral.toml"], {141}), (["schema"], {141}), (["check", "--schema-only", "recipes/tiny_mistral.toml"], {141}), (["run", "--help"], {0, 141})  # fmt: skip
+    commands = (["show", "recipes/tiny_mistral.toml"], 141), (["schema"], 141), (["check", "--schema-only", "recipes/tiny_mistral.toml"], 141), (["run", "--help"], 0)  # fmt: skip
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    # argparse of later patches of Python takes no notice of a reader that has gone
-    for (command, codes), environment in itertools.product(commands, (buffered, {**buffered, "PYTHONUNBUFFERED": "1"})):
+    for (command, code), environment in itertools.product(commands, (buffered, {**buffered, "PYTHONUNBUFFERED": "1"})):
         process = subprocess.Popen(
             [*COMMAND, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
@@ -89,7 +88,7 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
         assert process.stderr
         process.stdout.close()  # as `| head -0` does
         assert process.stderr.read() == b""
-        assert process.wait() in codes
+        assert process.wait() == code
 
 
 def test_a_full_disk_behind_the_output_is_one_line() -> None:

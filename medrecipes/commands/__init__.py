@@ -12,9 +12,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from medrecipes import __version__
 from medrecipes.core import processes, trust
@@ -141,6 +142,11 @@ class _Parser(argparse.ArgumentParser):
             self.print_help(sys.stderr)
             self.exit(2)
         super().error(visible(message))
+
+    def print_help(self, file: Any = None) -> None:
+        """Not every patch of Python takes a reader that has gone for none of help's business."""
+        with suppress(BrokenPipeError):
+            super().print_help(file)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -165,7 +165,7 @@ class _Take:
         self.out, self.grad = studio.out[:size], studio.grad[:size]
         self.weights, self.gradients = studio.weights, studio.gradients
         self.dx = studio.dx[:size] if needs_x else None
-        self._work, self.alone = work, work.alone
+        self._work = work
         self.take_in([*values, ends])
         self.grad.copy_(values[0])  # any will do until there is a true one
         kept = self._forth()
@@ -246,7 +246,7 @@ class _Played(torch.autograd.Function):
         take = ctx.take
         take.grad.copy_(grad)
         gradients: list[Tensor | None] = [None]
-        if take.alone:
+        if take._work.alone:
             take.learn()
         else:  # several GPUs add up what autograd is given
             take.back.replay()

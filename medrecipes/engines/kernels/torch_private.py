@@ -56,12 +56,7 @@ def has_flash_on_cpu() -> bool:
 
 def copy_all(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Copy many tensors to their places, by one kernel."""
-    if _foreach_copy is not None:
-        _foreach_copy(places, values)
-        return
-    _gone("_foreach_copy_", "tensors are copied one by one, by a kernel each")
-    for place, value in zip(places, values, strict=True):
-        place.copy_(value)
+    _on_all(_foreach_copy, "copy_", "copied", places, values)
 
 
 def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -74,12 +69,16 @@ def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def add_all(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Add many tensors to others, by one kernel."""
-    if _foreach_add is not None:
-        _foreach_add(places, values)
+    _on_all(_foreach_add, "add_", "added", places, values)
+
+
+def _on_all(kernel: Any, name: str, done: str, places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    if kernel is not None:
+        kernel(places, values)
         return
-    _gone("_foreach_add_", "tensors are added one by one, by a kernel each")
+    _gone(f"_foreach_{name}", f"tensors are {done} one by one, by a kernel each")
     for place, value in zip(places, values, strict=True):
-        place.add_(value)
+        getattr(place, name)(value)
 
 
 def compilations() -> int:
