@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -167,6 +168,20 @@ def test_what_is_counted_deep_below_is_shown_by_the_stage_at_work_and_never_take
                 "loss 1",
             )
     assert progress.at_work == []
+
+
+def test_a_stage_does_not_begin_once_more_when_what_was_at_work_within_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PLAIN_FIRST_S", "PLAIN_EVERY_S", "TICK_S"):
+        monkeypatch.setattr(f"medrecipes.core.console.{name}", 0.05)
+    out = io.StringIO()
+    console = Console(out)
+    with console.stage("train"):
+        with console.bar("train", 3) as bar:
+            bar.at(1)
+            time.sleep(0.3)
+        time.sleep(0.3)
+    assert "1/3" in out.getvalue()
+    assert "begins" not in out.getvalue()
 
 
 def test_a_stage_that_fails_gives_the_terminal_back() -> None:

@@ -204,7 +204,6 @@ class _Sign(threading.Thread):
             self._live = Live(console=console.rich, get_renderable=self._drawn, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)  # fmt: skip
             self._live.start(refresh=True)
         self._spoke = time.monotonic()
-        self._begun: set[int] = set()  # stages of which that was said
 
     def run(self) -> None:
         """Until the work is done, or its reader has gone, which the next line of a stage meets too."""
@@ -239,12 +238,13 @@ class _Sign(threading.Thread):
         work = next(reversed(at_work), None)
         if work is None:
             return
-        begins = work.begins and id(work) not in self._begun and work.seconds >= PLAIN_FIRST_S
+        begins = work.begins and work.seconds >= PLAIN_FIRST_S
         if not begins and time.monotonic() - self._spoke < PLAIN_EVERY_S:
             return
-        self._begun.add(id(work))
         self._spoke = time.monotonic()
         self._console.line(labelled(work.name, "begins" if begins and not work.text else str(work)))
+        for begun in at_work:  # nor is that said of a stage within which something else has been at work
+            begun.begins = False
 
 
 def called() -> str:
