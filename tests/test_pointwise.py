@@ -101,6 +101,24 @@ def test_the_real_compiler_counts() -> None:
     assert torch_private.compilations() == before + 1
 
 
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_words_are_those_of_plain_softmax_and_so_is_their_slope(cap: float | None) -> None:
+    logits = (torch.linspace(-4, 6, 5 * 11).sin() * 5).view(5, 11)
+    logits[0, [2, 7]] = 6.0  # of two equal ones the first is the choice
+    target = torch.tensor([7, 2, 0, 10, 5])[:, None]
+    target[1] = logits[1].argmax()
+    logits.requires_grad_()
+    bent = logits if cap is None else cap * torch.tanh(logits / cap)
+    likely = bent.log_softmax(-1)
+    found = pointwise.words(logits.detach(), target, cap)
+    torch.testing.assert_close(found[0], likely.gather(-1, target).detach())
+    torch.testing.assert_close(found[1], -(likely.exp() * likely).sum(-1, keepdim=True).detach())
+    assert found[2][:, 0].tolist() == (bent.argmax(-1) == target[:, 0]).tolist()
+    assert [bool(first) for first in found[2][:2]] == [False, True]
+    likely.gather(-1, target).sum().backward()
+    torch.testing.assert_close(found[3], logits.grad)
+
+
 CALLS: dict[str, Callable[[Callable[..., torch.Tensor]], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
     "norm": lambda t: (pointwise.norm, (t(640), t(), 1e-6, True)),
     "norm_back": lambda t: (pointwise.norm_back, (t(640), t(640), t(), 1e-6, True, t(640))),
@@ -116,6 +134,8 @@ CALLS: dict[str, Callable[[Callable[..., torch.Tensor]], tuple[Callable[..., Any
     "gate": lambda t: (pointwise.gate, (t(4096), True)),
     "gate_back": lambda t: (pointwise.gate_back, (t(2048), t(4096), True)),
     "eight_bit": lambda t: (pointwise.eight_bit, (t(640), t(256))),
+    "words": lambda t: (pointwise.words, (t(5000), (t(1).abs() * 1_000).long(), None)),
+    "words, capped": lambda t: (pointwise.words, (t(5000), (t(1).abs() * 1_000).long(), 30.0)),
 }  # fmt: skip
 
 

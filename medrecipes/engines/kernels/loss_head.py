@@ -1,4 +1,8 @@
-"""The last step to the loss, without a wait: TRL's kernel is told which tokens are supervised, and nothing is looked up on the GPU."""
+"""The last step to the loss: for the supervised tokens alone, without a wait, and with its gradient found on the way forward.
+
+TRL's kernel finds on the GPU which tokens are supervised, and makes all logits once more on the way back: one of three products
+with the words, which of a small base with many words are most of its work. Memory stays bounded by so many tokens at once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medrecipes.engines.kernels import pointwise
+from medrecipes.engines.plan.memory import HEAD_TOKENS
 from medrecipes.rendering.chat_template import MASKED
 
 FIGURES = ("log_probs", "entropy", "is_top1")
@@ -23,7 +29,7 @@ def learned(labels: Tensor) -> Tensor:
 
 @contextmanager
 def told(model: Any) -> Iterator[None]:
-    """Inside, a model that is given `learned` foretells those tokens alone; as TRL does, which finds out on the GPU which they are."""
+    """Inside, a model that is given `learned` foretells those tokens alone."""
     from trl.trainer import utils  # seconds to import, and what only answers never trains
 
     base = model.get_base_model()
@@ -36,9 +42,7 @@ def told(model: Any) -> Iterator[None]:
         labels = named.pop("labels").flatten().index_select(0, learned + 1)
         hidden = base.base_model(*values, **named).last_hidden_state.flatten(0, 1).index_select(0, learned)
         weight = base.get_output_embeddings().weight
-        log_probs, entropy, _, _, is_top1 = utils._ChunkedLogProbFunction.apply(
-            hidden, weight, None, labels, 1.0, utils._CHUNKED_LOGPROB_CHUNK_SIZE, cap, 1.0, FIGURES
-        )
+        log_probs, entropy, is_top1 = _Words.apply(hidden, weight, labels, cap)
         mask = torch.ones_like(labels, dtype=torch.bool)
         return utils.FusedCausalLMOutput(log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
 
@@ -47,3 +51,23 @@ def told(model: Any) -> Iterator[None]:
         yield
     finally:
         base.forward = usual
+
+
+class _Words(torch.autograd.Function):
+    """How likely the right words are, the entropy, and whether they are the first choice. The words themselves do not train."""
+
+    @staticmethod
+    def forward(context: Any, hidden: Tensor, weight: Tensor, labels: Tensor, cap: float | None) -> tuple[Tensor, ...]:
+        found: list[tuple[Tensor, ...]] = []
+        for some, right in zip(*(x.split(HEAD_TOKENS) for x in (hidden, labels[:, None])), strict=True):
+            *figures, slope = pointwise.run(pointwise.words, some.to(weight.dtype) @ weight.t(), right, cap)
+            found.append((*figures, slope @ weight))
+        *figures, slopes = (torch.cat(column) for column in zip(*found, strict=True))
+        context.save_for_backward(slopes)
+        context.mark_non_differentiable(*figures[1:])
+        return tuple(figure[:, 0] for figure in figures)
+
+    @staticmethod
+    def backward(context: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None]:
+        (slopes,) = context.saved_tensors
+        return grad[:, None].to(slopes.dtype) * slopes, None, None, None

@@ -113,6 +113,25 @@ def eight_bit(*parts: Tensor) -> tuple[Tensor, Tensor]:
 E4M3 = torch.finfo(torch.float8_e4m3fn).max
 
 
+def words(logits: Tensor, target: Tensor, cap: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the words that may follow each token: how likely the right one is, the entropy, whether it is the first choice,
+    and how the first of these changes with each word's logit."""
+    wide = logits.float()
+    if cap is not None:
+        bent = torch.tanh(wide / cap)
+        wide = bent * cap
+    number = torch.arange(logits.shape[-1], device=logits.device)
+    found = wide.gather(-1, target)
+    total = wide.logsumexp(-1, keepdim=True)
+    share = (wide - total).exp()
+    before = wide.masked_fill(number >= target, -math.inf).amax(-1, keepdim=True)  # of equals the first is chosen
+    first = (found >= wide.amax(-1, keepdim=True)) & (found > before)
+    slope = (number == target).float() - share
+    if cap is not None:
+        slope = slope * (1.0 - bent.square())
+    return found - total, total - (share * wide).sum(-1, keepdim=True), first, slope.to(logits.dtype)
+
+
 def activate(gate: Tensor, gemma: bool) -> Tensor:
     """What stands between gate and up."""
     return torch.nn.functional.gelu(gate, approximate="tanh") if gemma else torch.nn.functional.silu(gate)
@@ -218,7 +237,7 @@ _ON_CPU: dict[Callable[..., Any], Callable[..., Any]] = {
     norm: _norm_on_cpu, norm_back: _norm_back_on_cpu, norm_added: _norm_added_on_cpu, heads: _heads_on_cpu,
     heads_back: _heads_back_on_cpu, heads_normed: _heads_normed_on_cpu, turned_back: _turned_back_on_cpu,
     heads_normed_back: _heads_normed_back_on_cpu,
-    gate: _gate_on_cpu, gate_back: _gate_back_on_cpu, eight_bit: eight_bit,
+    gate: _gate_on_cpu, gate_back: _gate_back_on_cpu, eight_bit: eight_bit, words: words,
 }  # fmt: skip
 
 
