@@ -164,6 +164,22 @@ def test_batched_answers_are_those_of_one_at_a_time(train: Train, rows: list[Exa
     assert nats == pytest.approx([n for e in rows[:8] for n in engine.answer_nats([e])], abs=1e-3)
 
 
+@pytest.mark.parametrize(("each", "told"), [(5.0, False), (33.0, True)])
+def test_a_stop_token_that_the_base_holds_for_impossible_is_told(
+    each: float, told: bool, train: Train, rows: list[Example],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    engine, _, _ = train(*STEP)
+    capsys.readouterr()
+    assert len(engine.answer_nats(rows[:3])) == 3
+    assert capsys.readouterr().err == ""  # a base of random weights is near chance
+    monkeypatch.setattr(engine, "_nats", lambda examples: [(9.0, each) for _ in examples])
+    assert engine.answer_nats(rows[:3]) == [9.0] * 3
+    said = capsys.readouterr().err
+    assert ("which ends answers, for far less likely than chance (33 nats, chance" in said) is told
+    assert ("template.name = 'question-answer'" in said) is told
+
+
 DECODINGS = [
     Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.0, seed=1),
     Decoding(24, temperature=0.0, top_p=1.0, repetition_penalty=1.5, seed=1),

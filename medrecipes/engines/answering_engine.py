@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,6 +28,7 @@ from medrecipes.scoring.text_overlap import bits
 
 STORED = 8192  # rows that are on disk are read so many at a time
 LIBRARY_BATCH = 8  # rows that are padded to one another
+UNLIKELY = 2.0  # times the nats of chance
 AT_ONCE = 256  # rows that each of several processes answers before they are put together again
 
 
@@ -209,7 +211,21 @@ class Speaker:
 
     def answer_nats(self, examples: Sequence[Example]) -> list[float]:
         """The negative log-likelihood of each row's answer text."""
-        return [text for text, _ in self._nats(examples)]
+        found = self._nats(examples)
+        if processes.leads():
+            self._tell_of_stops(examples, sum(end for _, end in found))
+        return [text for text, _ in found]
+
+    def _tell_of_stops(self, examples: Sequence[Example], nats: float) -> None:
+        """Say so where the model holds what ends an answer for far less likely than any token by chance."""
+        ends = sum(id in self.template.stop_ids for row in examples for id in row.labels)
+        chance = math.log(self.template.tokenizer.size)
+        if ends and nats / ends > UNLIKELY * chance:
+            note(
+                f"the model holds {self.template.stops[0]}, which ends answers, for far less likely than chance ({nats / ends:.0f} "
+                f"nats, chance {chance:.0f}): a short training may not teach it to stop; a base that knows no dialogue learns sooner "
+                "from an end of text that it knows, as template.name = 'question-answer' has it"
+            )
 
     def _nats(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
         batch, in_step = self.recipe.eval.at_once(LIBRARY_BATCH), self._shards is not None
