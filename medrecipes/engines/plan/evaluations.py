@@ -83,7 +83,7 @@ def schedule(recipe: Recipe, rows: int, cost: Cost, evaluated: int) -> Schedule:
         times = math.ceil(steps / between)
         share = cost.share(times)
         bound = "" if share <= BUDGET else ", the fewest that choose a checkpoint"
-        why = f"{times} evaluations of {evaluated:,} dev rows, reckoned {_percent(share)} of training{bound}"
+        why = f"{times} evaluation{'s' if times != 1 else ''} of {evaluated:,} dev rows, reckoned {_percent(share)} of training{bound}"
     if settings.save_steps != "auto":
         return Schedule(every, settings.save_steps, why, said)
     if every is None:
