@@ -13,9 +13,9 @@ from medrecipes.recipe.schema import Recipe
 # fitted to what was measured on an H200 (docs/performance.md): the shares of its matrix rate and of its bandwidth that
 # are reached, a layer's launches forward and backward, an optimiser's time for a matrix
 RATE, BANDWIDTH, LAUNCH_S, UPDATE_S = 0.77, 0.38, 4e-3, {"8bit": 75e-6, "other": 5e-6}
-# bytes that are moved for a token and a word of the vocabulary (fitted to Gemma 3 270M's shape), and that 8-bit floats move
-# more for each number of an input or gradient (to three shapes)
-WORD, ROUNDED = 14, 7
+# bytes that are moved for a token and a word of the vocabulary, by fused head and other (fitted to Gemma 3 270M's shape), and
+# that 8-bit floats move more for each number of an input or gradient (to three shapes)
+WORD, OTHER_WORD, ROUNDED = 12.75, 14, 7
 # bytes that are moved to decode a number of the base; those in 8 bits come by way of fp32
 DECODED = {4: 2.5, 8: 11.0, 16: 0.0}
 # attention: how many tokens one attended to where all this was fitted, and which share of a GPU's rate the kernels for short and
@@ -106,15 +106,18 @@ def uneven(rows: int, gpus: int) -> float:
 def computing(recipe: Recipe, shape: Shape, gpu: Gpu, at_once: MicroBatch) -> float:
     """The seconds that a GPU works for a token, with so many at once."""
     way, tokens, share = at_once.way, at_once.tokens, at_once.recomputed / shape.layers
-    again = 2 * (shape.computed - shape.layers * shape.inner * shape.hidden * (way == "fused")) * share
-    operations = 4 * shape.computed + again + 6 * shape.head
+    fused = way == "fused"
+    again = 2 * (shape.computed - shape.layers * shape.inner * shape.hidden * fused) * share
+    # the fused head makes no logits on the way back (kernels/loss_head.py)
+    operations = 4 * shape.computed + again + (4 if fused else 6) * shape.head
     rounded = 0.0
-    if way == "fused" and recipe.train.compute == "fp8":  # which a GPU multiplies at twice the rate
+    if fused and recipe.train.compute == "fp8":  # which a GPU multiplies at twice the rate
         operations -= (4 + 2 * share) / 2 * shape.matrices
         forward = 2 * shape.hidden + shape.heads * shape.width + shape.inner
         back = (shape.heads + 2 * shape.kv_heads) * shape.width + 2 * shape.hidden + 2 * shape.inner
         rounded = ROUNDED * shape.layers * (forward * (1 + share) + back)
-    moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share) + WORD * shape.vocabulary
+    moved = shape.layers * (51 * 2 * shape.hidden + 21 * 2 * shape.inner) * (1 + 0.4 * share)
+    moved += (WORD if fused else OTHER_WORD) * shape.vocabulary
     moving = 0.0 if at_once.decode_once else DECODED[recipe.model.bits]
     decoded = (2 + share) * moving * shape.matrices / tokens
     read = (
