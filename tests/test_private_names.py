@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from medrecipes.engines import unsloth_private
 from medrecipes.engines.kernels import torch_private, varlen_attention
 from medrecipes.engines.trainer import trainer_private
 from tests.conftest import ROOT
@@ -82,6 +83,49 @@ def test_a_trainer_without_a_private_method_trains_on_and_a_line_says_what_is_lo
     trainer_private.take_no_step(trainer)
     assert vars(trainer) == {}
     trainer_private.known.cache_clear()
+
+
+UNSLOTH = re.compile(r"""["'.]_unsloth_|_TORCH_VARLEN|attention_dispatch""")
+
+
+def test_only_one_file_knows_what_unsloth_keeps_to_itself() -> None:
+    files = sorted((ROOT / "medrecipes").rglob("*.py"))
+    assert [path.name for path in files if UNSLOTH.search(path.read_text(encoding="utf-8"))] == ["unsloth_private.py"]
+
+
+@pytest.mark.parametrize(
+    ("has", "chosen", "said"),
+    [
+        ({"_TORCH_VARLEN_ATTN": None}, "one kernel", ""),
+        ({"_TORCH_VARLEN_ATTN": "its own"}, "one kernel", ""),
+        ({}, "row by row", "this Unsloth has no place for torch's kernel: padding-free rows attend one after the other, which is slower"),
+        ({"found": "xformers"}, "xformers", ""),
+        ({"found": "flash"}, "flash-attention", ""),
+        (None, "row by row", "this Unsloth does not say what it attends with ("),
+    ],
+)  # fmt: skip
+def test_what_unsloth_attends_with(
+    has: dict[str, str | None] | None, chosen: str, said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    found = SimpleNamespace(SDPA="sdpa", FLASH_VARLEN="flash", **(has or {}))
+    if has is not None:
+        found.select_attention_backend = lambda use_varlen: has.get("found", "sdpa")
+    monkeypatch.setattr("importlib.import_module", lambda name: found)
+    monkeypatch.setattr(varlen_attention, "available", lambda dtype: True)
+    monkeypatch.delenv("UNSLOTH_TORCH_VARLEN", raising=False)
+    assert unsloth_private.choose_attention(torch.bfloat16).value == chosen
+    assert said in capsys.readouterr().err
+    if has and "_TORCH_VARLEN_ATTN" in has:  # its own stays
+        ours = has["_TORCH_VARLEN_ATTN"] is None
+        assert (found._TORCH_VARLEN_ATTN is varlen_attention.varlen_attn) is ours
+
+
+def test_unsloths_mark_of_layers_is_taken_off_once() -> None:
+    layers = [SimpleNamespace(), SimpleNamespace(_unsloth_skip_checkpoint=True)]
+    assert unsloth_private.recompute_all(layers)
+    assert not unsloth_private.recompute_all(layers)
+    assert vars(layers[1]) == {}
 
 
 @pytest.mark.parametrize(("capability", "learns", "has"), [((8, 9), 128, True), ((8, 9), 256, False), ((9, 0), 256, True), ((7, 5), 64, False)])  # fmt: skip

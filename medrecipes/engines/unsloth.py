@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import unsloth  # isort: skip
 
-import importlib
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medrecipes.engines import Choice, cpu_weights
+from medrecipes.engines import cpu_weights, unsloth_private
 from medrecipes.engines.answering_engine import LoadedBase
 from medrecipes.engines.base_weights import round_weights_alone
 from medrecipes.engines.bases import Base
-from medrecipes.engines.choices import DECODED, FLASH_ATTENTION, ONE_KERNEL, choose_precision, is_small
+from medrecipes.engines.choices import DECODED, choose_precision, is_small
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.lora import barred
 from medrecipes.engines.opening import bare, opening, settings
@@ -24,15 +22,13 @@ from medrecipes.engines.trainer.chat import TrlEngine
 from medrecipes.recipe.schema import Recipe
 from medrecipes.rendering.chat_template import TEMPLATE, ChatTemplate, save_tokenizer
 
-SKIPS = "_unsloth_skip_checkpoint"  # its own mark of a layer that keeps its activations while others do not
-
 
 def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine:
     """Load the base in the recipe's bits."""
     precision, dtype = choose_precision(recipe, base.config)
     choices, said = {"precision": precision}, {}
     if torch.cuda.is_available():
-        choices["attention"] = _choose_attention(dtype)
+        choices["attention"] = unsloth_private.choose_attention(dtype)
     else:
         said["attn_implementation"] = varlen_attention.exact(base.config)
         if recipe.model.bits == 4 and not is_small(base.config):
@@ -62,21 +58,6 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     return TrlEngine(recipe, base, template, LoadedBase("unsloth", bare(model), dtype, choices), attach, recompute)
 
 
-def _choose_attention(dtype: torch.dtype) -> Choice:
-    """What padding-free rows attend with: the library that Unsloth finds, else torch's kernel, else row by row."""
-    dispatch: Any = importlib.import_module("unsloth.utils.attention_dispatch")
-    backend = dispatch.select_attention_backend(use_varlen=True)
-    if backend != dispatch.SDPA:
-        return Choice({dispatch.FLASH_VARLEN: FLASH_ATTENTION}.get(backend, backend), "Unsloth found it")
-    if os.environ.get("UNSLOTH_TORCH_VARLEN", "1").lower() in ("0", "false", "no", "off"):  # its own switch
-        return Choice("row by row", "UNSLOTH_TORCH_VARLEN says so")
-    if not varlen_attention.available(dtype):
-        return Choice("row by row", "neither xformers nor flash-attention, and torch's kernel is not for this GPU and precision")  # fmt: skip
-    if dispatch._TORCH_VARLEN_ATTN is None:  # it asks for torch 2.12's function, 2.11's kernel can as much
-        dispatch._TORCH_VARLEN_ATTN = varlen_attention.varlen_attn
-    return Choice(ONE_KERNEL, "torch's own, with neither xformers nor flash-attention")
-
-
 def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
     """Put the recipe's LoRA on the base."""
     kept = model.config.get_text_config().num_hidden_layers - recomputed
@@ -99,5 +80,4 @@ def attach(model: Any, recipe: Recipe, *, recomputed: int) -> Any:
 
 def recompute(model: Any) -> bool:
     """Have the layers that kept their activations compute them again, too; not where none does, which is decided for good."""
-    kept = [layer for layer in model.get_base_model().get_decoder().layers if vars(layer).pop(SKIPS, False)]
-    return bool(kept)
+    return unsloth_private.recompute_all(model.get_base_model().get_decoder().layers)
