@@ -21,7 +21,7 @@ ROOMS = (
 # The sub-rooms of engines/, and the modules beside them, likewise: what describes, what computes, what trains, the engines.
 ENGINES = (
     "plan", "gguf_base", "bases", "opening", "__init__", "multi_gpu", "kernels", "tiny_tokenizers", "tiny_bases", "lora", "base_weights", "generation", "choices", "cpu_weights",
-    "answering_engine", "trackers", "trainer", "trl", "unsloth",
+    "answering_engine", "trackers", "trainer", "trl", "unsloth_private", "unsloth",
 )  # fmt: skip
 TOP = {"__init__.py", "__main__.py", "run.py", "py.typed"}
 PACKAGE = ROOT / "medrecipes"
