@@ -59,6 +59,21 @@ def test_what_is_wrong_is_computed_as_it_is_written_and_never_used_again(
     assert said.count("it runs uncompiled, which is slower") == 1
 
 
+def test_of_wide_tokens_fewer_are_compared(compiled: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def words(logits: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+        compared.append(len(logits))
+        return pointwise.words(logits, *rest)
+
+    compiled(pointwise.words)
+    monkeypatch.setattr(pointwise, "NUMBERS", 40 * 100)
+    logits, target = torch.randn(130, 100), torch.zeros(130, 1, dtype=torch.long)
+    pointwise._on_gpu(words, (logits, target, None), 130)
+    assert compared == [33]  # every fourth of 130
+    assert not pointwise._written
+
+
 def test_what_is_not_a_number_is_told_from_what_overflows_by_itself(compiled: Callable[..., list[int]]) -> None:
     compiled(lambda x, *rest: pointwise.norm(x, *rest) * torch.nan)
     assert bool(pointwise._on_gpu(pointwise.norm, VALUES, ROWS).isfinite().all())

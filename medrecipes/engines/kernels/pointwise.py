@@ -250,7 +250,8 @@ def run(function: Callable[..., Any], *values: Any) -> Any:
 # What the compiler makes is checked: after each compilation, some tokens of the result are compared with those of the plain
 # function. One that differs runs uncompiled from then on.
 
-TOKENS, APART = 512, 0.03  # of how many tokens; how far apart, as a share of their size
+# of how many tokens, and of fewer where these have so many numbers together; how far apart, as a share of their size
+TOKENS, NUMBERS, APART = 512, 2**24, 0.03
 _written: set[Callable[..., Any]] = set()  # functions that are used as they are written
 
 
@@ -276,13 +277,17 @@ def _apart(function: Callable[..., Any], values: tuple[Any, ...], found: Any, to
     """How far what was computed lies from the function as it is written, for some tokens; each is computed by itself."""
     if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
         return 0.0  # where nothing may be looked at; what is captured was run before
-    step = -(-tokens // TOKENS)
+
+    def of_tokens(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 1 and len(value) == tokens
+
+    widest = max((value[0].numel() for value in values if of_tokens(value)), default=1)
+    step = -(-tokens // max(1, min(TOKENS, NUMBERS // widest)))
 
     def some(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(some, value))
-        of_tokens = isinstance(value, Tensor) and value.dim() > 1 and len(value) == tokens
-        return value[::step] if of_tokens else value
+        return value[::step] if of_tokens(value) else value
 
     wanted = function(*map(some, values))
     pairs = zip(some(found), wanted, strict=True) if isinstance(found, tuple) else ((some(found), wanted),)
