@@ -218,9 +218,11 @@ class Speaker:
 
     def _tell_of_stops(self, examples: Sequence[Example], nats: float) -> None:
         """Say so where the model holds what ends an answer for far less likely than any token by chance."""
-        ends = sum(id in self.template.stop_ids for row in examples for id in row.labels)
         chance = math.log(self.template.tokenizer.size)
-        if ends and nats / ends > UNLIKELY * chance:
+        if nats <= UNLIKELY * chance * len(examples):  # a row has an end or more: not to be counted in most runs
+            return
+        ends = sum(id in self.template.stop_ids for row in examples for id in row.labels)
+        if nats > UNLIKELY * chance * ends:
             note(
                 f"the model holds {self.template.stops[0]}, which ends answers, for far less likely than chance ({nats / ends:.0f} "
                 f"nats, chance {chance:.0f}): a short training may not teach it to stop; a base that knows no dialogue learns sooner "
