@@ -137,7 +137,7 @@ def heads() -> dict[str, Any]:
     utils._ChunkedLogProbFunction = LogProbabilities
     torch.manual_seed(0)
     base: Any = LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
-    utils.add_fused_lm_head(base, outputs=loss_head.FIGURES)
+    utils.add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "up_proj"])).double()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

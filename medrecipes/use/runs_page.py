@@ -62,8 +62,11 @@ def state_of(folder: Path) -> dict[str, object]:
     """What the page looks for again and again: the runs as data, and as HTML in which every text is escaped."""
     runs = list_runs(folder)
     live = sum(bool(run.by) for run in runs)
-    many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    said = f"{many} in {folder}, {live} at work" if runs else f"No runs in {folder} yet."
+    said = (
+        f"{len(runs)} run{'s' if len(runs) != 1 else ''} in {folder}, {live} at work"
+        if runs
+        else f"No runs in {folder} yet."
+    )
     html = _table(runs) + "".join(map(_section, runs)) if runs else ""
     return {"said": said, "live": bool(live), "html": html, "runs": [run.to_json() for run in runs]}
 

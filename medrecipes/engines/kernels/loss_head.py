@@ -17,8 +17,6 @@ from medrecipes.engines.kernels import pointwise
 from medrecipes.engines.plan.memory import HEAD_TOKENS
 from medrecipes.rendering.chat_template import MASKED
 
-FIGURES = ("log_probs", "entropy", "is_top1")
-
 
 def learned(labels: Tensor) -> Tensor:
     """Behind which tokens the next one is learned, as places in all lines together, one after the other."""
