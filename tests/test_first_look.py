@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,22 @@ def test_planted_flaws_are_found(tmp_path: Path) -> None:
     assert lines["duplicates"].startswith("4 of 73 rows repeat others and would be dropped (repeated answer: 4)")
     assert lines["personal"].startswith("1 of 69 rows hold what looks like personal data: e-mail 1 (row my:")
     assert "jane.doe" not in lines["personal"]
-    assert lines["cut off"].startswith("3 answers have the length of the longest, 1")
+    assert re.match(
+        r"3 answers have the length of the longest, 1\d\d characters, and 3 of them end within a sentence",
+        lines["cut off"],
+    )
     assert lines["endings"].startswith("8 of 69 answers end without a full stop, as what is cut off does (row my:")
+
+
+def test_whole_answers_of_one_length_are_not_called_cut(tmp_path: Path) -> None:
+    told = [
+        (f"What of {n:02}?", f"{n:02} is " + "as long as all the others, " * 4 + "and ends.", f"topic {n % 20}")
+        for n in range(60)
+    ]
+    table(tmp_path / "my.csv", told)
+    lines = dict(said(medrecipes(tmp_path, "check", "my.csv")))
+    assert "cut off" not in lines
+    assert lines["endings"] == "all 60 answers end as a sentence does"
 
 
 def test_answers_that_are_labels_are_called_so(tmp_path: Path) -> None:

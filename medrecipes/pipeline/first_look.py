@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from medrecipes.pipeline.first_recipe import Draft, find, propose, taken
 from medrecipes.release.personal_data.survey import survey, told
 
 LOOKED = 4000  # rows that personal data is looked for in, spread evenly: a few seconds
-CUT = 100  # characters; answers that are all as long as the longest were cut by whatever wrote them
+CUT = 100  # characters; what is as long as the longest and ends within a sentence was cut by whatever wrote the file
 ALIKE = 3  # of them
 EXAMPLES = 3
 OPEN = (",", ";", ":", "-", "–", "—", "(", "[", "/", "&")  # what nothing ends with
@@ -67,12 +66,12 @@ def _repeated(report: Mapping[str, Any]) -> Said:
 
 
 def _endings(rows: Sequence[Conversation]) -> Iterator[Said]:
-    """Answers that end nowhere: of the very length of the longest, or without anything that ends a sentence."""
-    lengths = Counter(len(row.answer) for row in rows)
-    longest = max(lengths)
-    if longest >= CUT and lengths[longest] >= ALIKE:
-        yield "cut off", f"{lengths[longest]:,} answers have the length of the longest, {longest:,} characters: whatever wrote the file cut them; export it anew ({_some([row for row in rows if len(row.answer) == longest])})"  # fmt: skip
+    """Answers that end nowhere: most of those as long as the longest, or any without what ends a sentence."""
     nowhere = [row for row in rows if row.answer[-1].isalnum() or row.answer.endswith(OPEN)]
+    longest = max(len(row.answer) for row in rows)
+    whole, cut = ([row for row in some if len(row.answer) == longest] for some in (rows, nowhere))
+    if longest >= CUT and len(whole) >= ALIKE and 2 * len(cut) >= len(whole):
+        yield "cut off", f"{len(whole):,} answers have the length of the longest, {longest:,} characters, and {len(cut):,} of them end within a sentence: whatever wrote the file cut them; export it anew ({_some(cut)})"  # fmt: skip
     if not nowhere:
         yield "endings", f"all {len(rows):,} answers end as a sentence does"
     elif 2 * len(nowhere) > len(rows):
