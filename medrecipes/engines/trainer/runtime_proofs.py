@@ -15,6 +15,7 @@ from medrecipes.rendering.chat_template import MASKED
 APART = 1e-4  # as a share of the loss: it is the same sum of the same numbers
 LOOKS = 8  # a look waits for the GPU, and where rows share no line there is nothing to wait for
 JUDGED = 0.02  # in nats, and as a share: half precision adds up otherwise in other layouts
+STEADY = 64  # supervised tokens; the mean over fewer is as much less certain as the root of their number is smaller
 
 Batch = dict[str, Any]
 
@@ -53,10 +54,10 @@ class Proving:
         if evaluated and self._evaluate_dev:
             found["evaluated"] = self._evaluate_dev(ids, labels)
         if all(map(math.isfinite, found.values())):  # else the step itself will tell
-            self._hold(found)
+            self._hold(found, supervised(labels))
             self.found |= found
 
-    def _hold(self, found: dict[str, float]) -> None:
+    def _hold(self, found: dict[str, float], tokens: int) -> None:
         learned, other, evaluated = (
             found.get(name, found["learned"]) for name in ("learned", "after others", "evaluated")
         )
@@ -65,7 +66,7 @@ class Proving:
                 f"packed sequences see each other through the {self._family} layers of this engine (a row's loss is {learned:.4f} "
                 f"or {other:.4f}, depending on what stands before it); set train.{'packing' if self._packing else 'padding_free'} = false"
             )
-        if abs(learned - evaluated) > JUDGED * (1 + evaluated):
+        if abs(learned - evaluated) > JUDGED * (1 + evaluated) * max(1.0, math.sqrt(STEADY / tokens)):
             raise EngineError(
                 f"a row that is evaluated with a loss of {evaluated:.4f} is learned with {learned:.4f}: the {self._family} layers of this "
                 "engine train another model than the one that answers; set model.engine to the other one, trl or unsloth"
@@ -73,20 +74,22 @@ class Proving:
 
 
 def a_row(batch: Batch) -> tuple[int, int, int] | None:
-    """The line of a row that learns, and where it begins and ends: one that others stand before, if there is any."""
-    first = None
+    """The line of the row that learns most, and where it begins and ends: one that others stand before, if there is any."""
+    rows = []
     for line, labels in enumerate(batch["labels"]):
         starts = [0, len(labels)]
         if "position_ids" in batch:
             starts = [*(batch["position_ids"][line] == 0).nonzero().flatten().tolist(), len(labels)]
         elif "attention_mask" in batch:
             starts = [0, int(batch["attention_mask"][line].sum())]
-        for start, end in reversed(list(pairwise(starts))):
-            if bool((labels[start:end] != MASKED).any()):
-                if start:
-                    return line, start, end
-                first = first or (line, start, end)
-    return first
+        rows += [(supervised(labels[start:end].tolist()), line, start, end) for start, end in pairwise(starts)]
+    learning = [row for row in rows if row[0]]
+    return max(learning, key=lambda row: (row[2] > 0, row[0]))[1:] if learning else None
+
+
+def supervised(labels: list[int]) -> int:
+    """How many tokens learn."""
+    return sum(label != MASKED for label in labels)
 
 
 def _loss(loss_of: Callable[[Batch], Any], batch: Batch) -> float:
