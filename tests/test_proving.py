@@ -134,9 +134,9 @@ def test_a_row_that_is_learned_otherwise_than_judged_is_told() -> None:
 def test_the_mean_over_few_tokens_may_lie_further_apart() -> None:
     # SmolLM2 in 4 bits and bf16 on an H200, gone on from step 120: 6 tokens that learn, and layers that are right
     Proving("llama", packing=True, evaluate=lambda *_: 0.2047).look(long_row(6), Losses(0.2351))
-    with pytest.raises(EngineError, match="evaluated with a loss of 0.2047 is learned with 0.2351"):
+    with pytest.raises(EngineError, match=r"evaluated with a loss of 0\.2047 is learned with 0\.2351"):
         Proving("llama", packing=True, evaluate=lambda *_: 0.2047).look(long_row(64), Losses(0.2351))
-    with pytest.raises(EngineError, match="evaluated with a loss of 0.2047 is learned with 0.3047"):
+    with pytest.raises(EngineError, match=r"evaluated with a loss of 0\.2047 is learned with 0\.3047"):
         Proving("llama", packing=True, evaluate=lambda *_: 0.2047).look(long_row(6), Losses(0.3047))
 
 
