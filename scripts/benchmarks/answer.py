@@ -1,6 +1,7 @@
 """How fast a base answers on this GPU: continuous batching over CUDA graphs against transformers' plain `generate`.
 
 usage: scripts/bench answer [--rows 8,64,256] [--new 128] [--base FOLDER] [--work FOLDER] [--tokenizer FOLDER] [--only NAME,...]
+                            [--as-t4]
 
 Real questions (MedQuAD and WikiDoc from MEDRECIPES_DATA, else the project's samples) to a Mistral-7B-shaped base of
 random weights, or to --base. All ways run in one process, each twice, and the second is counted: kernels are compiled
@@ -52,6 +53,9 @@ def main() -> int:
     parser.add_argument("--tokenizer", type=Path, help="a folder with Mistral v0.3's tokenizer.json")
     parser.add_argument("--only", default=",".join(WAYS))
     parser.add_argument("--engine", default="trl")
+    parser.add_argument(
+        "--as-t4", action="store_true", help="fp16, neither flash nor cuDNN attention, 15.6 GB, on whatever GPU this is"
+    )
     arguments = parser.parse_args()
     from train import data, make_base
 
@@ -69,10 +73,15 @@ def main() -> int:
         "data.max_tokens=2048",
         *data(),
         "lora.alpha=16",
+        *(["train.precision=fp16", "train.memory_gb=15.6"] if arguments.as_t4 else []),
     ]
     recipe = load(ROOT / "recipes" / "tiny_mistral.toml", sets).recipe
     import torch
 
+    if arguments.as_t4:
+        torch.backends.cuda.is_flash_attention_available = lambda: False
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
     from medrecipes.data.split import prepare
     from medrecipes.engines import Decoding, foundation, generation, open_engine
     from medrecipes.engines.lora import begin
