@@ -18,6 +18,7 @@ from medrecipes.data.records import Tagged
 from medrecipes.engines import Choice
 from medrecipes.engines.bases import MODULES, TAGGING, Base, contradictions, tiny_facts
 from medrecipes.engines.choices import Setting
+from medrecipes.engines.kernels.projections import decode_weight
 from medrecipes.engines.trainer.tag_head import Head
 from medrecipes.engines.trainer.tags import Tagger
 from medrecipes.recipe.load import load
@@ -108,14 +109,28 @@ def test_the_head_computes_in_fp32_whatever_is_around_it() -> None:
         assert head(torch.ones(1, 8, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-def test_a_base_published_in_4_bits_keeps_its_head_out_of_them(bases: dict[str, Base], tmp_path: Path) -> None:
-    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=["lm_head"])  # fmt: skip
-    whole = bases["mistral"]
-    quantised = transformers.AutoModelForCausalLM.from_pretrained(whole.name, quantization_config=config, dtype=torch.float32)  # fmt: skip
-    quantised.save_pretrained(tmp_path)
+def publish(whole: Base, folder: Path, dtype: torch.dtype) -> Base:
+    """A base published in 4 bits, made of weights in this number format and told to compute in it."""
+    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=["lm_head"])  # fmt: skip
+    quantised = transformers.AutoModelForCausalLM.from_pretrained(whole.name, quantization_config=config, dtype=dtype)
+    quantised.save_pretrained(folder)
     for file in whole.folder.glob("tokenizer*.json"):
-        shutil.copy(file, tmp_path)
-    engine = Tagger(recipe("model.bits=4"), Base(str(tmp_path), tmp_path), LABELS)
+        shutil.copy(file, folder)
+    return Base(str(folder), folder)
+
+
+def test_a_base_published_in_bf16_computes_in_what_the_run_does(bases: dict[str, Base], tmp_path: Path) -> None:
+    engine = Tagger(recipe("model.bits=4"), publish(bases["mistral"], tmp_path, torch.bfloat16), LABELS)
+    assert engine.dtype == torch.float32
+    layer, x = engine.model.model.layers[0].mlp.up_proj, torch.randn(5, SHAPE["hidden_size"])
+    decoded = decode_weight(layer.weight, layer.weight.quant_state)
+    assert decoded.dtype == torch.float32
+    assert torch.allclose(layer(x), x @ decoded.t(), atol=1e-5)
+
+
+def test_a_base_published_in_4_bits_keeps_its_head_out_of_them(bases: dict[str, Base], tmp_path: Path) -> None:
+    whole = bases["mistral"]
+    engine = Tagger(recipe("model.bits=4"), publish(whole, tmp_path, torch.float32), LABELS)
     kinds = {name.rsplit(".", 1)[-1]: type(module).__name__ for name, module in engine.model.named_modules()}
     assert (kinds["q_proj"], kinds["score"]) == ("Linear4bit", "Head")
     direct = Tagger(recipe("model.bits=4"), whole, LABELS)
@@ -221,6 +236,31 @@ def test_windows_laid_end_to_end_are_learned_and_tagged_as_padded_ones(
         assert losses == pytest.approx(padded[0], rel=NEAR)
         assert dev == pytest.approx(padded[1], rel=NEAR)
         assert torch.allclose(torch.tensor(likely), torch.tensor(padded[2]), atol=NEAR)
+
+
+@pytest.mark.parametrize(
+    ("change", "apart"),
+    [
+        (lambda logits: logits, True),
+        (
+            lambda logits: logits + 0.01 * logits.mean(1, keepdim=True),
+            False,
+        ),  # far too little to see beside half precision
+        (lambda logits: 1.2 * logits, False),
+    ],
+)
+def test_windows_that_see_each_other_are_padded_however_little_it_is(
+    change: Any, apart: bool, bases: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, usual = Tagger(recipe("model.bits=16"), bases["mistral"], LABELS), Tagger._logits
+
+    def logits(engine: Tagger, found: Sequence[Any], layout: Any) -> torch.Tensor:
+        said = usual(engine, found, layout)
+        return change(said) if layout == "flat" else said
+
+    monkeypatch.setattr(Tagger, "_logits", logits)
+    assert engine._keeps_apart(engine.windows(ROWS)) is apart
+    assert engine._keeps_apart(engine.windows(ROWS[:1])) is apart  # a data set of one row
 
 
 def test_what_was_seen_is_counted_whether_it_was_logged_or_not(bases: dict[str, Base], tmp_path: Path) -> None:

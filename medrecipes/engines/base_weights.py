@@ -6,7 +6,7 @@ from types import MethodType
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear8bitLt
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from peft import LoftQConfig, LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import BitsAndBytesConfig
@@ -72,6 +72,20 @@ def round_weights_alone(model: torch.nn.Module) -> None:
             # accelerate, which moves a layer to the GPU for the moment, keeps the method that it calls behind its hook
             if "_old_forward" in vars(layer):
                 layer._old_forward = MethodType(WeightOnly8bit.forward, layer)
+
+
+def compute_in(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Have 4-bit layers decode to and compute in a run's number format.
+
+    A base published in 4 bits brings its maker's, mostly bf16, and `from_pretrained` keeps that: a GPU without bf16 would compute in it
+    all the same, slowly, and otherwise than the fused layers do.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.compute_dtype, layer.compute_type_is_set = dtype, True
+            state = getattr(layer.weight, "quant_state", None)
+            if state is not None:
+                state.dtype = dtype
 
 
 def attach(model: Any, recipe: Recipe, *, recomputed: int, head: str | None = None) -> Any:

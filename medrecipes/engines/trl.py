@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medrecipes.engines.answering_engine import LoadedBase
-from medrecipes.engines.base_weights import attach, quantization, round_weights_alone
+from medrecipes.engines.base_weights import attach, compute_in, quantization, round_weights_alone
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import choose_precision, choose_shards
 from medrecipes.engines.kernels import varlen_attention
@@ -23,6 +23,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
     if choices["shards"].value:
         where = torch.device("cuda", torch.cuda.current_device())
         model, shards = deal(base, dtype, quantization(recipe, dtype), where)
+        compute_in(model, dtype)
         return TrlEngine(recipe, base, template, LoadedBase("trl", model, dtype, choices, shards), attach)
     with opening(base):
         model = auto_class(base.config).from_pretrained(
@@ -34,4 +35,5 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             **settings(recipe.model, base),
         )
     round_weights_alone(model)
+    compute_in(model, dtype)
     return TrlEngine(recipe, base, template, LoadedBase("trl", bare(model), dtype, choices), attach)

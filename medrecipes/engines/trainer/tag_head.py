@@ -9,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForTokenClassification
 
 from medrecipes.core.errors import EngineError
-from medrecipes.engines.base_weights import quantization, round_weights_alone
+from medrecipes.engines.base_weights import compute_in, quantization, round_weights_alone
 from medrecipes.engines.bases import Base
 from medrecipes.engines.kernels import varlen_attention
 from medrecipes.engines.opening import opening, settings
@@ -62,6 +62,7 @@ def load(recipe: Recipe, base: Base, labels: Sequence[str], dtype: torch.dtype) 
             attn_implementation=varlen_attention.exact(base.config), **told,
         )  # fmt: skip
     round_weights_alone(model)
+    compute_in(model, dtype)
     old = model.score
     head = Head(old.in_features, old.out_features, bias=old.bias is not None, device=old.weight.device)
     # drawn anew: what from_pretrained fills in depends on the number format

@@ -66,10 +66,16 @@ from medrecipes.scoring.spans import Tagging, micro
 
 TAG_ROWS = 8  # windows that a CPU tags at once
 APART = 0.05  # of their logits, by which windows may differ in half precision from what they are by themselves
+MIXED = 1e-3  # of their logits, by which what stands beside a window may change it: the same sums in the same order
 
 
 def _pack(window: Window) -> Pack:
     return Pack([window.row], list(window.input_ids), list(window.labels), [len(window.input_ids)])
+
+
+def _share(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """How far numbers lie from those that are wanted, as a share of their size."""
+    return float((found - wanted).norm() / wanted.norm())
 
 
 class Tagger:
@@ -270,13 +276,23 @@ class Tagger:
         return None if apart else "the layers of this base were seen to mix packed windows"
 
     def _keeps_apart(self, found: Sequence[Window]) -> bool:
-        """Whether windows laid end to end are tagged as they are one by one."""
+        """Whether a window amid others is tagged alike whatever they say, and as far from how it is by itself as padding has it."""
         few = [replace(window, input_ids=window.input_ids[:64], labels=window.labels[:64]) for window in found[:3]]
+        few = (few * 3)[:3]
+        before, middle, after = few
+        changed = [
+            replace(window, input_ids=window.input_ids[:1] * len(window.input_ids)) for window in (before, after)
+        ]
         self.model.eval()
-        alone = [self._logits([window], "padded")[0, : len(window.input_ids)] for window in few]
-        together = self._logits(few, "flat")[0]
-        wanted = torch.cat(alone)
-        return bool((together - wanted).norm() <= APART * wanted.norm())
+        alone = torch.cat([self._logits([window], "padded")[0, : len(window.input_ids)] for window in few])
+        padded = torch.cat(
+            [rows[: len(window.input_ids)] for rows, window in zip(self._logits(few, "padded"), few, strict=True)]
+        )
+        flat = self._logits(few, "flat")[0]
+        others = self._logits([changed[0], middle, changed[1]], "flat")[0]
+        at = slice(len(before.input_ids), len(before.input_ids) + len(middle.input_ids))
+        usual = max(APART, 2 * _share(padded, alone))  # half precision adds up otherwise in other shapes
+        return _share(others[at], flat[at]) <= MIXED and _share(flat, alone) <= usual
 
     def _logits(self, found: Sequence[Window], layout: Layout) -> torch.Tensor:
         batch = self._tensors(found, layout)
