@@ -12,7 +12,7 @@ import torch
 
 from medrecipes.engines import cpu_weights, unsloth_private
 from medrecipes.engines.answering_engine import LoadedBase
-from medrecipes.engines.base_weights import round_weights_alone
+from medrecipes.engines.base_weights import compute_in, round_weights_alone
 from medrecipes.engines.bases import Base
 from medrecipes.engines.choices import DECODED, choose_precision, is_small
 from medrecipes.engines.kernels import varlen_attention
@@ -52,6 +52,7 @@ def open_engine(recipe: Recipe, base: Base, template: ChatTemplate) -> TrlEngine
             **said,
         )
     round_weights_alone(model)
+    compute_in(model, dtype)
     if "weights" in choices and choices["weights"].value == DECODED:
         cpu_weights.decode(model, dtype)
         cpu_weights.keep_freed_memory()
