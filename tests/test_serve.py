@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from medrecipes.engines import Decoding
-from medrecipes.rendering.growing_text import Growing
+from medrecipes.rendering.growing_text import Growing, Piece
 from medrecipes.use.openai_api import BadRequest, read
 from tests import forked
 from tests.conftest import Cli
@@ -139,6 +140,66 @@ def test_a_streamed_answer_is_the_same_text(client: Any) -> None:
     assert pieces[-1].usage == whole.usage
     assert len({piece.id for piece in pieces}) == 1
     assert len(pieces) > 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("MEDRECIPES_VLLM"), reason="MEDRECIPES_VLLM names no Python that has vLLM")
+def test_vllms_benchmark_client_measures_it(port: int, tiny_run: Path, tmp_path: Path) -> None:
+    client = (
+        "import argparse; from vllm.benchmarks.serve import add_cli_args, main; parser = argparse.ArgumentParser(); "
+        "add_cli_args(parser); main(parser.parse_args())"
+    )
+    talks = [
+        {"conversations": [{"value": question}, {"value": "It is a disease of many. " * 4}]} for question in QUESTIONS
+    ]
+    asked = tmp_path / "asked.json"
+    asked.write_text(json.dumps(talks))
+    words = [
+        os.environ["MEDRECIPES_VLLM"], "-c", client, "--backend", "openai-chat", "--base-url", f"http://127.0.0.1:{port}",
+        "--endpoint", "/v1/chat/completions", "--model", NAME, "--tokenizer", str(tiny_run / "adapter"), "--dataset-name", "sharegpt",
+        "--dataset-path", str(asked), "--num-prompts", "8", "--max-concurrency", "4",
+        "--save-result", "--save-detailed", "--result-dir", str(tmp_path), "--result-filename", "found.json",
+    ]  # fmt: skip
+    done = subprocess.run(words, env={**os.environ, "OPENAI_API_KEY": KEY}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["completed"], found["failed"]) == (8, 0), found.get("errors")
+    assert found["total_output_tokens"] > 8
+    assert found["mean_ttft_ms"] > 0
+    assert found["output_throughput"] > 0
+
+
+def test_nothing_is_streamed_before_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's benchmark client takes the time of the first event for that of the first token."""
+    from medrecipes.use import openai_server
+    from medrecipes.use.openai_api import Envelope
+
+    events: list[str] = []
+
+    class Response:
+        def __init__(self, **_: Any) -> None:
+            """Nothing goes anywhere."""
+
+        async def prepare(self, _: Any) -> None:
+            events.append("headers")
+
+        async def write(self, data: bytes) -> None:
+            events.append(data.decode())
+
+        async def write_eof(self) -> None:
+            events.append("end")
+
+    async def pieces() -> Any:
+        events.append("first token")
+        yield Piece("text")
+
+    monkeypatch.setattr(openai_server.web, "StreamResponse", Response)
+    answer: Any = type("Answer", (), {"finish": "stop"})
+    asyncio.run(openai_server._streamed(None, pieces(), answer, Envelope("tiny"), 3, usage=False))  # type: ignore[arg-type]
+    assert events[:2] == ["headers", "first token"]
+    assert '"role":"assistant"' in events[2]
+    assert '"content":"text"' in events[3]
+    assert events[-2:] == ["data: [DONE]\n\n", "end"]
 
 
 def test_the_stream_ends_as_openais_does(port: int) -> None:

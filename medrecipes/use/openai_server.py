@@ -256,10 +256,15 @@ async def _streamed(
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         await response.write(f"data: {text}\n\n".encode())
 
+    begun = False  # the role comes with the first token: benchmark clients take the first event for it
     try:
-        await send(envelope.piece({"role": "assistant", "content": ""}))
         async for piece in pieces:
+            if not begun:
+                await send(envelope.piece({"role": "assistant", "content": ""}))
+                begun = True
             await send(envelope.piece({KEYS[0] if piece.reasoning else "content": piece.text}))
+        if not begun:
+            await send(envelope.piece({"role": "assistant", "content": ""}))
         await send(envelope.piece({}, answer.finish))
         if usage:
             await send(envelope.used(answer.usage(prompt)))
