@@ -157,9 +157,9 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
             raise torch.cuda.OutOfMemoryError
         return {}
 
-    def recompute() -> bool:
+    def recompute() -> str:
         asked.append(True)
-        return len(asked) == 1
+        return "all layers" if len(asked) == 1 else ""
 
     run = Running(Recipe(), rundir, heard, choices, torch.device("cpu"))  # type: ignore[arg-type]
     within_memory(attempt, model, 2, False, run, recompute)
@@ -179,6 +179,35 @@ def test_before_it_gives_up_all_layers_are_computed_again(tmp_path: Path) -> Non
         EngineError, match=r"^out of memory with one row at a time and checkpointing on; lower data\.max"
     ):
         within_memory(never, model, 1, False, run, recompute)
+
+
+def test_of_one_row_at_a_time_half_as_many_layers_are_kept_until_it_fits(
+    train: Train, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrecipes.engines.choices import Setting
+    from medrecipes.engines.trainer import chat
+
+    monkeypatch.setattr(chat, "choose_setting", lambda *_, **__: Setting("flat", True, 1, 0, decode_once=False))
+    settings = ("train.max_steps=2", "train.batch=2", "model.bits=16")
+    few = rows[:8]
+    _, wanted, _ = train(*settings, examples=few)
+    short = list[int]()
+
+    def refuse(engine: Any) -> None:
+        def allocate(model: Any, *_: Any) -> None:
+            if model.training and torch.is_grad_enabled() and len(short) < 2:
+                short.append(1)
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        engine.model.register_forward_pre_hook(allocate)
+
+    engine, rundir, _ = train(*settings, examples=few, before=refuse)
+    layers = engine.model.config.num_hidden_layers
+    assert len(rundir.state["out_of_memory"]) == 2
+    kept = layers // 2 // 2
+    said = f"{layers - kept} of {layers} layers" if kept else "all layers"
+    assert str(engine.choices["checkpointing"]) == f"{said} (more was kept until the GPU's memory ran out)"
+    assert losses(rundir) == losses(wanted)
 
 
 def its_own(*names: str, **known: Any) -> dict[str, Any]:

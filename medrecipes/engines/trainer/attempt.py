@@ -249,11 +249,11 @@ def look(trainer: Any, evaluate: Callable[[], dict[str, float]]) -> dict[str, fl
 
 def within_memory(
     train: Callable[[int], dict[str, Any]], model: Any, micro_batch: int, recomputed: bool, run: Running,
-    recompute: Callable[[], bool] = lambda: False,
+    recompute: Callable[[], str] = lambda: "",
 ) -> dict[str, Any]:  # fmt: skip
     """What `train` makes with so many rows at a time, or with fewer, from the beginning or a checkpoint, where memory ran out.
 
-    `recompute` has all layers with gradient checkpointing from then on, and says whether that is new.
+    `recompute` has more layers with gradient checkpointing from then on, and says which; nothing where no more can be had.
     """
     begun = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     while True:
@@ -261,10 +261,10 @@ def within_memory(
             return train(micro_batch)
         except torch.cuda.OutOfMemoryError:
             pass  # behind this block, where the failed step's activations are no longer held
-        if micro_batch == 1 and processes.size() == 1 and recompute():
+        if micro_batch == 1 and processes.size() == 1 and (layers := recompute()):
             recomputed = True
-            _tell(run, "gradient checkpointing in all layers from now on", micro_batch, micro_batch)
-            run.choices["checkpointing"] = Choice("all layers", "more was kept until the GPU's memory ran out")
+            _tell(run, f"gradient checkpointing in {layers} from now on", micro_batch, micro_batch)
+            run.choices["checkpointing"] = Choice(layers, "more was kept until the GPU's memory ran out")
         else:
             micro_batch = smaller(micro_batch, recomputed, run)
         for name, parameter in model.named_parameters():

@@ -114,15 +114,17 @@ class TrlEngine(Speaker):
                     self.choices["launches"] = Choice("one by one", "CUDA graphs were given up when memory ran out")
                 return self._train(packs, train, (seen, seen_learned), planned, now, run)
 
-            def recompute() -> bool:
+            def recompute() -> str:
+                """Half as many layers keep what they computed, where the engine can choose among them; else none."""
                 nonlocal setting
                 layers = self.model.config.get_text_config().num_hidden_layers
                 if recipe.train.checkpointing != "auto" or setting.recomputed == layers:
-                    return False
-                if not self._recompute(self.model):
-                    return False
-                setting = replace(setting, recomputed=layers)
-                return True
+                    return ""
+                if not setting.fused and not self._recompute(self.model):
+                    return ""
+                kept = (layers - setting.recomputed) // 2 if setting.fused else 0
+                setting = replace(setting, recomputed=layers - kept)
+                return f"{layers - kept} of {layers} layers" if kept else "all layers"
 
             stats = within_memory(train_with, self.model, setting.micro_batch, bool(setting.recomputed), run, recompute)
         self.model.eval()
