@@ -341,6 +341,12 @@ def test_a_tagging_run_is_planned_too(cli: Cli, base: Path, tag_run: tuple[Path,
     assert (found["fits"], found["engine"], found["tokens_per_second"]) == (True, "trl", None)
     assert found["parts_gb"]["words"] < 0.2  # no head over a vocabulary
     assert lines(found)[-1].startswith("how long it takes is not known")
+    assert (found["layers"], found["why"]) == ("library", "the GPU has no variable-length attention")
+    fused = json.loads(cli(*words, "--gpu", "h200").stdout)
+    assert (fused["layers"], fused["why"], fused["fits"]) == ("fused", None, True)
+    assert fused["parts_gb"]["words"] < 0.2
+    dropout = json.loads(cli(*words, "--set", "lora.dropout=0.1", "--gpu", "h200").stdout)
+    assert (dropout["layers"], dropout["why"]) == ("library", "not with lora.dropout = 0.1")
     small = cli(*words, "--gpu", "3GB")
     assert small.returncode == 2
     assert "does not fit: " in small.stderr

@@ -195,7 +195,7 @@ def _stages(recipe: Recipe, shape: Shape, gpu: Gpu, counted: Counted, planned: P
 def _tagging(
     recipe: Recipe, base: Base | None, shape: Shape, gpu: Gpu, notes: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The plan of a tagging run: the library's layers, and a head that is as wide as there are tags."""
+    """The plan of a tagging run: a head that is as wide as there are tags, on fused layers where they fit."""
     lengths, labels = [recipe.data.max_tokens], 5
     if recipe.data.path:  # a look at the plan fetches nothing
         split = prepare_tagged(recipe)
@@ -205,26 +205,45 @@ def _tagging(
             lengths = [len(window.input_ids) for window in found]
         else:
             lengths = [min(recipe.data.max_tokens, tokens_of([" ".join(row.tokens)], shape)) for row in split.train]
-    micro_batch, longest = tag_micro_batch(recipe, max(lengths)), max(lengths)
-    recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
-
-    def needs(shape: Shape) -> dict[str, float]:
-        return parts(recipe, shape, MicroBatch("library", micro_batch * longest, recomputed, decode_once=False))
-
-    tied = replace(shape, tied=True)  # there is no head over the vocabulary
-    held = needs(tied) | {"words": needs(replace(tied, vocabulary=labels))["words"]}
-    gb, limit = sum(held.values()), (recipe.train.memory_gb or gpu.gb) * (1 - SLACK["library"])
+    lengths.sort(reverse=True)
+    slow = unfit(recipe, shape.family) if gpu.varlen else NO_VARLEN
+    plan = _padded_tags(recipe, shape, gpu, lengths[0]) if slow else _packed_tags(recipe, shape, gpu, lengths)
+    # there is no head over the vocabulary
+    tied = replace(shape, tied=True)
+    at_once = MicroBatch(plan.way, plan.micro_batch * lengths[0], plan.recomputed, plan.decode_once)
+    held = plan.parts | {"weights": parts(recipe, tied, at_once)["weights"]}
+    held["words"] = parts(recipe, replace(tied, vocabulary=labels), at_once)["words"]
+    gb = sum(held.values())
     ways = "lower train.micro_batch, set train.checkpointing = true, or choose a smaller base"
     return {
         "base": recipe.model.base, "parameters": shape.parameters, "trained": trainable(recipe, shape),
-        "GPU": gpu.name, "gpus": 1, "engine": "trl", "layers": "library", "why": "a tagging head is trained on the library's layers",
-        "parts_gb": {name: round(size, 2) for name, size in held.items()}, "gb": round(gb, 2), "limit_gb": round(limit, 2),
-        "fits": gb <= limit, "micro_batch": micro_batch, "accumulation": recipe.train.batch // micro_batch,
-        "recomputed": recomputed, "of_layers": shape.layers, "decode_once": False, "shards": 1, "recorded": 0,
+        "GPU": gpu.name, "gpus": 1, "engine": "trl", "layers": plan.way, "why": slow,
+        "parts_gb": {name: round(size, 2) for name, size in held.items()}, "gb": round(gb, 2), "limit_gb": round(plan.limit_gb, 2),
+        "fits": gb <= plan.limit_gb, "micro_batch": plan.micro_batch, "accumulation": recipe.train.batch // plan.micro_batch,
+        "recomputed": plan.recomputed, "of_layers": shape.layers, "decode_once": plan.decode_once, "shards": 1,
+        "recorded": plan.graphs.largest if plan.graphs else 0,
         "tokens_per_second": None, "tokens": int(sum(lengths) * recipe.train.epochs) if recipe.data.path else None, "seconds": None,
-        "advice": "" if gb <= limit else f"does not fit: {gb:.1f} GB of {limit:.1f}; {ways}", "notes": list(notes),
+        "advice": "" if gb <= plan.limit_gb else f"does not fit: {gb:.1f} GB of {plan.limit_gb:.1f}; {ways}", "notes": list(notes),
         "stages": dict.fromkeys(STAGES),
     }  # fmt: skip
+
+
+def _packed_tags(recipe: Recipe, shape: Shape, gpu: Gpu, lengths: Sequence[int]) -> Plan:
+    """Windows laid end to end through the fused layers, as `choose_setting` has them; longest first."""
+    mean = sum(lengths) / len(lengths)
+    trained = Rows(
+        lambda size: (sum(lengths[:size]), int(size * mean)), count_steps(len(lengths), recipe), reach(lengths)
+    )
+    return choose(recipe, shape, Machine(gpu, 1, recipe.train.memory_gb), "fused", trained, shared=False)
+
+
+def _padded_tags(recipe: Recipe, shape: Shape, gpu: Gpu, longest: int) -> Plan:
+    """Windows padded to the longest, through the library's layers."""
+    micro_batch = tag_micro_batch(recipe, longest)
+    recomputed = shape.layers if recipe.train.checkpointing not in ("auto", False) else 0
+    held = parts(recipe, shape, MicroBatch("library", micro_batch * longest, recomputed, decode_once=False))
+    limit = (recipe.train.memory_gb or gpu.gb) * (1 - SLACK["library"])
+    return Plan("library", micro_batch, recomputed, False, None, 1, held, limit, 0.0)
 
 
 @dataclass(frozen=True)
@@ -294,7 +313,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     )
     rate = found["tokens_per_second"]
     if rate is None:
-        said.append("how long it takes is not known: the speed of tagging runs was not measured")
+        said.append("how long it takes is not known: its steps are so small that the processor's pace decides")
         return said
     took = f"{found['tokens']:,} tokens: {_time(found['seconds'])}" if found["tokens"] else f"a million tokens: {_time(1e6 / rate)}"  # fmt: skip
     said.append(f"about {rate:,} tokens/s, {took} (measured on an H200, else reckoned from data sheets)")

@@ -64,7 +64,7 @@ class Tag:
         )  # fmt: skip
 
     def estimate(self, foundation: Foundation, rendered: Rendered) -> str:
-        """Nothing: the pace of tagging runs was not measured."""
+        """Nothing: a processor's pace decides, which no plan knows."""
         return ""
 
     def prove(self, foundation: Foundation, rendered: Rendered) -> Mapping[str, Proof]:
