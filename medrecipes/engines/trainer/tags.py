@@ -65,7 +65,7 @@ from medrecipes.runs.folder import RunDir
 from medrecipes.scoring.spans import Tagging, micro
 
 TAG_ROWS = 8  # windows that a CPU tags at once
-APART = 0.05  # of their logits, by which windows may differ in half precision from what they are by themselves
+APART = 0.1  # of their logits, by which windows may differ in half precision from what they are by themselves
 MIXED = 1e-3  # of their logits, by which what stands beside a window may change it: the same sums in the same order
 
 
