@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,27 @@ def test_recipes_run_before_what_is_compared_with_them_and_long_runs_first(scrip
     assert order == [("c", 42), ("b", 42), ("a", 42), ("c", 1), ("b", 1), ("a", 1), ("b (m)", 42), ("b (m)", 1)]
     rows[3].seeds = [1]
     assert script["in_turn"](rows, [42, 1], value)[-2:] == [(rows[0], 1), (rows[3], 1)]
+
+
+def test_no_more_run_at_once_than_fit(script: dict[str, Any]) -> None:
+    given = {"data": "x", "figures": "answers", "test": "some"}
+    large, small, new = (script["Row"]({"recipe": name, **given}) for name in ("large", "small", "new"))
+    value = {"rows": {"large": {"seeds": {"1": {"peak_gb": 15.0}}}, "small": {"seeds": {"1": {"peak_gb": 4.0}}}}}
+    jobs = script["Jobs"]([(large, 1), (large, 2), (new, 1), (small, 1), (small, 2)], value, 30.0)
+    assert [jobs.take(None) for _ in range(2)] == [(large, 1), (small, 1)]
+    taken: list[Any] = []
+    waits = threading.Thread(target=lambda: taken.append(jobs.take(None)))
+    waits.start()
+    assert jobs.take("another GPU") == (large, 2)
+    waits.join(0.2)
+    assert waits.is_alive(), "the next did not wait for room"
+    jobs.ended((large, 1), None)
+    waits.join(10)
+    assert taken == [(new, 1)]
+    jobs.ended((small, 1), None)
+    jobs.ended((new, 1), None)
+    assert jobs.take(None) == (small, 2)
+    assert jobs.take(None) is None
 
 
 @pytest.mark.parametrize(
