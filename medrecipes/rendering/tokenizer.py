@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Tokenizer:
         self.folder = folder
         path = folder / "tokenizer.json"
         try:
-            self.json: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self.json, self._kept = _opened(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise TemplateError(
                 f"{path}: cannot be read ({error}); the base needs a fast tokenizer: save one there with "
@@ -54,7 +54,7 @@ class Tokenizer:
         self.config = _read(folder / "tokenizer_config.json")
         named = {**_read(folder / "special_tokens_map.json"), **self.config}
         self.named = {name: _text(folder, name, named[name]) for name in NAMED if named.get(name)}
-        self._whole = self._built(self.json)  # at once: what is wrong with the file is said here
+        self._whole = self._variant("whole", self.json)  # at once: what is wrong with the file is said here
         self._seen: dict[str, list[int]] = {}
         self._marked: dict[frozenset[str], Tokenizer] = {}
 
@@ -125,13 +125,13 @@ class Tokenizer:
         tokens = [{**token, "special": token["special"] or token["content"] in control} for token in self.json["added_tokens"]]  # fmt: skip
         marked.folder, marked.config, marked.named = self.folder, self.config, self.named
         marked.json = {**self.json, "added_tokens": tokens}
-        marked._seen, marked._marked = {}, {}
+        marked._seen, marked._marked, marked._kept = {}, {}, {}
         return marked
 
     @cached_property
     def _whole(self) -> RustTokenizer:
         """For decoding, and where a text begins."""
-        return self._built(self.json)
+        return self._variant("whole", self.json)
 
     def mentioned(self, text: str) -> set[str]:
         """The added tokens that a template's text names, white space and single letters aside."""
@@ -185,7 +185,13 @@ class Tokenizer:
             if part.get("type") == "ByteLevel" and always:
                 part["add_prefix_space"] = False
         unchanged = all(spec[k] == self.json.get(k) for k in ("normalizer", "pre_tokenizer"))
-        return self._whole if unchanged else self._built(spec)
+        return self._whole if unchanged else self._variant("continuing" if always else "fresh", spec)
+
+    def _variant(self, name: str, spec: dict[str, Any]) -> RustTokenizer:
+        """One of the tokenizers that are made of the file, which is made once for all that open a file of this content."""
+        if name not in self._kept:
+            self._kept[name] = self._built(spec)
+        return self._kept[name]
 
     def _built(self, spec: dict[str, Any]) -> RustTokenizer:
         """A tokenizer that reads control tokens in a text as text."""
@@ -269,11 +275,18 @@ class Tokenizer:
                 part["decoders"] = [p for p in part["decoders"] if p.get("type") != "Strip"]
             if part.get("type") == "Metaspace":
                 part["prepend_scheme"] = "never"
-        return self._whole if decoder == self.json.get("decoder") else self._built({**self.json, "decoder": decoder})
+        unchanged = decoder == self.json.get("decoder")
+        return self._whole if unchanged else self._variant("spelling", {**self.json, "decoder": decoder})
 
     def token(self, id: int) -> str:
         """The piece that an id stands for."""
         return str(self._whole.id_to_token(id))
+
+
+@lru_cache(maxsize=2)  # a run's and its base's, which a command may open a dozen times
+def _opened(content: bytes) -> tuple[dict[str, Any], dict[str, RustTokenizer]]:
+    """What a `tokenizer.json` holds, and a place for what is built of it; nobody changes either."""
+    return json.loads(content.decode("utf-8")), {}
 
 
 def parts(spec: Any) -> list[dict[str, Any]]:
