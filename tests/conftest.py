@@ -28,6 +28,17 @@ TRACKED = ("--set", "train.report_to=['tensorboard']")
 TAG = ("recipes/tiny_bio_ner.toml", *TRACKED)
 SHORT = ("train.max_steps=12", "train.save_steps=6", "train.eval_steps=6", "eval.rows=6", "eval.max_new_tokens=24")
 DEMO = ("recipes/tiny_mistral.toml", *TRACKED, *(word for setting in SHORT for word in ("--set", setting)))
+# put before code in a process of its own: tiny bases are trained for a few steps only, for what asks nothing of their answers
+HASTY = """
+from dataclasses import replace
+from functools import partial
+from medrecipes.engines import load_libraries
+from medrecipes.recipe.schema import Recipe
+load_libraries(Recipe())
+from medrecipes.engines import tiny_bases
+tiny_bases.build = partial(tiny_bases.build, size=replace(tiny_bases.TINY, max_steps=10, eval_every=10))
+"""
+COMMAND = "import sys\nfrom medrecipes.commands import main\nsys.exit(main(sys.argv[1:]))"  # what `medrecipes` is
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
 # two workers share two processors; more threads than that only wait for each other

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from medrecipes.data.records import Conversation
+from medrecipes.engines import tiny_bases
 from medrecipes.engines.bases import open_base
 from medrecipes.rendering.chat_template import ChatTemplate
 from tests.conftest import ROOT
@@ -20,7 +23,9 @@ if __name__ == "__main__":
     assert spec.loader
     minimal = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(minimal)
-    minimal.EPOCHS = 1  # enough to see that it learns
+    minimal.EPOCHS, minimal.BATCH = 1, 4  # enough to see that it learns
+    # and on a base that knows little yet
+    tiny_bases.build = partial(tiny_bases.build, size=replace(tiny_bases.TINY, max_steps=40))
     before, after = minimal.main()
     train, test = minimal.read_rows()
     base = minimal.base_folder(train)

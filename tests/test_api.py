@@ -15,7 +15,7 @@ import medrecipes
 from medrecipes.core.errors import MedRecipesError
 from medrecipes.runs.folder import read_losses
 from tests import forked
-from tests.conftest import ROOT, Cli
+from tests.conftest import COMMAND, HASTY, ROOT
 from tests.test_house import HEAVY
 
 GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -53,9 +53,9 @@ def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:
         medrecipes.open_run(tmp_path)
 
 
-def test_the_example_of_the_guide_gives_what_the_commands_give(cli: Cli, tmp_path: Path) -> None:
+def test_the_example_of_the_guide_gives_what_the_commands_give(tmp_path: Path) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
-    done = forked.run("-c", code, cwd=tmp_path)
+    done = forked.run("-c", HASTY + code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     *_, path, figure, loss, _, answer = done.stdout.strip().rsplit("\n", 5)
     folder = tmp_path / path
@@ -63,7 +63,7 @@ def test_the_example_of_the_guide_gives_what_the_commands_give(cli: Cli, tmp_pat
     assert figure == str(report["tuned"]["bits_per_byte"])
     last = read_losses(folder / "loss.csv")[-1]
     assert loss == f"{int(last['step'])} {float(last['loss'])}"
-    said = cli("chat", folder, input="What is asthma?\n")
+    said = forked.run("-c", HASTY + COMMAND, "chat", folder, input="What is asthma?\n")
     assert said.returncode == 0, said.stderr
     assert answer
     assert answer in said.stdout

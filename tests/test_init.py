@@ -18,7 +18,8 @@ from medrecipes.data.guess import guess
 from medrecipes.engines.plan.nvidia_smi import first_gpu
 from medrecipes.engines.plan.shipped_bases import PROPOSED, SHAPES, halves
 from medrecipes.recipe.load import load
-from tests.conftest import ROOT
+from tests import forked
+from tests.conftest import COMMAND, HASTY, ROOT
 from tests.hub import Hub
 
 DATA = ROOT / "data"
@@ -124,7 +125,7 @@ def test_what_init_writes_checks_and_trains(tmp_path: Path) -> None:
     done = medrecipes(tmp_path, "init", "talks.jsonl", "--base", "tiny:mistral", "--out", "recipes/own.toml", "--yes")
     assert done.returncode == 0, done.stderr
     assert medrecipes(tmp_path, "check", "recipes/own.toml", "--strict").returncode == 0
-    trained = medrecipes(tmp_path, "run", "recipes/own.toml", "--set", "train.max_steps=2", "--set", "eval.rows=2", "--set", "eval.max_new_tokens=4")  # fmt: skip
+    trained = forked.run("-c", HASTY + COMMAND, "run", "recipes/own.toml", "--set", "train.max_steps=2", "--set", "eval.rows=2", "--set", "eval.max_new_tokens=4", cwd=tmp_path)  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert len(list((tmp_path / "runs").glob("own-*/adapter"))) == 1
 
