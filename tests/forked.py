@@ -31,6 +31,13 @@ DESCRIPTOR = array.array("i").itemsize
 ROOT = Path(__file__).parent.parent
 # what the libraries read no setting from while they are imported: where anything else differs, a new interpreter starts
 MAY_DIFFER = ("MEDRECIPES_", "PYTEST_", "TEST_", "COLUMNS", "LINES", "TERM", "NO_COLOR")
+# what the libraries set themselves when they are imported, which tests do in their own process too: it asks for nothing
+LEFT_BEHIND = (
+    "UNSLOTH_", "HF_XET_", "TRITON_", "DIFFUSERS_VERBOSITY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "GRADIO_ANALYTICS_ENABLED",
+    "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "KMP_", "MLFLOW_DISABLE_TELEMETRY", "OMP_WAIT_POLICY",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "PYTORCH_ALLOC_CONF", "TOKENIZERS_PARALLELISM", "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_ROCM_", "TRANSFORMERS_OFFLINE", "USE_FLAX", "USE_TF", "WANDB_ERROR_REPORTING", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 
 # what most commands import besides their engine
 MORE = ("medrecipes.pipeline.walk", "medrecipes.release.verify", "matplotlib.figure", "rouge_score.rouge_scorer")
@@ -92,7 +99,7 @@ class Forks:
 
     def takes(self, environment: Mapping[str, str]) -> bool:
         """Whether a command with this environment would import the libraries as they are here."""
-        return self._can_fork and _alike(self._environment, environment)
+        return self._can_fork and _alike(self._environment, environment, (*MAY_DIFFER, *LEFT_BEHIND))
 
     def start(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], input: str = "") -> Forked:
         """`python WORDS`, with `-c` or `-m` first."""
@@ -106,8 +113,10 @@ class Forks:
     ) -> Forked:
         """The same, with these for its standard input, output and errors."""
         told, status = os.pipe()
+        environment = {name: value for name, value in environment.items() if not name.startswith(LEFT_BEHIND)}
+        environment |= {name: value for name, value in self._environment.items() if name.startswith(LEFT_BEHIND)}
         with tempfile.TemporaryFile("w+") as job:
-            json.dump({"words": [*words], "cwd": str(cwd), "environment": {**environment}}, job)
+            json.dump({"words": [*words], "cwd": str(cwd), "environment": environment}, job)
             job.seek(0)
             descriptors = array.array("i", [*(stream.fileno() for stream in streams), status, job.fileno()])
             self._socket.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
@@ -116,8 +125,8 @@ class Forks:
         return Forked(os.fdopen(told), streams[1:])
 
 
-def _alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return all(name.startswith(MAY_DIFFER) for name, _ in one.items() ^ other.items())
+def _alike(one: Mapping[str, str], other: Mapping[str, str], may_differ: tuple[str, ...] = MAY_DIFFER) -> bool:
+    return all(name.startswith(may_differ) for name, _ in one.items() ^ other.items())
 
 
 def forks(engine: str, environment: Mapping[str, str]) -> Forks | None:
