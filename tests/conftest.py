@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,8 +121,30 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield call
 
 
+RANK = """
+import os, runpy, sys
+os.environ.update(RANK=sys.argv[1], LOCAL_RANK=sys.argv[1], WORLD_SIZE=sys.argv[2], LOCAL_WORLD_SIZE=sys.argv[2],
+                  MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[3])
+module, *sys.argv[1:] = sys.argv[4:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
 def work_out(module: str, *words: object, processes: int = 1) -> str:
     """What a module of the tests prints in a process of its own, or in several that know of each other."""
+    torch = pytest.importorskip("torch")
+    if processes > 1 and not torch.cuda.is_available():  # as torch.distributed.run starts them, the libraries imported
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = [forked.start("-c", RANK, rank, processes, port, module, *words, engine="trl") for rank in range(processes)]  # fmt: skip
+        try:
+            said = [rank.communicate(timeout=300) for rank in ranks]
+        finally:  # nobody waits for one that failed
+            for rank in ranks:
+                rank.send_signal(signal.SIGKILL)
+        assert [rank.returncode for rank in ranks] == [0] * processes, said
+        return "".join(out for out, _ in said)
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = forked.run(*(several if processes > 1 else []), "-m", module, *words, engine="trl")
     assert done.returncode == 0, done.stdout + done.stderr

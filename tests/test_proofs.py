@@ -19,7 +19,7 @@ from medrecipes.rendering.chat_template import MASKED, ChatTemplate, Example
 from medrecipes.rendering.proofs import Proof, prove, template_notes, tokenizer_notes
 from medrecipes.rendering.tokenizer import Tokenizer
 from tests import corpus, families
-from tests.test_templates import DIALOGUE, FAMILY, bound
+from tests.test_templates import DIALOGUE, FAMILY, bound, tokenizer
 
 ROWS = [Conversation.of(f"row-{n}", f"doc-{n}", f"What is {n}?", f"It is {n}.") for n in range(3)]
 ROWS.append(Conversation("row-3", "doc-3", DIALOGUE))
@@ -152,7 +152,7 @@ def test_examples_of_other_rows_are_refused() -> None:
 
 
 def test_the_makers_tokenizers_need_no_note() -> None:
-    assert {name: tokenizer_notes(Tokenizer(families.folder(name))) for name in families.FAMILIES} == {
+    assert {name: tokenizer_notes(tokenizer(name)) for name in families.FAMILIES} == {
         name: [] for name in families.FAMILIES
     }
     assert {name: template_notes(bound(name)) for name in FAMILY} == {name: [] for name in FAMILY}

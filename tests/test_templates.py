@@ -175,8 +175,13 @@ MISTRAL = {
 
 
 @lru_cache
+def tokenizer(family: str) -> Tokenizer:
+    return Tokenizer(families.folder(family))
+
+
+@lru_cache
 def bound(name: str) -> ChatTemplate:
-    return ChatTemplate(name, Tokenizer(families.folder(FAMILY[name])))
+    return ChatTemplate(name, tokenizer(FAMILY[name]))
 
 
 @lru_cache
