@@ -145,8 +145,8 @@ def test_thirty_rows_learned_by_heart_are_said_and_stopped(base: str, train: Tra
     family = f"model.base={base}", f"template.name={template}"
     rows = extremes(rendered_rows(256, *family))
     engine, _, _ = train(
-        *family, f"train.epochs={epochs}", f"train.scheduler={scheduler}", "train.batch=6", "train.learning_rate=5e-3", "lora.rank=32", "lora.alpha=64",
-        "eval.max_new_tokens=200", "train.logging_steps=20", examples=rows,
+        *family, f"train.epochs={epochs}", f"train.scheduler={scheduler}", "train.batch=6", "train.learning_rate=5e-3",
+        "lora.rank=32", "lora.alpha=64", "eval.max_new_tokens=200", "train.logging_steps=20", examples=rows,
     )  # fmt: skip
     prompts = [e.input_ids[: next(i for i, label in enumerate(e.labels) if label != MASKED)] for e in rows]
     answers = list(engine.generate(prompts))
