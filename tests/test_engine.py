@@ -128,7 +128,7 @@ def test_trained_on_whole_texts_every_token_is_a_label(train: Train, rows: list[
 
 # the template, the epochs that it takes to know thirty rows by heart, and how the learning rate goes meanwhile
 FAMILIES = {
-    "tiny:mistral": ("mistral-v1", 40, "linear"),
+    "tiny:mistral": ("mistral-v1", 50, "linear"),
     "tiny:llama2": ("llama2", 30, "constant"),
     "tiny:llama3": ("llama3", 40, "constant"),
     "tiny:gemma": ("gemma", 30, "constant"),

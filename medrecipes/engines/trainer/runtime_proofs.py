@@ -54,7 +54,7 @@ class Proving:
         if evaluated and self._evaluate_dev:
             found["evaluated"] = self._evaluate_dev(ids, labels)
         if all(map(math.isfinite, found.values())):  # else the step itself will tell
-            self._hold(found, supervised(labels))
+            self._hold(found, sum(label != MASKED for label in labels))
             self.found |= found
 
     def _hold(self, found: dict[str, float], tokens: int) -> None:
@@ -74,22 +74,20 @@ class Proving:
 
 
 def a_row(batch: Batch) -> tuple[int, int, int] | None:
-    """The line of the row that learns most, and where it begins and ends: one that others stand before, if there is any."""
-    rows = []
+    """The line of a row that learns, and where it begins and ends: one that others stand before, if there is any."""
+    first = None
     for line, labels in enumerate(batch["labels"]):
         starts = [0, len(labels)]
         if "position_ids" in batch:
             starts = [*(batch["position_ids"][line] == 0).nonzero().flatten().tolist(), len(labels)]
         elif "attention_mask" in batch:
             starts = [0, int(batch["attention_mask"][line].sum())]
-        rows += [(supervised(labels[start:end].tolist()), line, start, end) for start, end in pairwise(starts)]
-    learning = [row for row in rows if row[0]]
-    return max(learning, key=lambda row: (row[2] > 0, row[0]))[1:] if learning else None
-
-
-def supervised(labels: list[int]) -> int:
-    """How many tokens learn."""
-    return sum(label != MASKED for label in labels)
+        for start, end in reversed(list(pairwise(starts))):
+            if bool((labels[start:end] != MASKED).any()):
+                if start:
+                    return line, start, end
+                first = first or (line, start, end)
+    return first
 
 
 def _loss(loss_of: Callable[[Batch], Any], batch: Batch) -> float:
