@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -47,6 +48,16 @@ Train = Callable[..., tuple[Any, "RunDir", list[dict[str, Any]]]]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the other engine needs a GPU and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
+MODULE = pytest.StashKey[tuple[Path]]()  # of the test before
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Between two modules, leave what lives on out of later garbage collections: every training starts with one of all objects."""
+    if item.path not in item.session.stash.get(MODULE, ()):
+        item.session.stash[MODULE] = (item.path,)
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -214,6 +225,7 @@ def libraries() -> None:
     from medrecipes.recipe.load import load
 
     load_libraries(load(ROOT / "recipes" / "tiny_mistral.toml", [f"model.engine={ENGINE}"]).recipe)
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
