@@ -49,6 +49,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the other engine needs a GPU and a process of its own: MEDRECIPES_TEST_ENGINE=plain pytest tests/test_engine.py
 ENGINE = os.environ.get("MEDRECIPES_TEST_ENGINE", "unsloth")
 MODULE = pytest.StashKey[tuple[Path]]()  # of the test before
+gc.set_threshold(50_000, 20, 20)  # many small tests make many objects, and few that refer to each other in a circle
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -99,7 +99,10 @@ def finished(tiny_run: Path, tag_run: tuple[Path, str], warm: Cli, tmp_path_fact
     place = laid_out(tmp_path_factory.mktemp("place"))
     for run in (tiny_run, tag_run[0]):
         shutil.copytree(run, place / "runs" / run.name)
-    done = warm("run", "tiny_llama3", "--runs", place / "runs", *sets(*SHORT))
+    # whose base stands ready already
+    done = warm(
+        "run", "tiny_mistral", "--runs", place / "runs", *sets(*SHORT, "name=tiny_llama3", "train.learning_rate=1e-3")
+    )
     assert done.returncode == 0, done.stderr
     return place
 
