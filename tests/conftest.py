@@ -133,6 +133,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield call
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 RANK = """
 import os, runpy, sys
 os.environ.update(RANK=sys.argv[1], LOCAL_RANK=sys.argv[1], WORLD_SIZE=sys.argv[2], LOCAL_WORLD_SIZE=sys.argv[2],
@@ -146,9 +153,7 @@ def work_out(module: str, *words: object, processes: int = 1) -> str:
     """What a module of the tests prints in a process of its own, or in several that know of each other."""
     torch = pytest.importorskip("torch")
     if processes > 1 and not torch.cuda.is_available():  # as torch.distributed.run starts them, the libraries imported
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         ranks = [forked.start("-c", RANK, rank, processes, port, module, *words, engine="trl") for rank in range(processes)]  # fmt: skip
         try:
             said = [rank.communicate(timeout=300) for rank in ranks]

@@ -25,9 +25,8 @@ def packed(request: pytest.FixtureRequest, train: Train) -> tuple[str, Any, Any,
 
     family = FAMILIES[request.param]
     with pytest.MonkeyPatch.context() as patched:
-        if (
-            request.param == "gemma3"
-        ):  # a few steps will do; the caps of Gemma 2 take more, for they cut what was learned
+        # a few steps will do; the caps of Gemma 2 take more, for they cut what was learned
+        if request.param == "gemma3":
             patched.setattr(tiny_bases, "build", partial(tiny_bases.build, size=replace(tiny_bases.TINY, max_steps=20)))
         rows = extremes(rendered_rows(256, *family))
         try:

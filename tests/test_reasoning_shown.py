@@ -219,7 +219,7 @@ def served(run: Opened, **asked: Any) -> Any:
     from aiohttp import ClientSession, web
 
     from medrecipes.use.openai_server import Server, Settings
-    from tests.test_serve import free_port
+    from tests.conftest import free_port
 
     async def ask() -> Any:
         server = Server(run, Settings("m", "127.0.0.1"))

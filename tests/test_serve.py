@@ -23,7 +23,7 @@ from medrecipes.engines import Decoding
 from medrecipes.rendering.growing_text import Growing, Piece
 from medrecipes.use.openai_api import BadRequest, read
 from tests import forked
-from tests.conftest import Cli
+from tests.conftest import Cli, free_port
 from tests.test_serving import bound
 
 openai: Any = pytest.importorskip("openai", reason="OpenAI's client is not installed; scripts/install brings it")
@@ -33,12 +33,6 @@ QUESTIONS = (
     "What causes asthma?", "What is gout?", "How is diabetes treated?", "hello", "What are the symptoms of Lupus ?",
     "x y z", "Is flu serious?", "What is leukemia?",
 )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -242,10 +242,8 @@ def test_windows_laid_end_to_end_are_learned_and_tagged_as_padded_ones(
     ("change", "apart"),
     [
         (lambda logits: logits, True),
-        (
-            lambda logits: logits + 0.01 * logits.mean(1, keepdim=True),
-            False,
-        ),  # far too little to see beside half precision
+        # far too little to see beside half precision
+        (lambda logits: logits + 0.01 * logits.mean(1, keepdim=True), False),
         (lambda logits: 1.2 * logits, False),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from medrecipes.use.tag_page import listed, marked
 from medrecipes.use.tag_text import Found
 from tests import forked
 from tests.browser import CHROMIUM, axe
+from tests.conftest import free_port
 from tests.test_serving import bound
 
 GRADIO = importlib.util.find_spec("gradio") is not None
@@ -61,9 +61,7 @@ def test_entities_are_given_as_text_with_their_places() -> None:
 @contextmanager
 def opened(run: Path, *arguments: str) -> Iterator[str]:
     """The page of a run, as the command opens it and Ctrl-C ends it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = forked.start("-m", "medrecipes", "chat", run, "--web", "--port", port, *arguments)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180

@@ -256,15 +256,16 @@ async def _streamed(
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         await response.write(f"data: {text}\n\n".encode())
 
-    begun = False  # the role comes with the first token: benchmark clients take the first event for it
+    # the role comes with the first token: benchmark clients take the first event for it
+    role: Any = envelope.piece({"role": "assistant", "content": ""})
     try:
         async for piece in pieces:
-            if not begun:
-                await send(envelope.piece({"role": "assistant", "content": ""}))
-                begun = True
+            if role:
+                await send(role)
+                role = None
             await send(envelope.piece({KEYS[0] if piece.reasoning else "content": piece.text}))
-        if not begun:
-            await send(envelope.piece({"role": "assistant", "content": ""}))
+        if role:
+            await send(role)
         await send(envelope.piece({}, answer.finish))
         if usage:
             await send(envelope.used(answer.usage(prompt)))

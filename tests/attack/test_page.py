@@ -23,7 +23,7 @@ import pytest
 
 from medrecipes.use.request_guard import Guard, Limits
 from tests.attack.harness import fingerprint, limited
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 
 JOIN, CONFIG, HERE = "/gradio_api/queue/join", "/config", "127.0.0.1:7860"
 JSON = ("content-type", "application/json")
@@ -371,9 +371,7 @@ chat_page.keep(tag_page.build("x", ["Chemical"], ["Aspirin"], tag), tag_page.CSS
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
     """The page of a tagger that sleeps as long as its text says: its port, its process and its folder for temporary files."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     environment = {

@@ -63,9 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: Hub
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = (
-        True  # an answer is two writes, and the second would wait for the first to be acknowledged
-    )
+    # an answer is two writes, and the second would wait for the first to be acknowledged
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)

@@ -84,7 +84,7 @@ def differs(model: Any, dtype: torch.dtype, enter: Callable[[], AbstractContextM
     finally:
         model.zero_grad(set_to_none=True)
         model.train(before)
-    apart = max(_apart(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+    apart = max(apart_by(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
     return None if apart <= APART[dtype] else f"the fused ones lie {apart:.1%} from them on a probe"
 
 
@@ -113,7 +113,7 @@ def _probe(model: Any, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
     return [stream.detach()], gradients
 
 
-def _apart(ours: list[Tensor], theirs: list[Tensor]) -> float:
+def apart_by(ours: list[Tensor], theirs: list[Tensor]) -> float:
     """How far lists of tensors lie apart, as a share of their size; infinite where they are not alike."""
     if [one.shape for one in ours] != [one.shape for one in theirs]:
         return float("inf")

@@ -45,7 +45,7 @@ from medrecipes.engines.trainer.attempt import (
 )
 from medrecipes.engines.trainer.callbacks import peak_gb
 from medrecipes.engines.trainer.collate import tensors
-from medrecipes.engines.trainer.fused import fused_layers
+from medrecipes.engines.trainer.fused import apart_by, fused_layers
 from medrecipes.engines.trainer.samplers import ByLength
 from medrecipes.engines.trainer.tag_head import HEAD, load
 from medrecipes.recipe.schema import Recipe
@@ -71,11 +71,6 @@ MIXED = 1e-3  # of their logits, by which what stands beside a window may change
 
 def _pack(window: Window) -> Pack:
     return Pack([window.row], list(window.input_ids), list(window.labels), [len(window.input_ids)])
-
-
-def _share(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """How far numbers lie from those that are wanted, as a share of their size."""
-    return float((found - wanted).norm() / wanted.norm())
 
 
 class Tagger:
@@ -291,8 +286,8 @@ class Tagger:
         flat = self._logits(few, "flat")[0]
         others = self._logits([changed[0], middle, changed[1]], "flat")[0]
         at = slice(len(before.input_ids), len(before.input_ids) + len(middle.input_ids))
-        usual = max(APART, 2 * _share(padded, alone))  # half precision adds up otherwise in other shapes
-        return _share(others[at], flat[at]) <= MIXED and _share(flat, alone) <= usual
+        usual = max(APART, 2 * apart_by([padded], [alone]))  # half precision adds up otherwise in other shapes
+        return apart_by([others[at]], [flat[at]]) <= MIXED and apart_by([flat], [alone]) <= usual
 
     def _logits(self, found: Sequence[Window], layout: Layout) -> torch.Tensor:
         batch = self._tensors(found, layout)
