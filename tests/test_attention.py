@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,27 +85,50 @@ def test_scores_are_capped(window: int | None, attention: Any) -> None:
         assert torch.allclose(one, other, atol=1e-12)
 
 
+def test_numbers_of_tokens_that_come_often_are_compiled_for_themselves(
+    libraries: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrecipes.engines.kernels import capped_attention as capped
+
+    monkeypatch.setattr(capped, "_sights", Counter())
+    monkeypatch.setattr(capped, "_numbers", set())
+    for tokens in [1024, 8192] * 2 + [1024, 4096]:
+        capped.sight(tokens)
+    assert not capped.comes_often(8192)
+    assert capsys.readouterr().err == ""
+    capped.sight(8192)
+    assert capped.comes_often(8192)
+    assert not capped.comes_often(1024)  # of few tokens attention is a small part
+    assert capsys.readouterr().err.count("compiled for 8,192 tokens") == 1
+    for tokens in range(2048, 2048 + 128 * 6, 128):
+        for _ in range(3):
+            capped.sight(tokens)
+    # torch keeps eight kernels of a function, and then computes without
+    assert sum(map(capped.comes_often, [8192, *range(2048, 2048 + 128 * 6, 128)])) == capped.NUMBERS
+
+
 LONG = torch.tensor([0, 5, 133, 133, 134, 391, 700, 905, 905], dtype=torch.int32)  # two rows are empty
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 1, 100, 129, 300])
 @pytest.mark.parametrize("tokens", [905, 1000])  # behind the last row may stand what belongs to none
+@pytest.mark.parametrize("size", [64, 128])
 def test_the_blocks_of_capped_attention_are_those_that_are_seen(
-    tokens: int, window: int | None, causal: bool, libraries: None
+    size: int, tokens: int, window: int | None, causal: bool, libraries: None
 ) -> None:
     from medrecipes.engines.kernels.capped_attention import BLOCK, mask
 
-    found = mask(LONG, tokens, window, causal=causal)
+    found = mask(LONG, tokens, window, causal=causal, block=size)
     rows = torch.searchsorted(LONG[1:].contiguous(), torch.arange(tokens, dtype=torch.int32), right=True)
     places = torch.arange(tokens)
     back = places[:, None] - places[None]
     seen = (rows[:, None] == rows[None]) & ((back >= 0) | (not causal)) & (back.abs() < (window or tokens))
     assert torch.equal(found.mask_mod(None, None, places[:, None], places[None]), seen)
-    blocks = -(-tokens // BLOCK)
-    wanted = torch.zeros(blocks * BLOCK, blocks * BLOCK, dtype=torch.bool)
+    blocks = -(-tokens // BLOCK) * BLOCK // size
+    wanted = torch.zeros(blocks * size, blocks * size, dtype=torch.bool)
     wanted[:tokens, :tokens] = seen
-    wanted = wanted.view(blocks, BLOCK, blocks, BLOCK)
+    wanted = wanted.view(blocks, size, blocks, size)
     some, every = wanted.any(3).any(1), wanted.all(3).all(1)
     listed = torch.zeros(2, blocks, blocks, dtype=torch.bool)
     for kind, (counts, which) in enumerate(
@@ -114,30 +139,28 @@ def test_the_blocks_of_capped_attention_are_those_that_are_seen(
     partly, wholly = listed
     assert not (partly & wholly).any()
     assert not (some & ~partly & ~wholly).any()  # none is left out that is seen
-    assert not (wholly & ~every)[: tokens // BLOCK, : tokens // BLOCK].any()  # and none taken whole that is not
+    assert not (wholly & ~every)[: tokens // size, : tokens // size].any()  # and none taken whole that is not
 
 
 def test_capped_attention_of_the_gpu_is_that_of_the_cpu(attention: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.nn.attention.flex_attention import flex_attention
-
     from medrecipes.engines.kernels import capped_attention
 
     torch.manual_seed(0)
     cuda = torch.cuda.is_available()
     kind, learns = (torch.bfloat16, True) if cuda else (torch.float32, False)
     if not cuda:  # where the same function runs as it is written, and learns nothing
-        monkeypatch.setattr(capped_attention, "_compiled", lambda: flex_attention)
+        monkeypatch.setattr(capped_attention, "_compiled", lambda *_: partial(capped_attention._flex, options=None))
     device = "cuda" if cuda else "cpu"
     q, k, v = (torch.randn(905, heads, 64, device=device, dtype=kind, requires_grad=learns) for heads in (4, 2, 2))
-    for window in (None, 100):
+    for window, often in itertools.product((None, 100), (False, True)):
+        monkeypatch.setattr(capped_attention, "comes_often", lambda _, often=often: often)
         rows, how = attention.Rows(LONG.to(device), 309), attention.How(0.2, window, 3.0)
         wanted = attention._attend_slowly(q.float(), k.float(), v.float(), rows, how)
         out = attention._capped(q, k, v, rows, how)
         assert torch.allclose(out.float(), wanted, atol=2e-2 if cuda else 1e-5)
         if learns:
             grad = torch.randn_like(out)
-            kept = (q, k, v, out, out.new_empty(0))
-            ours = attention.attend_back(grad, kept, rows, how)
+            ours = attention.attend_back(grad, (q, k, v, out.detach(), out), rows, how)
             theirs = torch.autograd.grad(wanted, (q, k, v), grad.float())
             for one, other in zip(ours, theirs, strict=True):
                 assert (one.float() - other.float()).norm() <= 0.02 * other.float().norm()

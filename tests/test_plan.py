@@ -95,13 +95,14 @@ SHAPES_SEEN = {
     "llama": ((4096, 14336, 32, 32, 8, 128, 128256), 2, 0, 16_413, None, None),
     "qwen3": ((4096, 12288, 36, 32, 8, 128, 151936), 2, 1, 16_016, 18_406, 33.8),
     "gemma3_text": ((2560, 10240, 34, 8, 4, 256, 262208), 4, 0, 28_054, 30_579, 31.5),
+    "gemma2": ((3584, 14336, 42, 16, 8, 256, 256000), 2, 1, 12_271, None, 44.2),
 }
 
 
 @pytest.mark.parametrize("family", SHAPES_SEEN)
 def test_the_plan_foresees_shapes_and_8_bit_floats(family: str) -> None:
     sizes, packs, recomputed, bf16, fp8, peak = SHAPES_SEEN[family]
-    tied = family == "gemma3_text"
+    tied = family.startswith("gemma")
     shape = Shape.of(config(family, sizes, tie_word_embeddings=tied))
     for compute, measured in (("bf16", bf16), ("fp8", fp8)):
         packed = Recipe(train=Train(packing=True, batch=16, optim="adamw_torch_fused", compute=compute))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 USUAL = [
-    "train.logging_steps=1", "train.keep_best=last", "train.eval_steps=epoch", "train.save_steps=epoch", "train.scheduler=constant",
+    "sweep={}", "train.logging_steps=1", "train.keep_best=last", "train.eval_steps=epoch", "train.save_steps=epoch", "train.scheduler=constant",
 ]  # fmt: skip
 
 

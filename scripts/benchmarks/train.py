@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -145,6 +146,7 @@ def measure(
         plan.unfit = lambda *_: "asked to"
     if "one by one" in work.name.replace("-", " "):  # for comparison: without recordings
         plan.waiting = lambda *_, **__: 0
+    shutil.rmtree(work, ignore_errors=True)  # a run of this name that is there would be gone on with
     rundir = RunDir(work)
     rundir.path.mkdir(parents=True, exist_ok=True)
     engine = open_engine(recipe, opened, template, choice)

@@ -1,29 +1,68 @@
-"""Attention with capped scores (Gemma 2) over padding-free rows, on a GPU: torch's flex attention, compiled once."""
+"""Attention with capped scores (Gemma 2) over padding-free rows, on a GPU: torch's flex attention, compiled.
+
+Once for any number of tokens, and once more for each of the few numbers that come most, as packs do: kernels of one number are
+faster by a third.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 
 from medrecipes.core.notes import note
 
-BLOCK = 128  # tokens whose visibility is noted together
+BLOCK = 128  # to a multiple of so many tokens they are filled up
+# from so many tokens, and of these from the third micro-batch on, kernels of one number are compiled, for so many numbers: torch
+# keeps eight of a function
+FEWEST, SIGHTS, NUMBERS = 2048, 3, 4
+
+_sights: Counter[int] = Counter()
+_numbers: set[int] = set()
 
 
-def mask(ends: Tensor, tokens: int, window: int | None, *, causal: bool) -> Any:
+def sight(tokens: int) -> None:
+    """A micro-batch of so many tokens is about to be attended."""
+    _sights[tokens] += 1
+    if tokens >= FEWEST and _sights[tokens] >= SIGHTS and len(_numbers) < NUMBERS and tokens not in _numbers:
+        _numbers.add(tokens)
+        note(f"attention with capped scores is being compiled for {tokens:,} tokens: some seconds")
+
+
+def comes_often(tokens: int) -> bool:
+    """Whether so many tokens have kernels of their own."""
+    return tokens in _numbers
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """How flex attention is told to compute: tokens whose visibility is noted together, and what else it is given."""
+
+    block: int = BLOCK
+    options: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, q: Tensor) -> Kernels:
+        """The fastest where that was measured, heads of 256 numbers on Hopper; else as torch has them."""
+        if q.shape[-1] != 256 or not q.is_cuda or torch.cuda.get_device_capability(q.device) != (9, 0):
+            return cls()
+        return cls(64, (("fwd_BLOCK_M", 64), ("fwd_BLOCK_N", 64), ("fwd_num_warps", 4), ("bwd_num_warps", 8)))
+
+
+def mask(ends: Tensor, tokens: int, window: int | None, *, causal: bool, block: int = BLOCK) -> Any:
     """Which tokens see which, block by block: those of their own row, before them where it is causal, within the window.
 
     Worked out on the GPU and without a wait for it, so that a CUDA graph holds it as well.
     """
-    from torch.nn.attention.flex_attention import BlockMask
-
-    blocks = -(-tokens // BLOCK)
-    places = torch.arange(blocks * BLOCK, device=ends.device, dtype=ends.dtype)
+    blocks = -(-tokens // BLOCK) * BLOCK // block
+    places = torch.arange(blocks * block, device=ends.device, dtype=ends.dtype)
     row = torch.searchsorted(ends[1:].contiguous(), places, right=True)
     ends = torch.cat((ends, places[-1:] + 1))  # of what stands behind the last row
     first, last = ends[row], places if causal else ends[row + 1] - 1
@@ -34,12 +73,12 @@ def mask(ends: Tensor, tokens: int, window: int | None, *, causal: bool) -> Any:
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key >= first[query]) & (key <= last[query])
 
-    firsts, lasts = first.view(blocks, BLOCK), last.view(blocks, BLOCK)
-    begins, finishes = places[::BLOCK], places[BLOCK - 1 :: BLOCK]
+    firsts, lasts = first.view(blocks, block), last.view(blocks, block)
+    begins, finishes = places[::block], places[block - 1 :: block]
     some = (firsts.amin(1)[:, None] <= finishes) & (lasts.amax(1)[:, None] >= begins)
     every = (firsts.amax(1)[:, None] <= begins) & (lasts.amin(1)[:, None] >= finishes)
     (partly, where), (wholly, places_of) = (_listed(pairs[None, None]) for pairs in (some & ~every, every))
-    return BlockMask.from_kv_blocks(partly, where, wholly, places_of, BLOCK, sees)
+    return BlockMask.from_kv_blocks(partly, where, wholly, places_of, block, sees)
 
 
 def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,28 +86,52 @@ def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
     return pairs.sum(-1).int(), pairs.int().argsort(dim=-1, descending=True, stable=True).int()
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scale: float, cap: float) -> Tensor:
-    """[tokens, heads, width] to the same; learned from as torch learns."""
-    capped, tokens = _capping(cap, q.shape[1], q.device), len(q)
-    # to whole blocks: other numbers of tokens would be compiled once more
-    q, k, v = (pad(tensor, (0, 0, 0, 0, 0, -tokens % BLOCK)).transpose(0, 1)[None] for tensor in (q, k, v))
-    out: Tensor = _compiled()(q, k, v, score_mod=capped, block_mask=seen, scale=scale, enable_gqa=True)
-    return out[0].transpose(0, 1)[:tokens].contiguous()
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scale: float, cap: float, *, often: bool = False) -> Tensor:
+    """[tokens, heads, width] to the same; learned from as torch learns. `often`: so many tokens come again and again."""
+    tokens, heads, _ = q.shape
+    # to whole blocks, which the compiler sees as such
+    short = -tokens % BLOCK
+    q, k, v = ((pad(t, (0, 0, 0, 0, 0, short)) if short else t).unflatten(0, (-1, BLOCK)) for t in (q, k, v))
+    out: Tensor = _compiled(often, Kernels.of(q))(q, k, v, _capping(cap, heads, q.device, often), seen, scale)
+    return out[:tokens].contiguous()
 
 
 @cache
-def _capping(cap: float, heads: int, device: torch.device) -> Callable[..., Tensor]:
-    caps = torch.full((heads,), cap, device=device)  # a number by itself would be a symbol, which does not compile
+def _capping(cap: float, heads: int, device: torch.device, often: bool) -> Callable[..., Tensor]:
+    # where the number of tokens is a symbol, a number by itself would be one too, which does not compile
+    caps = torch.full((heads,), cap, device=device)
 
     def capped(score: Tensor, _batch: Tensor, head: Tensor, _query: Tensor, _key: Tensor) -> Tensor:
-        return torch.tanh(score / caps[head]) * caps[head]
+        most = cap if often else caps[head]
+        return torch.sigmoid(score * (2 / most)) * (2 * most) - most  # which is most * tanh(score / most), and faster
 
     return capped
 
 
 @cache
-def _compiled() -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
+def _compiled(often: bool, kernels: Kernels) -> Any:
+    """The kernels for any number of tokens; or for one, which are faster and compiled anew for each."""
+    options = dict(kernels.options)
 
+    def any_size(q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float) -> Tensor:
+        return _flex(q, k, v, capped, seen, scale, options)
+
+    def one_size(q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float) -> Tensor:
+        return _flex(q, k, v, capped, seen, scale, options)  # a function of its own, whose kernels are not the other's
+
+    if often:
+        return torch.compile(one_size, dynamic=False)
     note("attention with capped scores is being compiled: some 20 seconds, once a run")
-    return torch.compile(flex_attention, dynamic=True)  # of any number of tokens
+    return torch.compile(any_size, dynamic=True)
+
+
+def _flex(
+    q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float, options: Any
+) -> Tensor:  # fmt: skip
+    """[blocks, tokens, heads, width]."""
+    q, k, v = (tensor.flatten(0, 1).transpose(0, 1)[None] for tensor in (q, k, v))
+    found = flex_attention(
+        q, k, v, score_mod=capped, block_mask=seen, scale=scale, enable_gqa=True, kernel_options=options or None
+    )
+    out: Tensor = found[0].transpose(0, 1)
+    return out

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from medrecipes.engines import plan
-from medrecipes.engines.kernels import pointwise, varlen_attention
+from medrecipes.engines.kernels import capped_attention, pointwise, varlen_attention
 from medrecipes.engines.kernels.projections import Projection
 from medrecipes.engines.kernels.torch_private import copy_all
 from medrecipes.engines.multi_gpu.shared_layers import Shards
@@ -27,6 +28,18 @@ from medrecipes.engines.opening import without_peft
 from medrecipes.recipe.schema import Recipe
 
 Way = Callable[[Tensor, Tensor, Tensor, varlen_attention.Rows], Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the first layer found out about a forward pass for all of them."""
+
+    cos: Tensor
+    sin: Tensor
+    rows: varlen_attention.Rows
+    tokens: int  # that are no filling
+
+
 # the projections of a layer in the order of their use: apart, or as one where the base has them so (Phi)
 GROUPS = (
     (("q_proj", "k_proj", "v_proj"), ("qkv_proj",)),
@@ -355,31 +368,26 @@ def layers(
 
     ways: list[Way] = [recorded(owns, refresh), *[_nothing] * (len(owns) - 1)] if recorded else list(owns)
     several = bool(_kinds(inner.config))
-    seen: list[tuple[Tensor, Tensor]] = []
+    found: list[Found] = []
 
-    def positions(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What all layers of this forward pass turn by; the first works it out where the library has a table a kind of layer."""
-        if not several:
-            own: tuple[Tensor, Tensor] = named["position_embeddings"]
-            return own
-        if not seen:
-            seen.append(tables(inner, x, named["position_ids"]))
-        return seen[0]
-
-    packed: list[varlen_attention.Rows] = []
-
-    def begin(layer: Any, named: dict[str, Any]) -> None:
-        seen.clear()
+    def begin(layer: Any, x: Tensor, named: dict[str, Any]) -> Tensor:
+        """What the first layer does for all."""
+        # worked out here where the library has a table a kind of layer
+        turns = tables(inner, x, named["position_ids"]) if several else named["position_embeddings"]
         causal = bool(getattr(layer.self_attn, "is_causal", True))
-        packed[:] = [varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)]
+        rows = varlen_attention.Rows(named["cu_seq_lens_q"], named["max_length_q"], causal)
+        # capped scores are computed by whole blocks, to which each layer would fill up anew
+        tokens = x.shape[1]
+        short = -tokens % capped_attention.BLOCK if owns[0].how.cap and x.is_cuda else 0
+        x, cos, sin = (pad(tensor, (0, 0, 0, short)) if short else tensor for tensor in (x, *turns))
+        found[:] = [Found(cos, sin, rows, tokens)]
         if not recorded:
             refresh()
+        return x
 
-    def place(x: Tensor, named: dict[str, Any]) -> tuple[Tensor, Tensor, varlen_attention.Rows]:
-        return *positions(x, named), packed[0]
-
-    for number, (layer, way) in enumerate(zip(layers, ways, strict=True)):
-        layer.forward = _forward(layer, way, layer.forward, place, (lambda *_: None) if number else begin)
+    for layer, way in zip(layers, ways, strict=True):
+        ends = begin if layer is layers[0] else None, layer is layers[-1]
+        layer.forward = _forward(layer, way, layer.forward, found, ends)
     try:
         yield
     finally:
@@ -393,14 +401,18 @@ def _nothing(x: Tensor, cos: Tensor, sin: Tensor, rows: varlen_attention.Rows) -
 
 
 def _forward(
-    layer: Any, own: Way, library: Callable[..., Any],
-    place: Callable[[Tensor, dict[str, Any]], tuple[Tensor, Tensor, varlen_attention.Rows]],
-    first: Callable[[Any, dict[str, Any]], None],
+    layer: Any, own: Way, library: Callable[..., Any], found: Sequence[Found],
+    ends: tuple[Callable[[Any, Tensor, dict[str, Any]], Tensor] | None, bool],
 ) -> Callable[..., Any]:  # fmt: skip
+    begin, last = ends
+
     def forward(hidden_states: Tensor, *values: Any, **named: Any) -> Any:
         if not layer.training or named.get("cu_seq_lens_q") is None:
             return library(hidden_states, *values, **named)
-        first(layer, named)
-        return own(hidden_states, *place(hidden_states, named))
+        if begin:
+            hidden_states = begin(layer, hidden_states, named)
+        here = found[0]
+        out = own(hidden_states, here.cos, here.sin, here.rows)
+        return out[:, : here.tokens] if last and out.shape[1] != here.tokens else out
 
     return forward

@@ -103,9 +103,13 @@ def exact(config: Mapping[str, Any]) -> str:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> tuple[Tensor, Tensor]:
-    """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared."""
+    """Causal attention within each row, and the logarithm of each softmax's sum; [tokens, heads, width], keys shared.
+
+    With capped scores on a GPU, in place of the sums the same once more, from which torch learns.
+    """
     if how.cap is not None and q.is_cuda:
-        return _capped(q, k, v, rows, how).detach(), q.new_empty(0)
+        graph = _capped(q, k, v, rows, how)
+        return graph.detach(), graph
     if not q.is_cuda:
         if how.cap is None and rows.causal and torch_private.has_flash_on_cpu():
             return _flash_on_cpu(q, k, v, rows, how)
@@ -128,10 +132,11 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
     if how.cap is None and not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
         return _flash_back_on_cpu(grad, kept, rows, how)
     if how.cap is not None or not q.is_cuda:
-        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
-        with torch.enable_grad():
-            again = (_capped if q.is_cuda else _attend_slowly)(q, k, v, rows, how)
-        dq, dk, dv = torch.autograd.grad(again, (q, k, v), grad)
+        if not q.is_cuda:
+            q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
+            with torch.enable_grad():
+                lse = _attend_slowly(q, k, v, rows, how)
+        dq, dk, dv = torch.autograd.grad(lse, (q, k, v), grad)
         return dq, dk, dv
     if _has_long(rows, how):
         return _back_by_stretches(grad, kept, rows, how)
@@ -197,12 +202,16 @@ def _alone(*tensors: Tensor) -> Iterator[Tensor]:
 def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
     window = rows.window(how)
     if window not in rows.masks:
-        rows.masks[window] = capped_attention.mask(rows.ends, len(q), window, causal=rows.causal)
+        block = capped_attention.Kernels.of(q).block
+        rows.masks[window] = capped_attention.mask(rows.ends, len(q), window, causal=rows.causal, block=block)
+        if not rows.fixed:  # nothing may be compiled while a CUDA graph is captured
+            capped_attention.sight(len(q))
     assert how.cap is not None
+    often = not rows.fixed and capped_attention.comes_often(len(q))
     # always as where it is learned from, and in its own precision: what is compiled is compiled once
-    q, k, v = (tensor if tensor.requires_grad else tensor.detach().requires_grad_(q.is_cuda) for tensor in (q, k, v))
     with torch.enable_grad(), torch.autocast(q.device.type, enabled=False):
-        return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap)
+        q, k, v = (tensor.requires_grad_(q.is_cuda) for tensor in (q, k, v))
+        return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap, often=often)
 
 
 def _window(rows: Rows, how: How) -> dict[str, int]:
@@ -294,6 +303,7 @@ def _on_cpu(
 class _Varlen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
+        q, k, v = q.detach(), k.detach(), v.detach()
         out, lse = attend(q, k, v, rows, how)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.rest = rows, how
