@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -206,6 +207,10 @@ def main() -> dict[str, Any]:
         backwards = answers(model, decoding, prompts=PROMPTS[::-1])[0][::-1]
         drawn[name] = {"said": wanted, "same": [said == wanted for said in [*several, backwards]]}
 
+    endless = replace(GREEDY, ignore_eos=True)
+    on = plainly(model, endless)
+    usual_ones = plainly(model, GREEDY)
+
     odd = build("llama")  # whose layers do not hear where rows begin
     inner = odd.get_base_model()
     usual = inner.forward
@@ -213,6 +218,12 @@ def main() -> dict[str, Any]:
     return {
         "families": {name: family(name) for name in FAMILIES},
         "drawn": drawn,
+        "endless": {
+            "same": [answers(model, endless, fused=fused)[0] == on for fused in (False, True)],
+            "lengths": [len(row) for row in on],
+            "stopped": sum(len(row) < GREEDY.max_new_tokens for row in usual_ones),
+            "begin": [row[: len(one)] == one for row, one in zip(on, usual_ones, strict=True)],
+        },
         "odd": answers(odd, GREEDY)[1],
         "memory": memory(model),
         "cancelled": cancelled(model),

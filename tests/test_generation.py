@@ -73,6 +73,14 @@ def test_an_answer_is_the_same_in_any_batch_however_it_is_drawn(found: dict[str,
     assert all(one != other for one, other in combinations([drawn["said"] for drawn in found["drawn"].values()], 2))
 
 
+def test_stop_tokens_end_no_answer_where_they_are_to_be_ignored(found: dict[str, Any]) -> None:
+    endless = found["endless"]
+    assert endless["same"] == [True, True]
+    assert set(endless["lengths"]) == {12}
+    assert endless["stopped"] > 0
+    assert all(endless["begin"])
+
+
 def test_a_base_that_computes_otherwise_is_seen(found: dict[str, Any]) -> None:
     assert found["odd"] > 0.1
 

@@ -138,7 +138,15 @@ def test_a_streamed_answer_is_the_same_text(client: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("MEDRECIPES_VLLM"), reason="MEDRECIPES_VLLM names no Python that has vLLM")
-def test_vllms_benchmark_client_measures_it(port: int, tiny_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ["--dataset-name", "sharegpt", "--dataset-path", "ASKED"],
+        ["--dataset-name", "random", "--random-input-len", "30", "--random-output-len", "24", "--ignore-eos"],
+    ],
+    ids=["sharegpt", "random"],
+)
+def test_vllms_benchmark_client_measures_it(port: int, tiny_run: Path, tmp_path: Path, prompts: list[str]) -> None:
     client = (
         "import argparse; from vllm.benchmarks.serve import add_cli_args, main; parser = argparse.ArgumentParser(); "
         "add_cli_args(parser); main(parser.parse_args())"
@@ -150,15 +158,18 @@ def test_vllms_benchmark_client_measures_it(port: int, tiny_run: Path, tmp_path:
     asked.write_text(json.dumps(talks))
     words = [
         os.environ["MEDRECIPES_VLLM"], "-c", client, "--backend", "openai-chat", "--base-url", f"http://127.0.0.1:{port}",
-        "--endpoint", "/v1/chat/completions", "--model", NAME, "--tokenizer", str(tiny_run / "adapter"), "--dataset-name", "sharegpt",
-        "--dataset-path", str(asked), "--num-prompts", "8", "--max-concurrency", "4",
-        "--save-result", "--save-detailed", "--result-dir", str(tmp_path), "--result-filename", "found.json",
+        "--endpoint", "/v1/chat/completions", "--model", NAME, "--tokenizer", str(tiny_run / "adapter"),
+        "--num-prompts", "8", "--max-concurrency", "4",
+        "--save-result", "--save-detailed", "--result-dir", str(tmp_path), "--result-filename", "found.json", *prompts,
     ]  # fmt: skip
+    words = [str(asked) if word == "ASKED" else word for word in words]
     done = subprocess.run(words, env={**os.environ, "OPENAI_API_KEY": KEY}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["completed"], found["failed"]) == (8, 0), found.get("errors")
     assert found["total_output_tokens"] > 8
+    if "random" in prompts:
+        assert found["total_output_tokens"] == 8 * 24
     assert found["mean_ttft_ms"] > 0
     assert found["output_throughput"] > 0
 
@@ -214,6 +225,17 @@ def test_a_stop_string_ends_an_answer_before_itself(client: Any) -> None:
     pieces = list(ask(client, QUESTIONS[0], stop=stop, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == cut.choices[0].message.content
     assert pieces[-1].choices[0].finish_reason == "stop"
+
+
+def test_an_answer_goes_on_past_stop_tokens_where_that_is_asked_for(client: Any) -> None:
+    usual = {question: ask(client, question, max_tokens=100) for question in QUESTIONS}
+    question = next(q for q, answer in usual.items() if answer.choices[0].finish_reason == "stop")
+    longer = ask(client, question, max_tokens=120, extra_body={"ignore_eos": True})
+    assert usual[question].usage.completion_tokens < 100
+    assert (longer.usage.completion_tokens, longer.choices[0].finish_reason) == (120, "length")
+    assert longer.choices[0].message.content.startswith(usual[question].choices[0].message.content)
+    again = ask(client, question, max_tokens=100, extra_body={"ignore_eos": False})
+    assert again.choices == usual[question].choices
 
 
 def test_a_drawn_answer_follows_its_seed(client: Any) -> None:

@@ -60,6 +60,7 @@ class Decoding:
     top_p: float
     repetition_penalty: float
     seed: int
+    ignore_eos: bool = False  # go on past stop tokens, as benchmark clients ask for
 
     @classmethod
     def of(cls, recipe: Recipe) -> Decoding:

@@ -27,7 +27,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logprobs": (False,), "top_logprobs": (0,),
     "logit_bias": ({},), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},), "modalities": (["text"],), "top_k": (-1, 0), "min_p": (0,),
-    "ignore_eos": (False,), "use_beam_search": (False,), "add_generation_prompt": (True,),
+    "use_beam_search": (False,), "add_generation_prompt": (True,),
 }  # fmt: skip
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
@@ -76,6 +76,7 @@ def read(body: bytes, usual: Decoding) -> Wish:
         _number(asked, "repetition_penalty", 0.01, 100, usual.repetition_penalty),
         # without a seed a drawn answer is another one each time, as callers expect
         _whole(asked, "seed", -(1 << 63), (1 << 64) - 1, secrets.randbits(31) if temperature else usual.seed),
+        _flag(asked, "ignore_eos"),
     )  # fmt: skip
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict):
@@ -90,7 +91,7 @@ def _refuse_unknown(asked: Mapping[str, Any]) -> None:
     """Raise for what would change the answer and is not done here."""
     known = {
         "model", "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "stream",
-        "stream_options", "repetition_penalty",
+        "stream_options", "repetition_penalty", "ignore_eos",
     }  # fmt: skip
     for name, value in asked.items():
         if name in known or name in IGNORED or value is None:

@@ -163,7 +163,8 @@ class Server:
             prompt, wish = await asyncio.get_running_loop().run_in_executor(self._tokenising, self._prompt, wish)
             envelope = api.Envelope(self._settings.name)
             longest = 0 if wish.limited else self._opened.recipe.eval.max_new_tokens
-            answer = Answer(self._opened.growing(longest, wish.stops), self._stop_ids)
+            stops = set() if wish.decoding.ignore_eos else self._stop_ids
+            answer = Answer(self._opened.growing(longest, wish.stops), stops)
             async with self._pieces(prompt, wish, answer) as pieces:
                 if wish.stream:
                     return await _streamed(request, pieces, answer, envelope, len(prompt), usage=wish.usage_in_stream)

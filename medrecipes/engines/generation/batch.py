@@ -377,7 +377,8 @@ class Generator:
         """Take a token; whether it was the last."""
         request.said.append(token)
         request.tell(token)
-        request.ended = token in self._stops or request.left <= 0
+        stopped = token in self._stops and not request.decoding.ignore_eos
+        request.ended = stopped or request.left <= 0
         return request.ended
 
     def _leave(self, place: int) -> None:
@@ -396,7 +397,10 @@ class Generator:
         if not rows or self._steps is None:
             return []
         self._steps.load(
-            [Row(r.start, len(r.prompt) + len(r.said) - 1, r.said[-1], r.left) if r else None for r in rows],
+            [
+                Row(r.start, len(r.prompt) + len(r.said) - 1, r.said[-1], r.left, r.decoding.ignore_eos) if r else None
+                for r in rows
+            ],
             self._rules(rows),
         )
         alive = sum(row is not None for row in rows)

@@ -27,6 +27,7 @@ class Row:
     used: int
     token: int
     left: int
+    endless: bool  # no stop token ends it
 
 
 class Steps:
@@ -41,7 +42,7 @@ class Steps:
         self._starts = torch.zeros(rows + 1, dtype=torch.int32, device=device)
         self._used, self._left = (torch.zeros(rows, dtype=torch.int32, device=device) for _ in range(2))
         self._tokens, self._said = (torch.zeros(rows, dtype=torch.long, device=device) for _ in range(2))
-        self._live = torch.zeros(rows, dtype=torch.bool, device=device)
+        self._live, self._endless = (torch.zeros(rows, dtype=torch.bool, device=device) for _ in range(2))
         self._rules: Rules | None = None
         self._graphs: dict[tuple[int, int, bool, bool], torch.cuda.CUDAGraph | None] = {}
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
@@ -55,14 +56,14 @@ class Steps:
 
     def load(self, rows: Sequence[Row | None], rules: Rules | None) -> None:
         """Take these rows for the next steps; places without a row say nothing."""
-        table = [(row.start, row.used, row.token, row.left) if row else (0, 0, 0, 0) for row in rows]
+        table = [(row.start, row.used, row.token, row.left, row.endless) if row else (0,) * 5 for row in rows]
         values = torch.tensor(table, dtype=torch.long).to(self._device, non_blocking=True)
         count = self._rows = len(rows)
         self._starts[:count], self._used[:count] = values[:, 0], values[:, 1]
         self._tokens[:count], self._left[:count] = values[:, 2], values[:, 3]
-        self._live[:count] = values[:, 3] > 0
+        self._live[:count], self._endless[:count] = values[:, 3] > 0, values[:, 4] > 0
         # pieces of a pool are attended to by their own lengths, whatever the longest may become
-        self._longest = max(used if self._cache.moves else used + left for _, used, _, left in table)
+        self._longest = max(used if self._cache.moves else used + left for _, used, _, left, _ in table)
         self._keep(rules, count)
 
     def _keep(self, rules: Rules | None, count: int) -> None:
@@ -161,4 +162,5 @@ class Steps:
         tokens.copy_(torch.where(live, chosen, tokens))
         used.add_(live)
         left.sub_(live.int())
-        live.logical_and_((chosen[:, None] != self._stops).all(1) & (left > 0))
+        goes_on = (chosen[:, None] != self._stops).all(1) | self._endless[:count]
+        live.logical_and_(goes_on & (left > 0))
