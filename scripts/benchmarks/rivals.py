@@ -8,6 +8,7 @@ Shapes are of real bases, with random weights in 4 bits. Ways:
   fp8       the same, the frozen matrices multiplied in 8-bit floats
   library   transformers' layers with TRL, PEFT and torch's variable-length attention
   liger     the same with Liger's kernels
+  kernels   the same with transformers' use_kernels, which fetches kernels from the Hub (for these families, Liger's again)
   compiled  the same, each decoder layer compiled by torch
   unsloth   Unsloth's layers at their best: padding-free, nothing recomputed where memory allows
 Rows: `packed` to 2,048 tokens, sixteen packs a step; `eight` rows a step, as the recipes have it.
@@ -59,7 +60,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 WAYS = {
     "ours": ["model.engine=trl"], "fp8": ["model.engine=trl", "train.compute=fp8"], "library": ["model.engine=trl"], "liger": ["model.engine=trl"],
-    "compiled": ["model.engine=trl"], "unsloth": ["model.engine=unsloth", "train.checkpointing=false"],
+    "kernels": ["model.engine=trl"], "compiled": ["model.engine=trl"], "unsloth": ["model.engine=unsloth", "train.checkpointing=false"],
 }  # fmt: skip
 ROWS = {
     "packed": ["train.packing=true", "train.batch=16", "train.optim=adamw_torch_fused"],
@@ -71,8 +72,9 @@ def prepare(way: str) -> Any:
     """What is done to the engine before it trains, or to the libraries before it is opened."""
     from medrecipes.engines import plan
     from medrecipes.engines.kernels import fused_layer
+    from medrecipes.engines.opening import without_peft
 
-    if way in ("library", "liger", "compiled"):
+    if way in ("library", "liger", "kernels", "compiled"):
         plan.unfit = lambda *_, **__: "asked to"
     if way == "liger":
         import liger_kernel.transformers.monkey_patch as liger
@@ -82,6 +84,8 @@ def prepare(way: str) -> Any:
             apply(fused_linear_cross_entropy=False, cross_entropy=False)
 
     def change(engine: Any) -> None:
+        if way == "kernels":
+            without_peft(engine.model).use_kernels = True
         if way == "compiled":
             for layer in fused_layer.decoder(engine.model).layers:
                 layer.compile(dynamic=True)
