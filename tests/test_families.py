@@ -60,12 +60,18 @@ def nats(model: Any, row: Example) -> float:
 
 def test_a_base_is_judged_as_it_was_published(packed: tuple[str, Any, Any, list[Example]]) -> None:
     family, engine, _, rows = packed
-    eager, sdpa = reference(engine, "eager"), reference(engine, "sdpa")
-    some = [rows[5], rows[-5]]
+    eager, some = reference(engine, "eager"), [rows[5], rows[-5]]
     with engine.base():
         assert engine.answer_nats(some) == pytest.approx([nats(eager, row) for row in some], rel=1e-4)
+    capped = (
+        family == "gemma2"
+    )  # the library's usual attention leaves its caps out, and says nothing; newer ones refuse it
+    if capped and not eager._supports_sdpa:
+        with pytest.raises(ValueError, match="does not support"):
+            reference(engine, "sdpa")
+        return
+    sdpa = reference(engine, "sdpa")
     others = [nats(sdpa, row) for row in some]
-    capped = family == "gemma2"  # the library's usual attention leaves its caps out, and says nothing
     assert (others != pytest.approx([nats(eager, row) for row in some], rel=1e-4)) is capped
 
 

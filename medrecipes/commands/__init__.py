@@ -11,6 +11,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _arguments(words)
         debug = arguments.debug
-        with trust.granted(getattr(arguments, "trust_remote_code", ())):
+        with trust.granted(getattr(arguments, "trust_remote_code", ())), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # which libraries tell each other, and no user can heed
             code = int(arguments.do(arguments) or 0)
         _flush()
         return code

@@ -86,13 +86,23 @@ def _listed(pairs: Tensor) -> tuple[Tensor, Tensor]:
     return pairs.sum(-1).int(), pairs.int().argsort(dim=-1, descending=True, stable=True).int()
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scale: float, cap: float, *, often: bool = False) -> Tensor:
-    """[tokens, heads, width] to the same; learned from as torch learns. `often`: so many tokens come again and again."""
+@dataclass(frozen=True)
+class Scores:
+    """What scores are multiplied by, what caps them, and whether there are kernels for as many tokens as there are."""
+
+    scale: float
+    cap: float
+    often: bool = False
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scores: Scores) -> Tensor:
+    """[tokens, heads, width] to the same; learned from as torch learns."""
     tokens, heads, _ = q.shape
     # to whole blocks, which the compiler sees as such
     short = -tokens % BLOCK
     q, k, v = ((pad(t, (0, 0, 0, 0, 0, short)) if short else t).unflatten(0, (-1, BLOCK)) for t in (q, k, v))
-    out: Tensor = _compiled(often, Kernels.of(q))(q, k, v, _capping(cap, heads, q.device, often), seen, scale)
+    capped = _capping(scores.cap, heads, q.device, scores.often)
+    out: Tensor = _compiled(scores.often, Kernels.of(q))((q, k, v), capped, seen, scores.scale)
     return out[:tokens].contiguous()
 
 
@@ -113,11 +123,11 @@ def _compiled(often: bool, kernels: Kernels) -> Any:
     """The kernels for any number of tokens; or for one, which are faster and compiled anew for each."""
     options = dict(kernels.options)
 
-    def any_size(q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float) -> Tensor:
-        return _flex(q, k, v, capped, seen, scale, options)
+    def any_size(qkv: tuple[Tensor, ...], capped: Any, seen: Any, scale: float) -> Tensor:
+        return _flex(qkv, capped, seen, scale, options)
 
-    def one_size(q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float) -> Tensor:
-        return _flex(q, k, v, capped, seen, scale, options)  # a function of its own, whose kernels are not the other's
+    def one_size(qkv: tuple[Tensor, ...], capped: Any, seen: Any, scale: float) -> Tensor:
+        return _flex(qkv, capped, seen, scale, options)  # a function of its own, whose kernels are not the other's
 
     if often:
         return torch.compile(one_size, dynamic=False)
@@ -125,11 +135,9 @@ def _compiled(often: bool, kernels: Kernels) -> Any:
     return torch.compile(any_size, dynamic=True)
 
 
-def _flex(
-    q: Tensor, k: Tensor, v: Tensor, capped: Any, seen: Any, scale: float, options: Any
-) -> Tensor:  # fmt: skip
-    """[blocks, tokens, heads, width]."""
-    q, k, v = (tensor.flatten(0, 1).transpose(0, 1)[None] for tensor in (q, k, v))
+def _flex(qkv: tuple[Tensor, ...], capped: Any, seen: Any, scale: float, options: Any) -> Tensor:
+    """[blocks, tokens, heads, width] each."""
+    q, k, v = (tensor.flatten(0, 1).transpose(0, 1)[None] for tensor in qkv)
     found = flex_attention(
         q, k, v, score_mod=capped, block_mask=seen, scale=scale, enable_gqa=True, kernel_options=options or None
     )

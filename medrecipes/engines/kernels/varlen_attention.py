@@ -208,10 +208,11 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, rows: Rows, how: How) -> Tensor:
             capped_attention.sight(len(q))
     assert how.cap is not None
     often = not rows.fixed and capped_attention.comes_often(len(q))
+    scores = capped_attention.Scores(how.scale, how.cap, often)
     # always as where it is learned from, and in its own precision: what is compiled is compiled once
     with torch.enable_grad(), torch.autocast(q.device.type, enabled=False):
         q, k, v = (tensor.requires_grad_(q.is_cuda) for tensor in (q, k, v))
-        return capped_attention.attend(q, k, v, rows.masks[window], how.scale, how.cap, often=often)
+        return capped_attention.attend(q, k, v, rows.masks[window], scores)
 
 
 def _window(rows: Rows, how: How) -> dict[str, int]:
