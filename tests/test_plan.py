@@ -317,16 +317,16 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
-    done = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200")
+def test_a_plan_is_said_without_loading_weights(warm: Cli, base: Path) -> None:
+    done = warm("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "h200")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].endswith("(7.25 billion parameters, 41.9 million trainable parameters) on h200")
     assert "engine trl, fused layers" in done.stdout
     assert "weights" in done.stdout
     assert "micro-batch 8 x accumulation 1" in done.stdout
-    head = cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--set", "lora.targets=['q_proj', 'lm_head']", "--gpu", "h200")  # fmt: skip
+    head = warm("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--set", "lora.targets=['q_proj', 'lm_head']", "--gpu", "h200")  # fmt: skip
     assert head.stdout.splitlines()[1] == "engine unsloth, unsloth layers"
-    found = json.loads(cli("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
+    found = json.loads(warm("plan", "recipes/mistral_medquad.toml", "--set", f"model.base={base}", "--gpu", "t4", "--json").stdout)  # fmt: skip
     assert "recorded" not in "".join(lines(found))
     assert ", launches as CUDA graphs up to 2816 tokens\n" in "\n".join(lines({**found, "recorded": 2816}))
     assert found["engine"] == "unsloth"
@@ -334,23 +334,23 @@ def test_a_plan_is_said_without_loading_weights(cli: Cli, base: Path) -> None:
     assert found["fits"]
 
 
-def test_a_tagging_run_is_planned_too(cli: Cli, base: Path, tag_run: tuple[Path, str]) -> None:
+def test_a_tagging_run_is_planned_too(warm: Cli, base: Path, tag_run: tuple[Path, str]) -> None:
     for path in (tag_run[0] / "adapter").glob("tokenizer*"):
         (base / path.name).write_bytes(path.read_bytes())
     words = ["plan", "recipes/tiny_bio_ner.toml", "--set", f"model.base={base}", "--json"]
-    done = cli(*words, "--gpu", "t4")
+    done = warm(*words, "--gpu", "t4")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["fits"], found["engine"], found["tokens_per_second"]) == (True, "trl", None)
     assert found["parts_gb"]["words"] < 0.2  # no head over a vocabulary
     assert lines(found)[-1].startswith("how long it takes is not known")
     assert (found["layers"], found["why"]) == ("library", "the GPU has no variable-length attention")
-    fused = json.loads(cli(*words, "--gpu", "h200").stdout)
+    fused = json.loads(warm(*words, "--gpu", "h200").stdout)
     assert (fused["layers"], fused["why"], fused["fits"]) == ("fused", None, True)
     assert fused["parts_gb"]["words"] < 0.2
-    dropout = json.loads(cli(*words, "--set", "lora.dropout=0.1", "--gpu", "h200").stdout)
+    dropout = json.loads(warm(*words, "--set", "lora.dropout=0.1", "--gpu", "h200").stdout)
     assert (dropout["layers"], dropout["why"]) == ("library", "not with lora.dropout = 0.1")
-    small = cli(*words, "--gpu", "3GB")
+    small = warm(*words, "--gpu", "3GB")
     assert small.returncode == 2
     assert "does not fit: " in small.stderr
 
