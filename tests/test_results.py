@@ -10,6 +10,7 @@ import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,6 +138,34 @@ def test_mistakes_are_run_when_they_are_asked_for(
     monkeypatch.setattr(sys, "argv", ["results", "--data", str(tmp_path), "--matrix", str(matrix), *words])
     assert main() == 0
     assert ran == runs
+
+
+def test_a_mistake_is_held_against_what_was_finished_after_it(
+    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"data": "x", "figures": "answers", "test": "some", "recipe": "smollm2_135m_medquad"}
+    rows = [script["Row"](given), script["Row"]({**given, "costs": "it", "mistake": "m"})]
+    measure, finished = script["measure"], []
+
+    def one(row: Any, seed: int, *_: Any) -> dict[str, Any]:
+        if not row.costs:  # the right one takes longer
+            held.wait(10)
+            finished.append(seed)
+        else:
+            held.set()
+        return {"peak_gb": 1.0, "run_s": 1.0}
+
+    held = threading.Event()
+    changes = {"one": one, "said": lambda *_: "", "held": lambda *_: {"against": {"rougeL": 1}} if finished else {}}
+    for name, value in changes.items():
+        monkeypatch.setitem(measure.__globals__, name, value)
+    monkeypatch.setitem(measure.__globals__, "gpus_here", list)
+    monkeypatch.setitem(measure.__globals__, "first_gpu", lambda: None)
+    asked = SimpleNamespace(json=tmp_path / "found.json", data=None, at_once=2)
+    assert measure(rows, [42], asked) == []
+    found = json.loads(asked.json.read_text())["rows"]
+    assert found[rows[1].name]["seeds"]["42"]["against"] == {"rougeL": 1}
+    assert "against" not in found[rows[0].name]["seeds"]["42"]
 
 
 def test_a_commit_says_whether_the_checkout_differed(script: dict[str, Any]) -> None:
