@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -253,9 +254,10 @@ def test_the_peak_is_that_of_the_training_and_of_its_last_attempt(monkeypatch: p
     from medrecipes.engines.kernels.cuda_graphs import Recorded
     from medrecipes.engines.trainer.callbacks import count_peak_anew, peak_gb
 
-    cpu, held = torch.device("cpu"), bytearray(b"x" * 600_000_000)  # as the base's answers may have taken
+    cpu, held = torch.device("cpu"), mmap.mmap(-1, 600_000_000)  # as the base's answers may have taken
+    held.write(b"x" * len(held))
     before = peak_gb(cpu)
-    del held
+    held.close()
     assert peak_gb(cpu) == before
     count_peak_anew(cpu)
     assert peak_gb(cpu) < before - 0.5
