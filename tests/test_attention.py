@@ -107,6 +107,32 @@ def test_numbers_of_tokens_that_come_often_are_compiled_for_themselves(
     assert sum(map(capped.comes_often, [8192, *range(2048, 2048 + 128 * 6, 128)])) == capped.NUMBERS
 
 
+def test_kernels_that_do_not_compile_are_torchs_own_from_then_on(
+    libraries: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrecipes.engines.kernels import capped_attention as capped
+
+    asked: list[Any] = []
+
+    def compiled(often: bool, kernels: Any) -> Any:
+        asked.append(kernels.options)
+        if kernels.options:
+            raise RuntimeError("No valid triton configs.\nout of resource")
+        return partial(capped._flex, options=None)
+
+    monkeypatch.setattr(capped, "_refused", set())
+    monkeypatch.setattr(capped, "_compiled", compiled)
+    monkeypatch.setattr(capped.Kernels, "of", lambda _: capped.Kernels(64, (("fwd_BLOCK_M", 64),)))
+    q, k, v = (torch.randn(905, heads, 16) for heads in (4, 2, 2))
+    seen = capped.mask(LONG, 905, None, causal=True, block=64)
+    outs = [capped.attend(q, k, v, seen, capped.Scores(0.2, 3.0)) for _ in range(2)]
+    assert torch.equal(*outs)
+    assert asked == [(("fwd_BLOCK_M", 64),), (), ()]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "is slower: its kernels do not compile as they were measured (No valid triton configs" in told
+
+
 LONG = torch.tensor([0, 5, 133, 133, 134, 391, 700, 905, 905], dtype=torch.int32)  # two rows are empty
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 
+from medrecipes.core.errors import reason
 from medrecipes.core.notes import note
 
 BLOCK = 128  # to a multiple of so many tokens they are filled up
@@ -26,6 +27,7 @@ FEWEST, SIGHTS, NUMBERS = 2048, 3, 4
 
 _sights: Counter[int] = Counter()
 _numbers: set[int] = set()
+_refused: set[Kernels] = set()  # whose settings do not compile here
 
 
 def sight(tokens: int) -> None:
@@ -101,8 +103,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scores: Scores) -> Tensor
     # to whole blocks, which the compiler sees as such
     short = -tokens % BLOCK
     q, k, v = ((pad(t, (0, 0, 0, 0, 0, short)) if short else t).unflatten(0, (-1, BLOCK)) for t in (q, k, v))
-    capped = _capping(scores.cap, heads, q.device, scores.often)
-    out: Tensor = _compiled(scores.often, Kernels.of(q))((q, k, v), capped, seen, scores.scale)
+    capped, kernels = _capping(scores.cap, heads, q.device, scores.often), Kernels.of(q)
+    given = (q, k, v), capped, seen, scores.scale
+    if kernels.options and kernels not in _refused:
+        try:
+            out: Tensor = _compiled(scores.often, kernels)(*given)
+            return out[:tokens].contiguous()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # what a GPU of this kind compiles is up to its driver and libraries
+            _refused.add(kernels)
+            note(
+                f"attention with capped scores is slower: its kernels do not compile as they were measured ({reason(error)})"
+            )
+    out = _compiled(scores.often, replace(kernels, options=()))(*given)
     return out[:tokens].contiguous()
 
 
