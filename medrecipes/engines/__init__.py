@@ -68,6 +68,10 @@ class Decoding:
         evaluated = recipe.eval
         return cls(evaluated.longest, evaluated.temperature, evaluated.top_p, evaluated.repetition_penalty, recipe.seed)
 
+    def ending(self, stop_ids: Sequence[int]) -> Sequence[int]:
+        """Which of a template's stop tokens end an answer."""
+        return () if self.ignore_eos else stop_ids
+
     def as_dict(self) -> dict[str, Any]:
         """What answers depend on, as reports keep it: a greedy answer knows no seed."""
         drawn = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed} if self.temperature else {}

@@ -75,7 +75,6 @@ class Server:
         self._opened, self._settings = opened, settings
         self._usual = Decoding.of(opened.recipe)
         self._window = opened.recipe.data.max_tokens
-        self._stop_ids = set(opened.template.stop_ids)
         self._hosts, self._created, self._in_flight = Hosts(settings.host), int(time.time()), 0
         self._shared = opened.engine.shared(AT_ONCE)
         self._tokenising = ThreadPoolExecutor(1)  # a long prompt holds up no answer
@@ -163,8 +162,9 @@ class Server:
             prompt, wish = await asyncio.get_running_loop().run_in_executor(self._tokenising, self._prompt, wish)
             envelope = api.Envelope(self._settings.name)
             longest = 0 if wish.limited else self._opened.recipe.eval.max_new_tokens
-            stops = set() if wish.decoding.ignore_eos else self._stop_ids
-            answer = Answer(self._opened.growing(longest, wish.stops), stops)
+            answer = Answer(
+                self._opened.growing(longest, wish.stops), wish.decoding.ending(self._opened.template.stop_ids)
+            )
             async with self._pieces(prompt, wish, answer) as pieces:
                 if wish.stream:
                     return await _streamed(request, pieces, answer, envelope, len(prompt), usage=wish.usage_in_stream)
@@ -211,7 +211,7 @@ class Server:
 class Answer:
     """An answer as it comes: its reasoning and text, how many tokens it took, and why it ended."""
 
-    def __init__(self, growing: Growing, stop_ids: set[int]) -> None:
+    def __init__(self, growing: Growing, stop_ids: Sequence[int]) -> None:
         self.growing, self._stop_ids = growing, stop_ids
         self.tokens, self.finish = 0, "length"
 

@@ -377,8 +377,7 @@ class Generator:
         """Take a token; whether it was the last."""
         request.said.append(token)
         request.tell(token)
-        stopped = token in self._stops and not request.decoding.ignore_eos
-        request.ended = stopped or request.left <= 0
+        request.ended = token in request.decoding.ending(self._stops) or request.left <= 0
         return request.ended
 
     def _leave(self, place: int) -> None:

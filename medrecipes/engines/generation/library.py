@@ -46,7 +46,7 @@ def generate(
     model: Any, template: ChatTemplate, prompts: Sequence[Sequence[int]], decoding: Decoding, at_once: AtOnce
 ) -> Iterator[list[int]]:
     """Answers in the order of the prompts, the stop token included where one came."""
-    stops = () if decoding.ignore_eos else template.stop_ids
+    stops = decoding.ending(template.stop_ids)
 
     def some(rows: Sequence[Sequence[int]]) -> list[list[int]]:
         return _answers(model, template, rows, decoding, at_once.dtype, synced_gpus=at_once.in_step)
@@ -108,7 +108,7 @@ def _answers(
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens, max_length=None, do_sample=False, num_beams=1,
         repetition_penalty=decoding.repetition_penalty,
-        eos_token_id=None if decoding.ignore_eos else template.stop_ids, pad_token_id=pad, bos_token_id=template.tokenizer.bos,
+        eos_token_id=decoding.ending(template.stop_ids) or None, pad_token_id=pad, bos_token_id=template.tokenizer.bos,
     )  # fmt: skip
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=device)

@@ -104,19 +104,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Any, scores: Scores) -> Tensor
     short = -tokens % BLOCK
     q, k, v = ((pad(t, (0, 0, 0, 0, 0, short)) if short else t).unflatten(0, (-1, BLOCK)) for t in (q, k, v))
     capped, kernels = _capping(scores.cap, heads, q.device, scores.often), Kernels.of(q)
-    given = (q, k, v), capped, seen, scores.scale
-    if kernels.options and kernels not in _refused:
-        try:
-            out: Tensor = _compiled(scores.often, kernels)(*given)
-            return out[:tokens].contiguous()
-        except torch.OutOfMemoryError:
+    given, plain = ((q, k, v), capped, seen, scores.scale), replace(kernels, options=())
+    try:
+        out: Tensor = _compiled(scores.often, plain if kernels in _refused else kernels)(*given)
+    except RuntimeError as error:  # what a GPU of this kind compiles is up to its driver and libraries
+        if isinstance(error, torch.OutOfMemoryError) or kernels == plain or kernels in _refused:
             raise
-        except RuntimeError as error:  # what a GPU of this kind compiles is up to its driver and libraries
-            _refused.add(kernels)
-            note(
-                f"attention with capped scores is slower: its kernels do not compile as they were measured ({reason(error)})"
-            )
-    out = _compiled(scores.often, replace(kernels, options=()))(*given)
+        _refused.add(kernels)
+        note(
+            f"attention with capped scores is slower: its kernels do not compile as they were measured ({reason(error)})"
+        )
+        out = _compiled(scores.often, plain)(*given)
     return out[:tokens].contiguous()
 
 

@@ -386,8 +386,7 @@ def layers(
         return x
 
     for layer, way in zip(layers, ways, strict=True):
-        ends = begin if layer is layers[0] else None, layer is layers[-1]
-        layer.forward = _forward(layer, way, layer.forward, found, ends)
+        layer.forward = _forward(layer, way, found, begin if layer is layers[0] else None, last=layer is layers[-1])
     try:
         yield
     finally:
@@ -401,10 +400,9 @@ def _nothing(x: Tensor, cos: Tensor, sin: Tensor, rows: varlen_attention.Rows) -
 
 
 def _forward(
-    layer: Any, own: Way, library: Callable[..., Any], found: Sequence[Found],
-    ends: tuple[Callable[[Any, Tensor, dict[str, Any]], Tensor] | None, bool],
+    layer: Any, own: Way, found: Sequence[Found], begin: Callable[[Any, Tensor, dict[str, Any]], Tensor] | None, *, last: bool
 ) -> Callable[..., Any]:  # fmt: skip
-    begin, last = ends
+    library = layer.forward
 
     def forward(hidden_states: Tensor, *values: Any, **named: Any) -> Any:
         if not layer.training or named.get("cu_seq_lens_q") is None:

@@ -132,11 +132,12 @@ def attend_back(grad: Tensor, kept: Kept, rows: Rows, how: How) -> tuple[Tensor,
     if how.cap is None and not q.is_cuda and rows.causal and torch_private.has_flash_on_cpu():
         return _flash_back_on_cpu(grad, kept, rows, how)
     if how.cap is not None or not q.is_cuda:
+        graph = lse
         if not q.is_cuda:
             q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
             with torch.enable_grad():
-                lse = _attend_slowly(q, k, v, rows, how)
-        dq, dk, dv = torch.autograd.grad(lse, (q, k, v), grad)
+                graph = _attend_slowly(q, k, v, rows, how)
+        dq, dk, dv = torch.autograd.grad(graph, (q, k, v), grad)
         return dq, dk, dv
     if _has_long(rows, how):
         return _back_by_stretches(grad, kept, rows, how)
